@@ -1,0 +1,23 @@
+"""The exceptions that reach a user as one line, and their exit codes."""
+
+
+class Reported(Exception):
+    """Its text is one line, and all that a user needs to see."""
+
+    exit_code = 1
+
+
+class UserError(Reported):
+    """Bad input: the value, what was expected, and what exists."""
+
+    exit_code = 2
+
+
+class Failed(Reported):
+    """What was asked for was well formed, but did not succeed."""
+
+
+class Held(Reported):
+    """Another process works on it; the text says which. Repeating the command later may do."""
+
+    exit_code = 75

@@ -1,0 +1,52 @@
+"""Gates: from the pooled input of a layer to the weights that mix its kernels (Sec. 3.1 and 3.3 of the paper)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GATES = ("softmax", "sigmoid", "gumbel", "none", "se")
+
+
+def softmax_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # Eq. 7
+    return torch.softmax(logits / tau, dim=1)
+
+
+def sigmoid_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # unnormalised, as in CondConv
+    return torch.sigmoid(logits / tau)
+
+
+def gumbel_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # one-hot, Eq. 5 and 6
+    if training:
+        return F.gumbel_softmax(logits, tau=tau, hard=True, dim=1)
+    return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
+
+
+ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbel_gate, "se": sigmoid_gate}
+
+
+class Gate(nn.Module):
+    """Global average pool, one linear layer, an activation along the sparsity groups.
+
+    Args:
+        in_channels: channels of the pooled input.
+        sparsity_groups: k, the hidden groups that the activation runs along.
+        cardinality: d, the cardinal groups that are gated independently.
+        activation: ``softmax``, ``sigmoid``, ``gumbel`` or ``se`` (a sigmoid; k = 1, d = C_out).
+        tau: temperature that the logits are divided by, > 0.
+    """
+
+    def __init__(self, in_channels: int, sparsity_groups: int, cardinality: int, activation: str, tau: float):
+        super().__init__()
+        self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
+        self.activation, self.tau = activation, tau
+        self.linear = nn.Linear(in_channels, sparsity_groups * cardinality)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
+        with torch.autocast(x.device.type, enabled=False):
+            pooled = x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))  # (B, C_in)
+            logits = self.linear(pooled).view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
+            return ACTIVATIONS[self.activation](logits, self.tau, self.training)
+
+    def extra_repr(self) -> str:
+        return f"{self.activation}, tau={self.tau}"

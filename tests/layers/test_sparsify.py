@@ -1,0 +1,71 @@
+"""Surgery on other people's networks."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparsify import sparsify
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Sequential(weight_norm(nn.Conv2d(8, 8, 3, padding=1)), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=2)),
+        nn.ConvTranspose2d(8, 3, 2, stride=2),
+    )
+
+
+def test_swaps_convolutions_and_leaves_grouped_and_transposed_ones():
+    model = small_network()
+    assert sparsify(model, sparsity_groups=2, cardinality=4) == ["0", "1.0"]
+    assert isinstance(model[0], SparseConv2d) and isinstance(model[1][0], SparseConv2d)
+    assert type(model[1][2]) is nn.Conv2d and type(model[2]) is nn.ConvTranspose2d
+    assert model[1][0].parametrizations.weight.original0.shape == (16, 1, 1, 1)  # still weight-normalised
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+
+
+def test_kept_weights_compute_what_the_network_did_before():
+    model = small_network()
+    x = torch.randn(2, 3, 8, 8)
+    before = model(x)
+    sparsify(model, keep_weights=True)
+    torch.testing.assert_close(model(x), before)
+
+
+def test_fresh_groups_are_distinct():
+    model = small_network()
+    sparsify(model, sparsity_groups=2)
+    first, second = model[0].weight.chunk(2)
+    assert not torch.equal(first, second)
+
+
+def test_where_chooses_and_a_second_call_finds_nothing_new():
+    model = small_network()
+    assert sparsify(model, where=lambda name, conv: name == "0") == ["0"]
+    with pytest.raises(ValueError, match="Sequential has no convolution with groups=1 that `where` admits"):
+        sparsify(model, where=lambda name, conv: name == "0")
+
+
+def test_a_convolution_used_twice_stays_one():
+    shared = nn.Conv2d(4, 4, 3, padding=1)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    assert sparsify(model) == ["0", "2"]
+    assert model[0] is model[2]
+
+
+def test_an_error_names_the_layer_and_changes_nothing():
+    model = small_network()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="^0: cardinality=9: expected 1 to 8"):
+        sparsify(model, cardinality=9)
+    assert type(model[0]) is nn.Conv2d and model.state_dict().keys() == before.keys()
+
+
+def test_a_lone_convolution_is_refused():
+    with pytest.raises(ValueError, match="Conv2d is itself a convolution"):
+        sparsify(nn.Conv2d(3, 3, 3))

@@ -1,0 +1,96 @@
+"""Restore images of any size in constant memory: tile by tile, a band of rows at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nsr_cli.layers.sparse_conv import SparseConv2d
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut; part of the protocol of networks with gates, which decide once for each tile.
+
+    Attributes:
+        side: of a tile, in pixels of the degraded image.
+        margin: pixels that are discarded along each cut.
+        overlap: pixels between the kept parts of two tiles in a row, averaged; 0 where tiles fit exactly.
+    """
+
+    side: int
+    margin: int
+    overlap: int
+
+    def starts(self, length: int) -> list[int]:
+        """First pixels of the tiles along a side of ``length``; the last tile ends with the image."""
+        stride = self.side - 2 * self.margin - self.overlap
+        return [*range(0, max(length - self.side, 0), stride), max(length - self.side, 0)]
+
+
+def tiling_of(network: nn.Module, patch: int) -> Tiling:
+    """Tiles of a training patch for networks with gates (margin 4, overlap 8); else large ones that change nothing."""
+    if any(isinstance(module, SparseConv2d) and module.gate is not None for module in network.modules()):
+        return Tiling(side=patch, margin=4, overlap=8)
+    return Tiling(side=256 + 2 * network.halo, margin=network.halo, overlap=0)
+
+
+def restore_bands(
+    network: nn.Module, image: np.ndarray, scale: int, tiling: Tiling, pixels_at_once: int = 2**16
+) -> Iterator[np.ndarray]:
+    """Restore an image, as bands of finished rows from top to bottom.
+
+    Args:
+        network: NCHW in [0, 1] to NCHW at ``scale`` times the size.
+        image: degraded, (H, W) or (H, W, C), in 0..255, any dtype.
+        scale: of the network.
+        tiling: how to cut.
+        pixels_at_once: of the image, in one call of the network.
+
+    Yields:
+        Bands (rows, W * scale, C), float32 in [0, 1], not clipped.
+    """
+    image = image[:, :, None] if image.ndim == 2 else image
+    height, width, channels = image.shape
+    rows, columns = tiling.starts(height), tiling.starts(width)
+    side_y, side_x = min(tiling.side, height), min(tiling.side, width)
+    at_once = max(1, pixels_at_once // (side_y * side_x))
+    total = torch.zeros(channels, side_y * scale, width * scale)  # kept rows of tiles, from row `done` on
+    covered = torch.zeros(side_y * scale, 1)  # how many rows of tiles were added to each
+    done = 0  # rows of the image that were yielded
+    for top, following in zip(rows, [*rows[1:], None], strict=True):
+        strip = np.ascontiguousarray(image[top : top + side_y], dtype=np.float32)
+        strip = torch.from_numpy(strip).permute(2, 0, 1) / 255  # (C, side_y, W)
+        first = 0 if top == 0 else tiling.margin
+        last = side_y if following is None else side_y - tiling.margin
+        target = slice((top + first - done) * scale, (top + last - done) * scale)
+        total[:, target] += _restore_row(network, strip, columns, scale, tiling, at_once)[:, first * scale : last * scale]
+        covered[target] += 1
+        finished = ((height if following is None else following + tiling.margin) - done) * scale
+        yield (total[:, :finished] / covered[:finished]).permute(1, 2, 0).numpy()
+        for buffer in (total, covered):  # what is not finished moves to the front
+            rest = buffer[..., finished:, :].clone()
+            buffer.zero_()[..., : rest.shape[-2], :] = rest
+        done += finished // scale
+
+
+def _restore_row(
+    network: nn.Module, strip: Tensor, columns: list[int], scale: int, tiling: Tiling, at_once: int
+) -> Tensor:
+    """One row of tiles, (C, side, W) in and (C, side * scale, W * scale) out; overlaps averaged."""
+    device = next(network.parameters()).device
+    channels, height, width = strip.shape
+    side = min(tiling.side, width)
+    total, covered = torch.zeros(channels, height * scale, width * scale), torch.zeros(width * scale)
+    for begin in range(0, len(columns), at_once):
+        lefts = columns[begin : begin + at_once]
+        tiles = torch.stack([strip[:, :, left : left + side] for left in lefts]).to(device)
+        for left, restored in zip(lefts, network(tiles).float().cpu(), strict=True):
+            first = 0 if left == 0 else tiling.margin
+            last = side if left == columns[-1] else side - tiling.margin
+            target = slice((left + first) * scale, (left + last) * scale)
+            total[:, :, target] += restored[:, :, first * scale : last * scale]
+            covered[target] += 1
+    return total.div_(covered)

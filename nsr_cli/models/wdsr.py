@@ -1,0 +1,70 @@
+"""WDSR (Yu et al., 2018), the body of every network of the paper, with sparse convolutions inside its blocks."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from nsr_cli.layers.sparse_conv import SparseConv2d
+
+
+def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
+    """Weight-normalise a convolution per output kernel, all kernels starting with norm ``gain`` and zero bias."""
+    nn.init.zeros_(conv.bias)
+    weight_norm(conv, dim=0)
+    nn.init.constant_(conv.parametrizations.weight.original0, gain)
+    return conv
+
+
+class Block(nn.Module):
+    """3x3 up to units * width, ReLU, 3x3 back to units, plus the input."""
+
+    def __init__(self, units: int, wide: int, blocks: int, **sparsity):
+        super().__init__()
+        self.conv1 = normalised(SparseConv2d(units, wide, 3, padding=1, **sparsity), gain=2.0)
+        self.conv2 = normalised(SparseConv2d(wide, units, 3, padding=1, **sparsity), gain=blocks**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class WDSR(nn.Module):
+    """The residual network of the paper: a body at the input's resolution and a 5x5 skip beside it.
+
+    Args:
+        scale: up-scaling factor; 1 for denoising and JPEG artifacts (the skip is then the identity).
+        channels: 3 for RGB, 1 for grey or luma.
+        blocks, units, width: residual blocks, their channels, and the factor by which a block widens them. A
+            width may be fractional: a block has round-down(units * width) channels inside.
+        sparsity_groups, cardinality, gate, tau: as in SparseConv2d, for both convolutions of each block.
+    """
+
+    def __init__(
+        self,
+        scale: int,
+        channels: int = 3,
+        blocks: int = 16,
+        units: int = 32,
+        width: float = 4,
+        sparsity_groups: int = 1,
+        cardinality: int = 1,
+        gate: str = "none",
+        tau: float = 1.0,
+    ):
+        super().__init__()
+        sparsity = {"sparsity_groups": sparsity_groups, "cardinality": cardinality, "gate": gate, "tau": tau}
+        self.scale = scale
+        self.halo = 2 + 2 * blocks  # pixels of the input that an output pixel sees in each direction, gates aside
+        self.head = normalised(nn.Conv2d(channels, units, 3, padding=1), gain=1.0)
+        self.body = nn.Sequential(*[Block(units, int(units * width), blocks, **sparsity) for _ in range(blocks)])
+        self.tail = normalised(nn.Conv2d(units, scale**2 * channels, 3, padding=1), gain=1.0)
+        self.skip = (
+            nn.Identity()
+            if scale == 1
+            else normalised(nn.Conv2d(channels, scale**2 * channels, 5, padding=2), gain=1.0)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W)."""
+        x = x - 0.5
+        x = self.skip(x) + self.tail(self.body(self.head(x)))
+        return F.pixel_shuffle(x, self.scale) + 0.5

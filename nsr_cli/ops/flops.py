@@ -1,0 +1,57 @@
+"""Multiply-accumulates as the paper counts them: of convolutions, per pixel of the input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nsr_cli.layers.sparse_conv import SparseConv2d
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pixel of the input costs.
+
+    Attributes:
+        macs: multiply-accumulates of the convolutions (the paper's FLOPs, which leave the gates out).
+        overhead: multiply-accumulates of gates and kernel mixing, shared by the pixels of a tile.
+        parameters: learned numbers of the network.
+    """
+
+    macs: float
+    overhead: float
+    parameters: int
+
+
+PROBE = 8  # side of the input that is counted on; a convolutional cost per pixel does not depend on it
+
+
+def count(model: nn.Module, channels: int, tile: int) -> Cost:
+    """Cost per input pixel of ``model``, whose gates see tiles of ``tile`` pixels a side.
+
+    Args:
+        model: a network of NCHW images; it is run once, on zeros.
+        channels: channels of its input.
+        tile: side of the tiles that share one gate decision, in input pixels.
+    """
+    convolutions, extra = [], []
+
+    def visit(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if not isinstance(module, nn.Conv2d):
+            return
+        kernel = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
+        convolutions.append(output.shape[1:].numel() * kernel)
+        if isinstance(module, SparseConv2d) and module.gate is not None:
+            extra.append(module.gate.linear.weight.numel() + module.weight.numel())
+
+    hooks = [module.register_forward_hook(visit) for module in model.modules()]
+    training, device = model.training, next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, channels, PROBE, PROBE, device=device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(sum(convolutions) / PROBE**2, sum(extra) / tile**2, parameters)

@@ -1,0 +1,54 @@
+"""Degradations: bicubic down-scaling, Gaussian noise, JPEG; and what of an image a task works on."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nsr_cli.ops.color import quantize, rgb_to_y
+from nsr_cli.ops.resize import imresize
+
+
+def modcrop(image: np.ndarray, scale: int) -> np.ndarray:
+    """Cut right and bottom so that both sides divide by ``scale``."""
+    height, width = image.shape[:2]
+    return image[: height - height % scale, : width - width % scale]
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3); a grey image is repeated."""
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+
+
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8, full range: what denoising papers make of a colour image (ITU-R 601 luma, as OpenCV reads it)."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def as_luma(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: MATLAB's Y, rounded; a grey image is its own."""
+    return quantize(rgb_to_y(image))
+
+
+def downscale(image: np.ndarray, scale: int) -> np.ndarray:
+    """MATLAB's bicubic at 1/scale: rounded to uint8 if the image is, else float."""
+    return imresize(image, 1 / scale)
+
+
+def add_noise(image: np.ndarray, sigma: float, generator: np.random.Generator | np.random.RandomState) -> np.ndarray:
+    """Gaussian noise of ``sigma`` (in 0..255) on an image in 0..255: float32, neither clipped nor quantised."""
+    noise = generator.standard_normal(image.shape)
+    return (image / 255.0 + sigma / 255.0 * noise).astype(np.float32) * np.float32(255)
+
+
+def evaluation_noise(path: Path, sigma: float) -> np.random.Generator:
+    """The generator of an image's noise: fixed by the file's name and sigma, whatever else is scored."""
+    key = hashlib.sha256(f"{path.stem} {sigma:g}".encode()).digest()
+    return np.random.Generator(np.random.Philox(int.from_bytes(key[:8], "little")))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """A grey uint8 image after JPEG compression at ``quality`` (1 to 100)."""
+    _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)

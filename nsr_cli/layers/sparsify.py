@@ -34,6 +34,7 @@ def sparsify(
     Raises:
         ValueError: nothing to replace, or settings that do not fit a layer (which is named).
     """
+
     def eligible(name: str, module: nn.Module) -> bool:
         plain = isinstance(module, nn.Conv2d) and not isinstance(module, (SparseConv2d, nn.ConvTranspose2d))
         return plain and module.groups == 1 and where(name, module)

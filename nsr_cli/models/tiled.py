@@ -66,7 +66,8 @@ def restore_bands(
         first = 0 if top == 0 else tiling.margin
         last = side_y if following is None else side_y - tiling.margin
         target = slice((top + first - done) * scale, (top + last - done) * scale)
-        total[:, target] += _restore_row(network, strip, columns, scale, tiling, at_once)[:, first * scale : last * scale]
+        row = _restore_row(network, strip, columns, scale, tiling, at_once)
+        total[:, target] += row[:, first * scale : last * scale]
         covered[target] += 1
         finished = ((height if following is None else following + tiling.margin) - done) * scale
         yield (total[:, :finished] / covered[:finished]).permute(1, 2, 0).numpy()

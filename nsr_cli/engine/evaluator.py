@@ -1,0 +1,97 @@
+"""Scoring: any method, any data set, by the conventions of the published tables."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from nsr_cli.data import degrade
+from nsr_cli.data.images import read_image
+from nsr_cli.engine.conventions import Convention
+from nsr_cli.models.tiled import Tiling, restore_bands
+from nsr_cli.ops.color import quantize, rgb_to_y
+from nsr_cli.ops.metrics import psnr, ssim
+
+GIVEN = {"rgb": degrade.as_rgb, "luma": degrade.as_luma, "grey": degrade.as_grey}
+
+
+def prepare(path: Path, image: np.ndarray, task: dict, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
+    """(degraded, truth) of a benchmark image, in 0..255: truth uint8, degraded uint8 or float."""
+    truth = GIVEN[convention.given](image)
+    if task["name"] == "denoise":
+        noise = degrade.evaluation_noise(path, task["sigma"])
+        return degrade.add_noise(truth, task["sigma"], noise), truth
+    if task["name"] == "dejpeg":
+        return degrade.jpeg(truth, task["quality"]), truth
+    truth = degrade.modcrop(truth, task["scale"])
+    return degrade.downscale(truth if convention.rounded else truth.astype(np.float64), task["scale"]), truth
+
+
+def restore(method: Callable, degraded: np.ndarray, scale: int, tiling: Tiling | None) -> np.ndarray:
+    """The method's restored image, uint8, (H * scale, W * scale[, C]).
+
+    Args:
+        method: NCHW in [0, 1] to NCHW in [0, 1].
+        degraded: (H, W[, C]) in 0..255.
+        tiling: of networks; None gives the method the whole image at once, in float64.
+    """
+    if tiling is None:
+        whole = torch.from_numpy(np.atleast_3d(degraded).transpose(2, 0, 1)[None] / 255.0)
+        restored = quantize(method(whole)[0].permute(1, 2, 0).numpy() * 255.0)
+        return restored[:, :, 0] if degraded.ndim == 2 else restored
+    height, width = (side * scale for side in degraded.shape[:2])
+    restored, row = np.empty((height, width, *degraded.shape[2:]), np.uint8), 0
+    for band in restore_bands(method, degraded, scale, tiling):
+        restored[row : row + len(band)] = quantize(band * 255.0).reshape(len(band), *restored.shape[1:])
+        row += len(band)
+    return restored
+
+
+def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention: Convention) -> dict[str, float]:
+    """PSNR in dB and SSIM of one restored image; ``image`` tells whether the benchmark's file is grey."""
+    pair = [restored, truth]
+    if convention.given == "rgb" and image.ndim == 2:  # a grey image is its own Y
+        pair = [quantize(restored.mean(axis=2)), truth[:, :, 0]]
+    elif convention.measured in ("y", "y8"):
+        pair = [rgb_to_y(picture) for picture in pair]
+        pair = [quantize(y) for y in pair] if convention.measured == "y8" else pair
+    height, width = truth.shape[:2]
+    b = convention.border
+    pair = [picture[b : height - b, b : width - b] for picture in pair]
+    similarity = {"gaussian": "ssim", "uniform": "ssim8"}
+    return {"psnr": psnr(*pair), **{similarity[w]: ssim(*pair, window=w) for w in convention.ssim}}
+
+
+@torch.no_grad()
+def evaluate(
+    method: Callable,
+    paths: list[Path],
+    task: dict,
+    conventions: list[Convention],
+    tiling: Tiling | None = None,
+) -> Iterator[tuple[Path, dict[str, dict[str, float]], np.ndarray]]:
+    """Score a method on images, one at a time; conventions that give the method the same share its output.
+
+    Yields:
+        The file, its scores by convention, and the restored image of the first convention.
+    """
+    if isinstance(method, nn.Module):
+        method.eval()
+    for path in paths:
+        image, outputs, scores = read_image(path), {}, {}
+        for convention in conventions:
+            given = convention.given, convention.rounded
+            if given not in outputs:
+                degraded, truth = prepare(path, image, task, convention)
+                outputs[given] = restore(method, degraded, task.get("scale", 1), tiling), truth
+            scores[convention.name] = score(*outputs[given], image, convention)
+        yield path, scores, next(iter(outputs.values()))[0]
+
+
+def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The mean of per-image values (not of mean squared errors)."""
+    names = next(iter(images.values()))
+    return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}

@@ -1,0 +1,72 @@
+"""Writing that survives a crash, and folders that only one process works in."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nsr_cli.errors import Held
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; what is written there takes its place, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sweep_up(folder: Path, stem: str = "") -> None:
+    """Remove what a killed process was writing; for whoever alone may write files that begin with ``stem``."""
+    for path in folder.glob(f".{stem}*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: dict) -> None:
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Be the only process that works in ``folder``; the kernel lets go when the process ends, however it ends.
+
+    Raises:
+        Held: another process has it, and ``wait`` is false.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = f"{folder.resolve()} is held by {file.read().strip() or 'another process'}"
+            if not wait:
+                raise Held(f"{holder}; not waiting (wait=true would)") from None
+            say(f"{holder}; waiting for it (wait=false leaves)")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        sweep_up(folder)
+        yield
+        file.truncate(0)

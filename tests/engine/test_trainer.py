@@ -1,0 +1,146 @@
+"""The training loop: what it minimises, what it writes, and that a resumed run is the uninterrupted one."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from nsr_cli.data.sampler import Batch
+from nsr_cli.engine import checkpoint
+from nsr_cli.engine.trainer import Diverged, clock, step_seed, train
+from nsr_cli.errors import Failed
+from nsr_cli.layers.sparse_conv import SparseConv2d
+
+SETTINGS = {
+    "signature": "abc", "steps": 12, "seed": 3, "learning_rate": 1e-2, "lr_drops": [0.5, 0.75], "lr_factor": 0.1,
+    "precision": "fp32", "checkpoint_minutes": 0, "log_every": 5,
+}  # fmt: skip
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(SparseConv2d(1, 4, 3, padding=1, gate="gumbel"), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+
+
+def batch_at(step: int) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    x = torch.rand(2, 1, 8, 8, generator=generator)
+    return Batch(x, 1 - x, [f"{step}a.png", f"{step}b.png"])
+
+
+def run(folder, batches=batch_at, said=None, **settings) -> tuple[dict, nn.Module]:
+    model = network()
+    folder.mkdir(exist_ok=True)
+    say = (lambda text: None) if said is None else said.append
+    return train(model, batches, folder, **{**SETTINGS, **settings}, say=say), model
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(step: int):
+    """Batches up to a step, then a stop from outside: the trainer must cope with any."""
+
+    def batches(asked: int) -> Batch:
+        if asked >= step:
+            raise Killed
+        return batch_at(asked)
+
+    return batches
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumed_runs_end_in_the_same_bits(tmp_path, precision):
+    straight, _ = run(tmp_path / "straight", precision=precision)
+    for stops in ([1], [6], [11], [2, 5, 6, 9]):
+        folder = tmp_path / "-".join(map(str, stops))
+        for stop in stops:
+            with pytest.raises(Killed):
+                run(folder, killed_at(stop), precision=precision)
+        said = []
+        resumed, _ = run(folder, said=said, precision=precision)
+        assert any("resuming after step" in line for line in said)
+        for name, tensor in straight["model"].items():
+            assert torch.equal(tensor, resumed["model"][name]), (stops, name)
+
+
+def test_it_learns(tmp_path):
+    run(tmp_path, steps=200, lr_drops=[0.9])
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
+
+
+def test_the_learning_rate_drops_where_the_paper_says(tmp_path):
+    """x0.2 at epochs 20 and 25 of 30, here at steps 20 and 25 of 30."""
+    run(tmp_path, steps=30, lr_drops=[0.6667, 0.8333], lr_factor=0.2, log_every=1)
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert rates[:20] == [1e-2] * 20
+    assert rates[20:25] == pytest.approx([2e-3] * 5) and rates[25:] == pytest.approx([4e-4] * 5)
+
+
+def test_what_is_left_behind(tmp_path):
+    state, model = run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stats.jsonl", "weights.pt"]
+    saved = checkpoint.load(tmp_path / "weights.pt")
+    assert saved["signature"] == "abc" and saved["step"] == 12 and saved["seconds"] > 0
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(saved["model"][name], tensor)
+
+
+def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(8))
+    saved = checkpoint.checkpoints(tmp_path)
+    assert [path.name for path in saved] == ["checkpoint-000000007.pt", "checkpoint-000000008.pt"]
+    saved[-1].write_bytes(saved[-1].read_bytes()[:100])
+    said = []
+    resumed, _ = run(tmp_path, said=said)
+    assert "checkpoint-000000008.pt cannot be read" in said[0] and "falling back" in said[0]
+    assert said[1] == "resuming after step 7 of 12"
+    straight, _ = run(tmp_path / "straight")
+    assert all(torch.equal(tensor, resumed["model"][name]) for name, tensor in straight["model"].items())
+
+
+def test_stats_hold_every_interval_once_after_a_resume(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(9), checkpoint_minutes=1e9)  # lines of step 5, then nothing to resume from
+    with open(tmp_path / "stats.jsonl", "a") as file:
+        file.write('{"step": 7, "lo')  # torn by a crash
+    run(tmp_path, checkpoint_minutes=1e9)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert steps == [5, 10, 12]
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_files_and_checkpoint(tmp_path):
+    def batches(step: int) -> Batch:
+        batch = batch_at(step)
+        return Batch(batch.degraded, batch.truth * float("nan"), batch.names) if step == 7 else batch
+
+    with pytest.raises(Diverged) as stopped:
+        run(tmp_path, batches)
+    text = str(stopped.value)
+    assert text.startswith("the loss is nan at step 8, on patches of 7a.png, 7b.png; the last good checkpoint is ")
+    assert text.endswith("checkpoint-000000007.pt")
+    with pytest.raises(Diverged, match="there is no checkpoint before it"):
+        run(tmp_path / "none", batches, checkpoint_minutes=1e9)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(4))
+    with pytest.raises(Failed, match="holds a checkpoint of another run: abc, not xyz"):
+        run(tmp_path, signature="xyz")
+
+
+def test_checkpoints_are_read_as_data(tmp_path):
+    torch.save({"model": print}, tmp_path / "checkpoint-000000001.pt")  # a pickled function
+    assert checkpoint.load_newest(tmp_path, lambda text: None) is None
+
+
+def test_seeds_and_clocks():
+    seeds = {step_seed(seed, step) for seed, step in itertools.product(range(20), range(2000))}
+    assert len(seeds) == 20 * 2000 and max(seeds) < 2**63
+    assert clock(59.6) == "1:00" and clock(3661) == "1:01:01"

@@ -1,0 +1,9 @@
+"""nsr eval: score any method, trained here, published or classical."""
+
+from omegaconf import DictConfig
+
+
+def main(cfg: DictConfig) -> None:
+    from nsr_cli.commands.work import perform  # imports torch: not for --help
+
+    perform(cfg, may_train=False)

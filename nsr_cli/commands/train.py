@@ -1,0 +1,9 @@
+"""nsr train: train one model and score it."""
+
+from omegaconf import DictConfig
+
+
+def main(cfg: DictConfig) -> None:
+    from nsr_cli.commands.work import perform  # imports torch: not for --help
+
+    perform(cfg, may_train=True)

@@ -1,0 +1,91 @@
+"""Bad input: one clear line, exit code 2, nothing left behind."""
+
+import cv2
+import numpy as np
+import pytest
+
+SPARSITIES = "gumbel, none, se, sigmoid, softmax"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "ablate sparsity=sofmax",
+            f"nsr ablate: no sparsity 'sofmax' (did you mean softmax?); there are: {SPARSITIES}",
+        ),
+        ("ablate tauu=1", "nsr ablate: no key 'tauu' (did you mean tau?); there are: batch, "),
+        ("ablate task.scael=3", "nsr ablate: no key 'task.scael': 'task' has no such entry"),
+        ("ablate tau=-1", "nsr ablate: tau=-1: expected a number above 0"),
+        ("ablate tau=warm", "nsr ablate: tau=warm: expected a number above 0"),
+        ("ablate groups=0", "nsr ablate: groups=0: expected a whole number above 0"),
+        ("ablate groups=2.5", "nsr ablate: groups=2.5: expected a whole number above 0"),
+        ("ablate cardinality=999", "nsr ablate: cardinality=999: expected 1 to 64, the layer's output channels"),
+        ("ablate scale=5", "nsr ablate: scale=5: expected 2, 3 or 4"),
+        ("ablate seed=true", "nsr ablate: seed=True: expected a whole number, 0 or above"),
+        ("ablate precision=fp8", "nsr ablate: precision=fp8: expected fp32 or bf16"),
+        ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
+        ("ablate tau=0.1,1", "nsr ablate: tau=0.1,1: several values make a sweep, so add -m"),
+        ("ablate tau", "nsr ablate: 'tau' cannot be read as KEY=VALUE"),
+        ("ablate hydra/launcher=basic", "nsr ablate: hydra/launcher=basic: a launcher needs a sweep, so add -m"),
+        ("ablate benchmarks=[set6]", "nsr ablate: no data set 'set6'"),
+        ("ablate benchmarks=[set5]", "nsr ablate: "),
+        ("ablate protocol=paper", "nsr ablate: "),
+        ("ablate train=./nowhere", "nsr ablate: "),
+        ("ablate patch=400", "nsr ablate: "),
+        ("eval model=bicubic ckpt=x.pth", "nsr eval: ckpt=x.pth: cannot be read (No such file or directory)"),
+        ("eval model=bicubic ckpt=/dev/null", "nsr eval: ckpt=/dev/null: model=bicubic has no weights to read"),
+        ("eval model=wdsr ckpt=none.pth", "nsr eval: ckpt=none.pth: cannot be read (No such file or directory)"),
+        ("eval model=wdsr", "nsr eval: no weights of this run in "),
+        ("table 9", "nsr table: no table '9'; there are: 1"),
+        ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
+        ("table", "nsr table: table is not given"),
+        ("figure compare", "nsr figure: no weights in "),
+        ("ablte", "nsr: no verb 'ablte' (did you mean ablate?); there are: train, eval, ablate, table"),
+    ],
+)
+def test_one_line_exit_code_2_nothing_left(nsr, tmp_path, line, message):
+    result = nsr(line)
+    assert result.code == 2
+    assert result.err.startswith(message), result.err
+    assert result.err.count("\n") == 1 and result.err.endswith("\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        cv2.imwrite(str(folder / f"{name}.png"), rng.integers(0, 256, (90, 80, 3), dtype=np.uint8))
+    return folder
+
+
+def test_an_empty_folder(nsr, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = nsr("ablate train=./empty")
+    assert (result.code, result.err.count("\n")) == (2, 1) and "empty" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_unreadable_image(nsr, photographs, tmp_path):
+    (photographs / "b.png").write_bytes((photographs / "b.png").read_bytes()[:5000])
+    result = nsr("ablate train=./photographs")
+    assert (result.code, result.err.count("\n")) == (2, 1) and "b.png" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+def test_an_image_smaller_than_a_patch(nsr, photographs, tmp_path):
+    result = nsr("ablate train=./photographs patch=48")
+    assert result.code == 2
+    assert result.err == ("nsr ablate: a.png is 40x45 once degraded: smaller than a patch of 48x48 (patch=48)\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+def test_a_sweep_runs_the_others_and_names_the_failing_job(nsr, tmp_path, tiny):
+    result = nsr(f"ablate -m {tiny} tau=-1,1")
+    assert result.code == 2
+    assert "tau=-1: expected a number above 0" in result.err
+    assert "1 of 2 jobs failed" in result.err
+    assert len(list((tmp_path / "results/records/smoke").glob("*.json"))) == 1

@@ -1,0 +1,88 @@
+"""The command line around the verbs: help, completion, speed of start-up, table and figure."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nsr_cli.cli import VERBS
+
+
+def test_help_lists_every_verb(nsr):
+    for line in ("", "--help", "help"):
+        result = nsr(line)
+        assert result.code == 0 and all(f"  {verb} " in result.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself(nsr, verb):
+    with pytest.raises(SystemExit) as left:
+        nsr(f"{verb} --help")
+    assert left.value.code == 0
+
+
+def test_verb_help_shows_groups_and_keys(nsr, capfd):
+    with pytest.raises(SystemExit):
+        nsr("ablate --help")
+    out = capfd.readouterr().out
+    assert out.startswith("nsr ablate: one cell of the ablation study")
+    assert "sparsity: gumbel, none, se, sigmoid, softmax" in out and "protocol: paper, short, smoke" in out
+    assert "tau: 1.0" in out and "Powered by Hydra" not in out
+
+
+def test_cfg_prints_the_composed_config(nsr):
+    result = nsr("ablate tau=3 --cfg job")
+    assert result.code == 0 and "tau: 3" in result.out
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("nsr ", set(VERBS)),
+        ("nsr abl", set(VERBS)),  # the shell filters by prefix
+        ("nsr ablate spars", {"sparsity="}),
+        ("nsr ablate sparsity=s", {"sparsity=se", "sparsity=sigmoid", "sparsity=softmax"}),
+        ("nsr ablate ta", {"task=", "tau="}),
+        ("nsr table ru", {"run="}),
+    ],
+)
+def test_tab_completion(nsr, monkeypatch, line, expected):
+    monkeypatch.setenv("COMP_LINE", line)
+    result = nsr("-sc query=bash")
+    assert expected <= set(result.out.split())
+
+
+def test_completion_installs_for_the_program_nsr(nsr):
+    assert nsr("--shell-completion install=bash").out.rstrip().endswith("hydra_bash_completion nsr")
+
+
+@pytest.mark.parametrize("line", ["--help", "table 1", "ablate --help", "ablate tauu=1"])
+def test_torch_is_not_imported_where_it_is_not_needed(tmp_path, line):
+    code = (
+        "import sys; from nsr_cli import cli\n"
+        f"try: cli.run({line.split()!r})\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, 'pandas' in sys.modules, 'cv2' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False False False", done.stderr
+
+
+def test_table_shows_missing_cells_then_fills_them(nsr, tmp_path, monkeypatch):
+    shown = nsr("table 1")
+    assert shown.code == 0 and shown.out.count("| missing") == 0
+    assert shown.out.count("    nsr ablate sparsity=") == 6
+    assert (tmp_path / "results/tables/smoke/table1.md").exists()
+
+
+def test_figure_compare_draws_what_two_runs_restore(nsr, tmp_path, tiny):
+    shared = "protocol=smoke"
+    for sparsity in ("none", "softmax"):
+        assert nsr(f"ablate sparsity={sparsity} {shared} steps=5 threads=1").code == 0
+    # the figure takes the protocol's own runs; these have fewer steps, so it says what is missing
+    missing = nsr("figure compare")
+    assert missing.code == 2 and "nsr ablate sparsity=none" in missing.err
+    result = nsr("""figure compare "runs=['sparsity=none steps=5','sparsity=softmax steps=5']" """)
+    assert result.code == 0, result.err
+    path = tmp_path / "results/figures/smoke/compare-chelsea.png"
+    assert str(path) in result.out and path.stat().st_size > 50_000

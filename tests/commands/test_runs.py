@@ -1,0 +1,163 @@
+"""Runs from the command line: trained, scored, recorded, skipped, resumed, shared between processes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def records(folder: Path, budget: str = "smoke") -> list[Path]:
+    return sorted((folder / "results/records" / budget).glob("*.json"))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = (folder / "results/runs").glob("*/weights.pt")
+    return torch.load(path, weights_only=True)["model"]
+
+
+def start(folder: Path, line: str) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NSR_")} | {"PYTHONPATH": str(CHECKOUT)}
+    command = [sys.executable, "-m", "nsr_cli", *line.split()]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_ablate_trains_scores_and_records(nsr, tmp_path, tiny):
+    result = nsr(f"ablate sparsity=softmax tau=1 {tiny}")
+    assert result.code == 0, result.err
+    (path,) = records(tmp_path)
+    record = json.loads(path.read_text())
+    assert str(path) in result.out
+    assert record["benchmark"] == "embedded_val" and record["trained"]["steps"] == 6
+    scores = record["scores"]["rgb"]
+    assert scores["convention"] == {
+        "name": "rgb", "given": "rgb", "rounded": True, "measured": "rgb", "border": 8, "ssim": ["gaussian"],
+    }  # fmt: skip
+    assert set(scores["images"]) == {"chelsea.png", "rocket.jpg"}
+    assert scores["psnr"] == pytest.approx(sum(i["psnr"] for i in scores["images"].values()) / 2)
+    assert record["tiling"] == {"side": 32, "margin": 4, "overlap": 8}
+    assert str(tmp_path) not in path.read_text()  # no path of a machine goes into a record
+
+
+def test_a_finished_run_is_skipped_and_a_deleted_record_is_scored_again(nsr, tmp_path, tiny):
+    nsr(f"ablate {tiny}")
+    (path,) = records(tmp_path)
+    before, text = path.stat().st_mtime_ns, path.read_text()
+    again = nsr(f"ablate {tiny}")
+    assert again.code == 0 and "training" not in again.out and path.stat().st_mtime_ns == before
+    path.unlink()
+    redone = nsr(f"ablate {tiny}")
+    assert redone.code == 0 and "training" not in redone.out
+    assert json.loads(path.read_text())["scores"] == json.loads(text)["scores"]
+
+
+def test_eval_finds_the_weights_that_the_same_overrides_trained(nsr, tmp_path, tiny):
+    nsr(f"ablate sparsity=sigmoid {tiny}")
+    (path,) = records(tmp_path)
+    scores = json.loads(path.read_text())["scores"]
+    path.unlink()
+    result = nsr(f"eval model=wdsr sparsity=sigmoid {tiny}")
+    assert result.code == 0, result.err
+    assert json.loads(path.read_text())["scores"] == scores
+
+
+def test_dry_run_prints_the_cost_and_leaves_nothing(nsr, tmp_path):
+    result = nsr("train model=wdsr blocks=16 units=64 width=1 sparsity=softmax cardinality=16 dry_run=true")
+    assert result.code == 0, result.err
+    assert "parameters      4,877,812\n" in result.out
+    assert "MACs per pixel  1.189 M of the input" in result.out
+    assert "sparsity_groups: 4" in result.out and "run folder      " in result.out and "steps/s" in result.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_makes_one_run_for_each_cell(nsr, tmp_path, tiny):
+    result = nsr(f"ablate -m sparsity=none,softmax seed=0,1 {tiny}")
+    assert result.code == 0, result.err
+    assert len(records(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("task", ["denoise", "dejpeg"])
+def test_other_tasks_run_end_to_end(nsr, tmp_path, tiny, task):
+    result = nsr(f"train task={task} sparsity=softmax {tiny}")
+    assert result.code == 0, result.err
+    (path,) = records(tmp_path)
+    scores = json.loads(path.read_text())["scores"]
+    assert list(scores) == [{"denoise": "grey", "dejpeg": "luma"}[task]]
+    assert ("ssim8" in scores.get("luma", {})) == (task == "dejpeg")
+
+
+def test_eval_scores_bicubic_by_default(nsr, tmp_path):
+    result = nsr("eval")
+    assert result.code == 0, result.err
+    (path,) = records(tmp_path, "untrained")
+    assert json.loads(path.read_text())["scores"]["rgb"]["psnr"] > 30
+
+
+def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(nsr, tmp_path, tiny):
+    line = f"ablate sparsity=gumbel {tiny} steps=800 checkpoint_minutes=0.002 device=cpu"
+    straight = tmp_path / "straight"
+    straight.mkdir()
+    process = start(straight, line)
+    out = process.communicate()[0]
+    assert process.returncode == 0, out
+
+    killed, dice, said = tmp_path / "killed", random.Random(0), ""
+    killed.mkdir()
+    for _ in range(4):
+        process = start(killed, line)
+        for text in process.stdout:
+            said += text
+            if text.startswith("step"):
+                break
+        time.sleep(dice.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    process = start(killed, line)
+    said += process.communicate()[0]
+    assert process.returncode == 0, said
+    assert said.count("resuming after step") >= 3  # the first kill may come before the first checkpoint
+    expected, found = weights(straight), weights(killed)
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, found[name]), name
+    assert not list(killed.rglob("*.tmp")), "temporary files of killed processes are cleaned up"
+
+
+def test_two_processes_on_one_run(tmp_path, tiny):
+    line = f"ablate {tiny} steps=400 device=cpu"
+    first = start(tmp_path, line)
+    for text in first.stdout:
+        if text.startswith("training"):
+            break
+    first.send_signal(signal.SIGSTOP)  # as long as the others take to notice
+    leaving, second = start(tmp_path, f"{line} wait=false"), start(tmp_path, line)
+    out = leaving.communicate()[0]
+    assert leaving.returncode == 75
+    assert f"is held by process {first.pid} on " in out and "not waiting" in out
+    for text in second.stdout:
+        if "waiting for it" in text:
+            break
+    assert f"is held by process {first.pid} on " in text
+    first.send_signal(signal.SIGCONT)
+    out = second.communicate()[0]
+    first.communicate()
+    assert first.returncode == 0 and second.returncode == 0, out
+    assert "training" not in out and "dB" in out  # the first one's result is shown
+    assert len(records(tmp_path)) == 1 and len(list((tmp_path / "results/runs").iterdir())) == 1
+
+
+def test_a_diverging_run_stops_with_a_line(nsr, tiny):
+    result = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")
+    assert result.code == 1
+    assert result.err.startswith("nsr ablate: the loss is ") and "on patches of" in result.err
+    assert result.err.count("\n") == 1

@@ -49,8 +49,10 @@ def compare(cfg: DictConfig) -> None:
             restored = restore(method, degraded, task["scale"], tiling)
         return Panel(title, restored, f"{score(restored, truth, image, convention)['psnr']:.2f} dB")
 
-    enlarged = degraded.repeat(task["scale"], axis=0).repeat(task["scale"], axis=1)
-    panels = [Panel("low resolution", enlarged), panel("bicubic", build(bicubic), None)]
+    def nearest(x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(task["scale"], 2).repeat_interleave(task["scale"], 3)
+
+    panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic), None)]
     for run, config in configs.items():
         weights = run_of(config).folder / "weights.pt"
         if not weights.exists():

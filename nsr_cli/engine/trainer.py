@@ -18,6 +18,9 @@ from nsr_cli.errors import Failed
 from nsr_cli.files import write_text
 
 
+SAY_EVERY = 10  # seconds between lines, where there is no bar
+
+
 class Diverged(Failed):
     """The loss is no longer a number."""
 
@@ -68,6 +71,7 @@ def train(
     bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True, leave=False)
     losses: list[torch.Tensor] = []  # since the last line
     began = last_save = last_line = time.monotonic()
+    last_said = -math.inf
     seconds_before = seconds
     model.train()
     with ThreadPoolExecutor(1) as ahead:  # prepares the next batch while this one is trained on
@@ -101,7 +105,8 @@ def train(
                 mean, speed = sum(values) / len(values), len(values) / max(now - last_line, 1e-9)
                 stats.add(step=step, loss=mean, learning_rate=rate, steps_per_second=round(speed, 2))
                 bar.set_postfix(loss=f"{mean:.4f}", lr=f"{rate:.0e}")
-                if not progress:
+                if not progress and (now - last_said > SAY_EVERY or step == steps):
+                    last_said = now
                     left = clock((steps - step) / speed)
                     say(f"step {step:,}/{steps:,}  loss {mean:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")
                 losses, last_line = [], now

@@ -1,7 +1,5 @@
 """The sparse convolution: every sample is convolved with its own mixture of k kernels (Eq. 10 of the paper)."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,9 +34,7 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     return mixed.reshape(samples, channels, *weight.shape[1:])
 
 
-def sparse_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, conv: Callable[..., Tensor] = F.conv2d
-) -> Tensor:
+def sparse_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
     """Convolve each sample of x with its own mixture of kernels.
 
     Args:
@@ -46,15 +42,17 @@ def sparse_conv2d(
         weight: (k * C_out, C_in, kh, kw).
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
-        conv: the convolution of a sample (1, C_in, H, W) with a kernel and a bias; it fixes stride and padding.
+        conv: stride, padding, dilation of torch.nn.functional.conv2d.
 
     Returns:
         (B, C_out, H', W')
     """
-    kernels = mix_kernels(weight, gate)  # (B, C_out, C_in, kh, kw)
-    biases = [None] * len(x) if bias is None else mix_kernels(bias, gate)  # (B, C_out)
-    # Single samples stay in the caches: 1.6 times as fast on a CPU as one convolution of B groups.
-    return torch.cat([conv(sample[None], *own) for *own, sample in zip(kernels, biases, x, strict=True)])
+    samples, k, _ = gate.shape
+    kernels = mix_kernels(weight, gate).flatten(0, 1)  # (B * C_out, C_in, kh, kw)
+    biases = None if bias is None else mix_kernels(bias, gate).flatten()  # (B * C_out)
+    folded = x.reshape(1, -1, *x.shape[2:])  # the samples are the groups of one convolution
+    out = F.conv2d(folded, kernels, biases, groups=samples, **conv)
+    return out.view(samples, weight.shape[0] // k, *out.shape[2:])
 
 
 class SparseConv2d(nn.Conv2d):
@@ -104,7 +102,11 @@ class SparseConv2d(nn.Conv2d):
         """(B, C_in, H, W) to (B, C_out, H', W')."""
         if self.gate is None:
             return super().forward(x)
-        return sparse_conv2d(x, self.weight, self.bias, self.gate(x), self._conv_forward)
+        gate, padding = self.gate(x), self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
+        conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
+        return sparse_conv2d(x, self.weight, self.bias, gate, **conv)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"

@@ -41,7 +41,7 @@ def side_by_side(panels: list[Panel], crop: int, heading: str, path: Path) -> No
     crop = min(crop, *(side - 1 for side in truth.shape[:2]))
     top, left = busiest(truth, crop)
     height = truth.shape[0] / truth.shape[1]
-    figure = Figure(figsize=(2.6 * len(panels), 2.6 * (height + 1) + 1.0), dpi=150, layout="constrained")
+    figure = Figure(figsize=(2.6 * len(panels), 2.6 * (height + 1) + 0.7), dpi=150, layout="constrained")
     figure.suptitle(heading, fontsize=11, color=INK)
     axes = figure.subplots(2, len(panels), height_ratios=[height, 1], squeeze=False)
     for (whole, zoom), panel in zip(axes.T, panels, strict=True):

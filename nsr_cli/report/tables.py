@@ -68,10 +68,11 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str, benchmark
     budgets = sorted({(r["trained"]["steps"], r["config"]["training"]["batch"]) for r in records if r["trained"]})
     if budgets:
         text += "; trained for " + " and ".join(f"{steps:,} steps of {batch} patches" for steps, batch in budgets)
-    costs = sorted({(f"{r['cost']['macs'] / 1e6:.4g}", f"{r['cost']['overhead'] / 1e6:.3g}") for r in records})
-    if costs:
-        shown = (f"{macs} M MACs per input pixel and {more} M for gates and mixing" for macs, more in costs)
-        text += "; " + " or ".join(shown)
+    if records:
+        macs = " or ".join(dict.fromkeys(f"{r['cost']['macs'] / 1e6:.4g}" for r in records))
+        overhead = max(r["cost"]["overhead"] for r in records) / 1e6
+        text += f"; {macs} M multiply-accumulates of convolutions per input pixel"
+        text += f", and up to {overhead:.2g} M for gates and mixing" if overhead else ""
     text += "."
     if benchmarks != [experiment.printed_on]:
         text += (

@@ -41,7 +41,7 @@ def test_measured_stands_beside_printed():
     assert rows[2] == ["N/A", "34.761", "", "not known", ""]
     assert rows[3] == ["Softmax", "34.892", "+0.131", "34.87", "+0.022"]
     assert "**protocol paper**, scored on div2k_val; seeds 0; trained for 300 steps of 8 patches" in text
-    assert "0.3001 M MACs per input pixel and 0.0015 M for gates and mixing" in text
+    assert "0.3001 M multiply-accumulates of convolutions per input pixel, and up to 0.0015 M for gates" in text
     assert "- Softmax above N/A: +0.131 dB on div2k_val" in text
     assert "Missing" not in text and "other images" not in text
 

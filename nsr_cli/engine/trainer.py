@@ -17,7 +17,6 @@ from nsr_cli.engine import checkpoint
 from nsr_cli.errors import Failed
 from nsr_cli.files import write_text
 
-
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 
 

@@ -13,6 +13,7 @@ VERBS = {
     "ablate": "one cell of the ablation study (Sec. 4.2): train and score it",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a picture: restored images side by side",
+    "data": "the data sets: list, get, check",
 }
 
 HELP = """nsr: the experiments of Neural Sparse Representation for Image Restoration (NeurIPS 2020)
@@ -72,6 +73,8 @@ def run(arguments: list[str]) -> int:
     sys.argv = [name, *rest]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
     try:
+        if verb == "data":  # nothing to compose or sweep
+            return importlib.import_module("nsr_cli.commands.data").run(rest)
         call(verb)
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

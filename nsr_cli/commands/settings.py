@@ -37,6 +37,8 @@ KNOBS = {
     "wait": (bool, lambda v: True, "true or false"),
     "dry_run": (bool, lambda v: True, "true or false"),
     "rescore": (bool, lambda v: True, "true or false"),
+    "save_images": (bool, lambda v: True, "true or false"),
+    "explain": (bool, lambda v: True, "true or false"),
 }
 TRAINING = "train epochs patches_per_image steps batch patch learning_rate lr_drops lr_factor precision seed".split()
 
@@ -57,6 +59,9 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"lr_drops={drops}: expected a list of fractions of the training, above 0 and up to 1")
     if not OmegaConf.is_list(cfg.benchmarks) or not cfg.benchmarks:
         raise UserError(f"benchmarks={cfg.benchmarks}: expected a list of data sets, as in benchmarks=[set5,set14]")
+    if cfg.task.name not in cfg.model.tasks:
+        can = ", ".join(cfg.model.tasks)
+        raise UserError(f"task={cfg.task.name}: model={cfg.model.name} is not for it; it does: {can}")
     if not cfg.model.trained and cfg.ckpt:
         raise UserError(f"ckpt={cfg.ckpt}: model={cfg.model.name} has no weights to read")
 
@@ -69,12 +74,14 @@ def identity(cfg: DictConfig) -> dict:
         "task": OmegaConf.to_container(cfg.task, resolve=True),
         "model": {"name": cfg.model.name, **network},
     }
+    if "gate" not in network and cfg.sparsity.gate != "none":  # sparse convolutions attached to another network
+        signed["sparsity"] = OmegaConf.to_container(cfg.sparsity, resolve=True)
     if cfg.ckpt:
-        signed["weights"] = _sha256(str(cfg.ckpt))
+        signed["weights"] = weights_file(cfg)[1]
         if cfg.sparsity.gate != "none":
             signed["tile"] = cfg.patch
     elif cfg.model.trained:
-        training = {name: OmegaConf.to_container(OmegaConf.create([cfg[name]]))[0] for name in TRAINING}
+        training = {name: cfg[name] for name in TRAINING} | {"lr_drops": list(cfg.lr_drops)}
         signed["training"] = {"protocol": cfg.protocol.name, **training, "train": Path(str(cfg.train)).name}
     return _plain(signed)
 
@@ -86,6 +93,24 @@ def _plain(value):
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def weights_file(cfg: DictConfig) -> tuple[Path, str]:
+    """(file, SHA-256) of `ckpt`: a file here or below the data folder, or `published` weights that we know.
+
+    The sum of published weights is known without the file, so that their records are found where the file is not.
+    """
+    if cfg.ckpt != "published":
+        path = next((p for p in (Path(cfg.ckpt), Path(cfg.data) / cfg.ckpt) if p.is_file()), Path(cfg.ckpt))
+        return path, _sha256(str(path))
+    level = cfg.task.get("scale") or cfg.task.get("sigma") or cfg.task.get("quality")
+    known = cfg.model.get("published", {}).get(cfg.task.name, {})
+    chosen = known.get("any") or known.get(level)
+    if chosen is None:
+        found = ", ".join(map(str, known)) or "none"
+        where = f"model={cfg.model.name} task={cfg.task.name}"
+        raise UserError(f"ckpt=published: no weights known for {where} at {level}; there are: {found}")
+    return Path(cfg.data) / chosen.file, chosen.sha256
 
 
 @functools.lru_cache

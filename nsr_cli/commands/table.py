@@ -1,38 +1,51 @@
 """nsr table: a table of the paper from the records at hand; run=true makes the missing ones first."""
 
+import copy
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.settings import run_of
+from nsr_cli.data.catalog import find, locate
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.experiments import Experiment, expand, load
 from nsr_cli.report.records import read_record
-from nsr_cli.report.tables import Cell, render
+from nsr_cli.report.tables import FORMATS, Cell, render
 
 
 def main(cfg: DictConfig) -> None:
     experiment = load(package_folder("experiments"), str(cfg.table))
     seeds = seeds_of(cfg)
-    failed = []
-    if cfg.run:
-        failed = run_missing(cfg, experiment, find_cells(cfg, experiment, seeds), seeds)
-    text = render(experiment, find_cells(cfg, experiment, seeds), cfg.protocol.name)
+    if cfg.format not in FORMATS:
+        raise UserError(f"format={cfg.format}: expected one of {', '.join(FORMATS)}")
+    cells, failed = find_cells(cfg, experiment, seeds), []
+    if cfg.run and (commands := filling(cfg, experiment, cells)):
+        failed = run_missing(cfg, commands)
+        cells = find_cells(cfg, experiment, seeds)
+    text = render(experiment, cells, cfg.protocol.name, cfg.format)
     print(text)
+    if commands := filling(cfg, experiment, cells):
+        print(
+            "Missing; run=true runs these:\n\n" + "\n".join(f"    nsr {' '.join(words)}" for words in commands) + "\n"
+        )
+    if absent := sorted({cell.benchmark for cell in cells if not cell.record and not at_hand(cell.benchmark, cfg)}):
+        print("Not on this machine: " + ", ".join(f"{name} (nsr data get {name})" for name in absent) + "\n")
     if cfg.save:
-        path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{experiment.name}.md"
+        path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{experiment.name}{FORMATS[cfg.format]}"
         write_text(path, text)
         print(path.resolve())
     if failed:
-        raise Failed(f"not complete: {len(failed)} of {len(experiment.sweeps)} sweeps failed: {'; '.join(failed)}")
+        raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
 
 def seeds_of(cfg: DictConfig) -> list[int]:
@@ -42,32 +55,83 @@ def seeds_of(cfg: DictConfig) -> list[int]:
     return seeds
 
 
+class Composer:
+    """Composes configs; those that differ in plain keys alone share one composition, which is the slow part."""
+
+    def __init__(self, cfg: DictConfig):
+        self.shared = [f"protocol={cfg.protocol.name}"]
+        self.paths = {"results": cfg.results, "data": cfg.data}
+        self.groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
+        self.composed: dict[tuple, DictConfig] = {}
+
+    def __call__(self, verb: str, overrides: list[str]) -> DictConfig:
+        chosen = [o for o in overrides if o.partition("=")[0] in self.groups]
+        key = (verb, *chosen)
+        if key not in self.composed:
+            self.composed[key] = compose(verb, [*chosen, *self.shared])
+        config = copy.deepcopy(self.composed[key])
+        plain = dict(o.split("=", 1) for o in overrides if o not in chosen)
+        for name, value in [*((name, yaml.safe_load(text)) for name, text in plain.items()), *self.paths.items()]:
+            if name not in config:
+                raise UserError(f"no key '{name}' in `nsr {verb}`")
+            config[name] = value
+        return config
+
+
 def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> list[Cell]:
-    """Every cell with its record or, where that is missing, the command that makes it."""
-    cells = []
-    for row in experiment.rows:
+    """Every cell of the table with its record, or None where that is missing."""
+    composer, cells, runs = Composer(cfg), [], {}
+    for row, column, verb, overrides in experiment.slots(cfg.protocol.name):
         for seed in seeds:
-            overrides = [*shlex.split(row.cell), f"protocol={cfg.protocol.name}", f"seed={seed}"]
-            cell = compose(config_name=experiment.verb, overrides=[*overrides, f"results={cfg.results}"])
-            command = " ".join(["nsr", experiment.verb, *overrides])
-            run = run_of(cell)
-            cells += [Cell(row.label, name, seed, read_record(run.record(name)), command) for name in cell.benchmarks]
+            job = (verb, *overrides)
+            if (job, seed) not in runs:  # the rows of a table share the jobs of its columns
+                config = composer(verb, [*overrides, f"seed={seed}"])
+                runs[job, seed] = run_of(config), list(config.benchmarks)
+            run, benchmarks = runs[job, seed]
+            benchmark = row.benchmark or (column.benchmark if column else None)
+            for name in [benchmark] if benchmark else benchmarks:
+                label = column.label if column else name
+                record = read_record(run.record(name))
+                cells.append(Cell(row.label, label, name, seed, record, job, run.budget != "untrained"))
     return cells
 
 
-def run_missing(cfg: DictConfig, experiment: Experiment, cells: list[Cell], seeds: list[int]) -> list[str]:
-    """Run the experiment's sweeps; what is done is skipped by the runs themselves. Returns those that failed."""
-    if all(cell.record for cell in cells):
-        return []
+def at_hand(benchmark: str, cfg: DictConfig) -> bool:
+    return locate(find(benchmark), Path(cfg.data)) is not None
+
+
+def filling(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[list[str]]:
+    """The command lines (as words behind `nsr`) that make the missing cells, on the benchmarks at hand."""
+    lacking = [cell for cell in cells if cell.record is None and at_hand(cell.benchmark, cfg)]
+    lines = []
+    for line in experiment.commands(cfg.protocol.name):
+        verb, jobs = expand(line)
+        own = [cell for cell in lacking if cell.job in [(verb, *job) for job in jobs]]
+        if not own:
+            continue
+        words = [word for word in shlex.split(line)[1:] if word != "-m"]
+        if any(cell.record is None and cell.trained for cell in own):
+            words += [f"protocol={cfg.protocol.name}", f"seed={_joined(cell.seed for cell in own)}"]
+        lines.append([words[0], "-m", *words[1:], f"benchmarks=[{_joined(cell.benchmark for cell in own)}]"])
+    return lines
+
+
+def _joined(values: Iterable) -> str:
+    return ",".join(dict.fromkeys(str(value) for value in values))
+
+
+def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
+    """Run command lines, one after the other, or with a launcher all at once. Returns those that failed."""
     launcher = HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
-    failed = []
-    for sweep in experiment.sweeps:
-        command = [*shlex.split(sweep)[1:], f"protocol={cfg.protocol.name}", f"seed={','.join(map(str, seeds))}"]
-        command += [f"results={cfg.results}", f"data={cfg.data}"]
-        command += [f"hydra/launcher={launcher}"] if launcher != "basic" else []
-        print("$ nsr " + " ".join(command), flush=True)
-        paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        if subprocess.run([sys.executable, "-m", "nsr_cli", *command], env=environment).returncode:
-            failed.append(sweep)
-    return failed
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    processes = []
+    for words in commands:
+        print("$ nsr " + " ".join(words), flush=True)
+        places = [f"results={cfg.results}", f"data={cfg.data}"]
+        places += [f"hydra/launcher={launcher}"] if launcher != "basic" else []
+        process = subprocess.Popen([sys.executable, "-m", "nsr_cli", *words, *places], env=environment)
+        processes.append((" ".join(words), process))
+        if launcher == "basic":
+            process.wait()
+    return [words for words, process in processes if process.wait()]

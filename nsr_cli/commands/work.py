@@ -6,26 +6,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.commands.settings import Run, check, run_of
+from nsr_cli.commands.settings import Run, check, run_of, weights_file
 from nsr_cli.data import degrade
 from nsr_cli.data.catalog import image_paths
-from nsr_cli.data.images import read_image
+from nsr_cli.data.images import read_image, write_png
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.engine import checkpoint
-from nsr_cli.engine.conventions import conventions
+from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
 from nsr_cli.engine.trainer import clock, train
 from nsr_cli.errors import UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
-from nsr_cli.models.tiled import tiling_of
+from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
 from nsr_cli.ops import flops
 from nsr_cli.report.records import read_record
@@ -56,10 +59,17 @@ def _perform(cfg: DictConfig, run: Run, may_train: bool) -> None:
     if cfg.dry_run:
         print(plan(cfg, run, method, device))
         return
-    missing = [name for name in benchmarks if cfg.rescore or read_record(run.record(name)) is None]
+
+    def is_missing(name: str) -> bool:
+        images = cfg.save_images and not all(
+            (images_folder(run, name) / f"{path.stem}.png").exists() for path in benchmarks[name]
+        )
+        return cfg.rescore or images or read_record(run.record(name)) is None
+
+    missing = [name for name in benchmarks if is_missing(name)]
     trains = cfg.model.trained and not cfg.ckpt
     weights = run.folder / "weights.pt"
-    if missing or (may_train and trains and not weights.exists()):
+    if missing or cfg.explain or (may_train and trains and not weights.exists()):
         examples = None
         if trains and not weights.exists():
             if not may_train:
@@ -77,10 +87,14 @@ def _perform(cfg: DictConfig, run: Run, may_train: bool) -> None:
                 trained = checkpoint.load(weights)
                 method.load_state_dict(trained["model"])
             for name in missing:
-                if cfg.rescore or read_record(run.record(name)) is None:  # the one who held the run may have written it
+                if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
-    for name in benchmarks:
+    for name, paths in benchmarks.items():
         say(summary(run, name))
+        if cfg.save_images:
+            say(f"  {images_folder(run, name).resolve()}")
+        if cfg.explain:
+            say(explanation(cfg, method, task, name, paths))
 
 
 def build(cfg: DictConfig) -> Callable:
@@ -92,9 +106,27 @@ def build(cfg: DictConfig) -> Callable:
         if isinstance(error.__cause__, ValueError):  # a layer refused its settings
             raise UserError(str(error.__cause__)) from None
         raise
+    if isinstance(method, nn.Module) and "gate" not in cfg.model.network and cfg.sparsity.gate != "none":
+        attach(method, cfg)
     if cfg.ckpt:
-        load_weights(method, Path(cfg.ckpt))
+        load_weights(method, weights_file(cfg)[0])
     return method
+
+
+def attach(network: nn.Module, cfg: DictConfig) -> None:
+    """Make the convolutions in the depth of any network sparse: those with as many channels in as out."""
+    chosen = cfg.sparsity
+    try:
+        sparsify(
+            network,
+            chosen.groups,
+            chosen.cardinality or 1,
+            chosen.gate,
+            chosen.tau,
+            where=lambda name, conv: conv.in_channels == conv.out_channels,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def pick_device(name: str) -> torch.device:
@@ -112,7 +144,8 @@ def pick_device(name: str) -> torch.device:
 def training_examples(cfg: DictConfig, task: dict, root: Path) -> list[Example]:
     """The training images, degraded where that does not change from step to step."""
     paths = image_paths(cfg.train, root)
-    given = {"sr": degrade.as_rgb, "denoise": degrade.as_grey, "dejpeg": degrade.as_luma}[task["name"]]
+    rgb_or_luma = degrade.as_luma if cfg.model.reads[0] == "luma" else degrade.as_rgb
+    given = {"sr": rgb_or_luma, "denoise": degrade.as_grey, "dejpeg": degrade.as_luma}[task["name"]]
     examples = []
     for path in paths:
         truth = given(read_image(path))
@@ -120,7 +153,7 @@ def training_examples(cfg: DictConfig, task: dict, root: Path) -> list[Example]:
             truth = degrade.modcrop(truth, task["scale"])
             if min(truth.shape[:2]) < task["scale"]:
                 raise UserError(f"{path} is smaller than the scale {task['scale']}")
-            degraded = degrade.downscale(truth, task["scale"])
+            degraded = degrade.low_resolution(path, truth, task["scale"])
         else:
             degraded = degrade.jpeg(truth, task["quality"]) if task["name"] == "dejpeg" else truth
         examples.append(Example(path.name, degraded, truth))
@@ -164,7 +197,11 @@ def score_run(
     began = time.monotonic()
     tiling = tiling_of(method, cfg.patch) if isinstance(method, nn.Module) else None
     used = conventions(task, benchmark, list(cfg.model.reads))
-    found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, used, tiling)}
+    found = {}
+    for path, by_convention, restored in evaluate(method, paths, task, used, tiling):
+        found[path.name] = by_convention
+        if cfg.save_images:
+            write_png(images_folder(run, benchmark) / f"{path.stem}.png", restored)
     scores = {}
     for convention in used:
         images = {name: by_convention[convention.name] for name, by_convention in found.items()}
@@ -190,9 +227,17 @@ def score_run(
     write_json(run.record(benchmark), record)
 
 
+def images_folder(run: Run, benchmark: str) -> Path:
+    return run.folder / "images" / Path(benchmark).name
+
+
 def cost_of(cfg: DictConfig, network: nn.Module) -> flops.Cost:
-    reads_luma = cfg.model.reads[0] == "luma"
-    return flops.count(network, 1 if reads_luma else cfg.task.channels, cfg.patch)
+    return flops.count(network, channels_of(cfg), cfg.patch)
+
+
+def channels_of(cfg: DictConfig) -> int:
+    """Channels of the images that the method is given."""
+    return 1 if cfg.model.reads[0] == "luma" else cfg.task.channels
 
 
 def provenance(cfg: DictConfig) -> dict:
@@ -215,6 +260,29 @@ def summary(run: Run, benchmark: str) -> str:
         f"{name}: {score['psnr']:.4f} dB  SSIM {score['ssim']:.5f}" for name, score in record["scores"].items()
     )
     return f"{run.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
+
+
+def explanation(cfg: DictConfig, method: Callable, task: dict, benchmark: str, paths: list[Path]) -> str:
+    """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
+    usual = tiling_of(method, cfg.patch) if isinstance(method, nn.Module) else None
+    tilings = [usual]
+    if usual and usual.overlap:  # of a network with gates: the tile is part of the protocol
+        tilings += [Tiling(2 * usual.side, usual.margin, usual.overlap), Tiling(2**20, 0, 0)]
+    listed = [replace(c, name=str(i)) for i, c in enumerate(all_conventions(task, list(cfg.model.reads)))]
+    lines = []
+    for tiling in tilings:
+        found = {p.name: scores for p, scores, _ in evaluate(method, paths, task, listed, tiling)}
+        tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
+        for c in listed:
+            mean = means({name: scores[c.name] for name, scores in found.items()})
+            degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"
+            measured = c.given if c.measured == "as given" else c.measured
+            output = "rounded" if c.output_rounded else "float"
+            numbers = (f"{mean['psnr']:.4f}", f"{mean['ssim']:.5f}", f"{mean['ssim8']:.5f}")
+            lines.append([c.given, degraded, output, measured, c.border, tile, *numbers])
+    head = ["reads", "degraded", "restored", "measured", "border", "tile", "PSNR", "SSIM Gaussian", "SSIM 8x8"]
+    title = f"{cfg.model.name} on {benchmark} under every convention (see the record for the table's own):"
+    return f"{title}\n\n{tabulate(lines, head, tablefmt='pipe', disable_numparse=True)}"
 
 
 def plan(cfg: DictConfig, run: Run, method: Callable, device: torch.device) -> str:
@@ -249,7 +317,7 @@ def rehearse(cfg: DictConfig, network: nn.Module, device: torch.device) -> tuple
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    batch = torch.zeros(cfg.batch, cfg.task.channels, cfg.patch, cfg.patch, device=device)
+    batch = torch.zeros(cfg.batch, channels_of(cfg), cfg.patch, cfg.patch, device=device)
     durations = []
     for _ in range(4):
         began = time.monotonic()

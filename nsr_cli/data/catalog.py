@@ -374,7 +374,11 @@ def lr_partner(path: Path, scale: int) -> Path | None:
     if not match:
         return None
     partner = path.parent.parent / f"{match[1]}_LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png"
-    return partner if partner.is_file() else None
+    if not partner.parent.is_dir():
+        return None
+    if not partner.is_file():
+        raise UserError(f"{path.name} lacks its low-resolution partner {partner}; complete that folder or remove it")
+    return partner
 
 
 def _folder_images(folder: Path) -> list[Path]:

@@ -6,6 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from nsr_cli.data.catalog import lr_partner
+from nsr_cli.data.images import read_image
+from nsr_cli.errors import UserError
 from nsr_cli.ops.color import quantize, rgb_to_y
 from nsr_cli.ops.resize import imresize
 
@@ -34,6 +37,19 @@ def as_luma(image: np.ndarray) -> np.ndarray:
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     """MATLAB's bicubic at 1/scale: rounded to uint8 if the image is, else float."""
     return imresize(image, 1 / scale)
+
+
+def low_resolution(path: Path, truth: np.ndarray, scale: int) -> np.ndarray:
+    """The low-resolution image of a file, uint8: DIV2K's official one where it is at hand, else MATLAB's bicubic."""
+    partner = lr_partner(path, scale)
+    if partner is None or truth.ndim == 2:
+        return downscale(truth, scale)
+    degraded = as_rgb(read_image(partner))
+    expected = (truth.shape[0] // scale, truth.shape[1] // scale)
+    if degraded.shape[:2] != expected:
+        found = f"{degraded.shape[1]}x{degraded.shape[0]}"
+        raise UserError(f"{partner} is {found}, expected {expected[1]}x{expected[0]}: {path.name} at 1/{scale}")
+    return degraded
 
 
 def add_noise(image: np.ndarray, sigma: float, generator: np.random.Generator | np.random.RandomState) -> np.ndarray:

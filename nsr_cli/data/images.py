@@ -3,7 +3,6 @@
 import difflib
 import io
 import os
-import secrets
 import zlib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, Tiff
 from PIL import Image as PillowImage
 
 from nsr_cli.errors import UserError
+from nsr_cli.files import replacing
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -95,31 +95,19 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write a PNG file atomically: `path` is, at any time, what it was before or the whole new file.
 
     Args:
-        path: in a folder that exists.
+        path: its folder is made when it is missing.
         image: uint8, (H, W) grey or (H, W, 3) RGB.
 
     Raises:
-        UserError: not such an image, or the folder is missing or cannot be written to.
+        UserError: not such an image.
+        OSError: the file cannot be written.
     """
     path, image = Path(path), np.asarray(image)
     if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or image.shape[2:] == (3,)):
         found = f"{image.dtype} of shape {image.shape}"
         raise UserError(f"cannot write {path}: {found}; expected uint8 of shape (H, W) or (H, W, 3)")
-    encoded = io.BytesIO()
-    PillowImage.fromarray(np.ascontiguousarray(image)).save(encoded, "PNG")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(encoded.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {_reason(path.parent, error)}") from error
+    with replacing(path) as temporary:
+        PillowImage.fromarray(np.ascontiguousarray(image)).save(temporary, "PNG")
 
 
 def _open(path: Path, file: io.BufferedIOBase) -> ImageFile.ImageFile:

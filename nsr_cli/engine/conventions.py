@@ -1,5 +1,6 @@
 """How the numbers of each benchmark are measured. These are facts of the published tables, not options."""
 
+import itertools
 from dataclasses import asdict, dataclass
 
 
@@ -10,10 +11,12 @@ class Convention:
     Attributes:
         name: what tables call it.
         given: what the method reads: ``rgb``, ``luma`` (MATLAB's Y, rounded) or ``grey``.
-        rounded: whether the degraded image is rounded to uint8. Restored images always are.
+        rounded: whether the degraded image is rounded to uint8.
         measured: ``rgb``; ``y``: MATLAB's Y in float of both; ``y8``: that, rounded; ``as given``.
         border: pixels cut from each side before scoring.
         ssim: windows: ``gaussian`` (11x11, sigma 1.5), ``uniform`` (8x8).
+        clipped: whether the degraded image is clipped to 0..255; no published table's noise is.
+        output_rounded: whether the restored image is rounded and clipped to 0..255; all published tables' are.
     """
 
     name: str
@@ -22,6 +25,8 @@ class Convention:
     measured: str
     border: int
     ssim: tuple[str, ...] = ("gaussian",)
+    clipped: bool = False
+    output_rounded: bool = True
 
     def spelled_out(self) -> dict:
         return {**asdict(self), "ssim": list(self.ssim)}
@@ -59,3 +64,27 @@ def conventions(task: dict, benchmark: str, reads: list[str]) -> list[Convention
     if benchmark == "manga109":
         return [y8, y]
     return for_rgb if for_rgb == [rgb] else [luma, *for_rgb]
+
+
+def all_conventions(task: dict, reads: list[str]) -> list[Convention]:
+    """Every way in which papers have scored a task, to see which one a published number may come from."""
+    both = (True, False)
+    windows = ("gaussian", "uniform")
+    if task["name"] == "denoise":
+        return [
+            Convention("", "grey", rounded, "as given", 0, windows, clipped, out)
+            for rounded, clipped, out in itertools.product((False, True), (False, True), both)
+            if clipped or not rounded
+        ]
+    if task["name"] == "dejpeg":
+        return [
+            Convention("", "luma", True, "as given", border, windows, output_rounded=out)
+            for border, out in itertools.product((0, 8), both)
+        ]
+    scale = task["scale"]
+    ways = [("rgb", measured) for measured in ("rgb", "y", "y8")] if "rgb" in reads else []
+    ways += [("luma", "as given")] if "luma" in reads else []
+    return [
+        Convention("", given, rounded, measured, border, windows, output_rounded=out)
+        for (given, measured), rounded, out, border in itertools.product(ways, both, both, (0, scale, scale + 6))
+    ]

@@ -22,16 +22,21 @@ def prepare(path: Path, image: np.ndarray, task: dict, convention: Convention) -
     """(degraded, truth) of a benchmark image, in 0..255: truth uint8, degraded uint8 or float."""
     truth = GIVEN[convention.given](image)
     if task["name"] == "denoise":
-        noise = degrade.evaluation_noise(path, task["sigma"])
-        return degrade.add_noise(truth, task["sigma"], noise), truth
+        noisy = degrade.add_noise(truth, task["sigma"], degrade.evaluation_noise(path, task["sigma"]))
+        noisy = noisy.clip(0, 255) if convention.clipped else noisy
+        return quantize(noisy) if convention.rounded else noisy, truth
     if task["name"] == "dejpeg":
         return degrade.jpeg(truth, task["quality"]), truth
     truth = degrade.modcrop(truth, task["scale"])
-    return degrade.downscale(truth if convention.rounded else truth.astype(np.float64), task["scale"]), truth
+    if convention.rounded:
+        return degrade.low_resolution(path, truth, task["scale"]), truth
+    return degrade.downscale(truth.astype(np.float64), task["scale"]), truth
 
 
-def restore(method: Callable, degraded: np.ndarray, scale: int, tiling: Tiling | None) -> np.ndarray:
-    """The method's restored image, uint8, (H * scale, W * scale[, C]).
+def restore(
+    method: Callable, degraded: np.ndarray, scale: int, tiling: Tiling | None, rounded: bool = True
+) -> np.ndarray:
+    """The method's restored image in 0..255, (H * scale, W * scale[, C]): uint8, or float where it is not rounded.
 
     Args:
         method: NCHW in [0, 1] to NCHW in [0, 1].
@@ -40,12 +45,14 @@ def restore(method: Callable, degraded: np.ndarray, scale: int, tiling: Tiling |
     """
     if tiling is None:
         whole = torch.from_numpy(np.atleast_3d(degraded).transpose(2, 0, 1)[None] / 255.0)
-        restored = quantize(method(whole)[0].permute(1, 2, 0).numpy() * 255.0)
-        return restored[:, :, 0] if degraded.ndim == 2 else restored
+        restored = method(whole)[0].permute(1, 2, 0).numpy() * 255.0
+        restored = restored[:, :, 0] if degraded.ndim == 2 else restored
+        return quantize(restored) if rounded else restored
     height, width = (side * scale for side in degraded.shape[:2])
-    restored, row = np.empty((height, width, *degraded.shape[2:]), np.uint8), 0
+    restored, row = np.empty((height, width, *degraded.shape[2:]), np.uint8 if rounded else np.float32), 0
     for band in restore_bands(method, degraded, scale, tiling):
-        restored[row : row + len(band)] = quantize(band * 255.0).reshape(len(band), *restored.shape[1:])
+        band = quantize(band * 255.0) if rounded else band * 255.0
+        restored[row : row + len(band)] = band.reshape(len(band), *restored.shape[1:])
         row += len(band)
     return restored
 
@@ -54,7 +61,8 @@ def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention
     """PSNR in dB and SSIM of one restored image; ``image`` tells whether the benchmark's file is grey."""
     pair = [restored, truth]
     if convention.given == "rgb" and image.ndim == 2:  # a grey image is its own Y
-        pair = [quantize(restored.mean(axis=2)), truth[:, :, 0]]
+        grey = restored.mean(axis=2)
+        pair = [quantize(grey) if convention.output_rounded else grey, truth[:, :, 0]]
     elif convention.measured in ("y", "y8"):
         pair = [rgb_to_y(picture) for picture in pair]
         pair = [quantize(y) for y in pair] if convention.measured == "y8" else pair
@@ -83,10 +91,11 @@ def evaluate(
     for path in paths:
         image, outputs, scores = read_image(path), {}, {}
         for convention in conventions:
-            given = convention.given, convention.rounded
+            given = convention.given, convention.rounded, convention.clipped, convention.output_rounded
             if given not in outputs:
                 degraded, truth = prepare(path, image, task, convention)
-                outputs[given] = restore(method, degraded, task.get("scale", 1), tiling), truth
+                restored = restore(method, degraded, task.get("scale", 1), tiling, convention.output_rounded)
+                outputs[given] = restored, truth
             scores[convention.name] = score(*outputs[given], image, convention)
         yield path, scores, next(iter(outputs.values()))[0]
 

@@ -1,6 +1,8 @@
-"""Experiments: a YAML per table, read into rows of cells, each cell a command line."""
+"""Experiments: a YAML per table, read into lines and cells; a cell is one job of a command line."""
 
+import itertools
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +12,36 @@ from nsr_cli.errors import UserError
 
 
 @dataclass(frozen=True)
-class Row:
-    """label, the overrides that make its cell (`sparsity=none`), and the paper's number where it is known."""
+class Line:
+    """A row or a column of a table.
+
+    Attributes:
+        label: what stands at its head.
+        command: what makes its cells, as typed: one line, or one for each protocol; none where the method is not here.
+        pick: overrides by which this line chooses its job among those of a command on the other axis.
+        benchmark: the data set of its cells; none takes those of the protocol.
+        protocols: the protocols whose tables show the line; none for all.
+        printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line; a label alone where there is none.
+        flops: the paper's number, in millions per pixel.
+        flops_per: "input" or "output" pixel, as the paper counts for this method.
+        note: said of it under the table.
+    """
 
     label: str
-    cell: str
-    printed: float | None = None
+    command: str | dict[str, str] | None = None
+    pick: str = ""
+    benchmark: str | None = None
+    protocols: tuple[str, ...] | None = None
+    printed: dict[str, str] = field(default_factory=dict)
+    flops: float | None = None
+    flops_per: str = "input"
+    note: str = ""
+
+    def command_for(self, protocol: str) -> str | None:
+        return self.command.get(protocol) if isinstance(self.command, dict) else self.command
+
+    def in_table_of(self, protocol: str) -> bool:
+        return self.protocols is None or protocol in self.protocols
 
 
 @dataclass(frozen=True)
@@ -31,27 +57,64 @@ class Experiment:
     """A table of the paper.
 
     Attributes:
-        sweeps: the command lines that make its cells, as a user would type them.
-        score, metric: which number of a record a cell shows: a convention's name, and psnr or ssim.
-        printed_on: the benchmark of the printed numbers.
+        rows, columns: its lines; no columns means one for each benchmark of the protocol.
+        metrics: what a cell shows: psnr, ssim, ssim8.
+        score: the convention whose numbers are shown; none takes the first of a record, which is the table's.
+        corner: head of the column of labels.
+        printed_on: the benchmark of the printed numbers, where it has no line of its own.
         baseline: label of the row that gains are measured from.
+        notes: said under the table.
     """
 
     name: str
     title: str
     text: str
-    sweeps: list[str]
-    rows: list[Row]
-    score: str
-    metric: str
-    printed_on: str
+    rows: tuple[Line, ...]
     corner: str
-    baseline: str
-    claims: list[Claim] = field(default_factory=list)
+    columns: tuple[Line, ...] = ()
+    metrics: tuple[str, ...] = ("psnr",)
+    score: str | None = None
+    printed_on: str | None = None
+    baseline: str | None = None
+    claims: tuple[Claim, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    @property
-    def verb(self) -> str:
-        return shlex.split(self.sweeps[0])[1]
+    def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
+        """The rows and columns that the table of a protocol shows."""
+        return tuple([line for line in axis if line.in_table_of(protocol)] for axis in (self.rows, self.columns))
+
+    def commands(self, protocol: str) -> list[str]:
+        """The command lines that make the table, as a user would type them."""
+        rows, columns = self.lines(protocol)
+        return [c for line in [*rows, *columns] if (c := line.command_for(protocol))]
+
+    def slots(self, protocol: str) -> Iterator[tuple[Line, Line | None, str, list[str]]]:
+        """Every (row, column, verb, overrides) of a job that a command makes; no column where those are benchmarks."""
+        rows, columns = self.lines(protocol)
+        for row, column in itertools.product(rows, columns or [None]):
+            own, other = (row, column) if row.command else (column, row)
+            command = own.command_for(protocol) if own else None
+            if command is None:
+                continue
+            wanted = set(shlex.split(other.pick)) if other else set()
+            verb, jobs = expand(command)
+            matching = [job for job in jobs if wanted <= set(job)]
+            if len(matching) != 1:
+                raise ValueError(f"{self.name}: {len(matching)} jobs of `{command}` have {wanted}, expected one")
+            yield row, column, verb, matching[0]
+
+
+def expand(command: str) -> tuple[str, list[list[str]]]:
+    """The verb and the jobs (lists of overrides) of a command line; commas outside of brackets make a sweep."""
+    _, verb, *words = shlex.split(command)
+    choices = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if word in ("-m", "--multirun"):
+            continue
+        values = [value] if value.startswith("[") else value.split(",")
+        choices.append([f"{key}={single}" for single in values])
+    return verb, [list(job) for job in itertools.product(*choices)]
 
 
 def names(folder: Path) -> list[str]:
@@ -64,7 +127,10 @@ def load(folder: Path, name: str) -> Experiment:
     stem = f"table{name}" if name.isdigit() else name
     if stem not in known:
         raise UserError(f"no table '{name}'; there are: {', '.join(n.removeprefix('table') for n in known)}")
-    content = yaml.safe_load((folder / f"{stem}.yaml").read_text(encoding="utf-8"))
-    rows = [Row(**row) for row in content.pop("rows")]
-    claims = [Claim(**claim) for claim in content.pop("claims", [])]
-    return Experiment(name=stem, rows=rows, claims=claims, **content)
+    content = yaml.load(
+        (folder / f"{stem}.yaml").read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+    for axis in ("rows", "columns"):
+        content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
+    content["claims"] = tuple(Claim(**claim) for claim in content.get("claims", ()))
+    return Experiment(name=stem, **content)

@@ -1,91 +1,257 @@
-"""Tables: a pure function of an experiment and its records, in Markdown."""
+"""Tables: a pure function of an experiment and its records, as Markdown, CSV or LaTeX."""
 
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 from tabulate import tabulate
 
-from nsr_cli.report.experiments import Experiment
+from nsr_cli.report.experiments import Experiment, Line
+
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
+FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A row's record on one benchmark with one seed: None where it is missing, and the command that makes it."""
+    """One job of one seed, scored on one benchmark.
 
-    label: str
+    Attributes:
+        row, column: labels; a column of a table without columns is its benchmark.
+        record: None where it is missing.
+        job: the verb and the overrides that make it.
+        trained: whether that is a training.
+    """
+
+    row: str
+    column: str
     benchmark: str
     seed: int
     record: dict | None
-    command: str
+    job: tuple[str, ...] = ()
+    trained: bool = True
 
 
-def render(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
-    """The table in Markdown: measured beside printed, gains over the baseline, caption, and what is missing."""
-    benchmarks = list(dict.fromkeys(cell.benchmark for cell in cells))
-    values = {
-        (row.label, benchmark): [
-            cell.record["scores"][experiment.score][experiment.metric]
-            for cell in cells
-            if cell.label == row.label and cell.benchmark == benchmark and cell.record
-        ]
-        for row in experiment.rows
-        for benchmark in benchmarks
-    }
-    lines = [[row.label, *_row(experiment, row, benchmarks, values)] for row in experiment.rows]
-    header = [experiment.corner]
-    for benchmark in benchmarks:
-        header += [f"PSNR {benchmark}", f"over {experiment.baseline}"]
-    header += [f"printed ({experiment.printed_on})", "measured - printed"]
-    align = ["left", *["right"] * (len(header) - 1)]
-    parts = [
-        f"## {experiment.title}",
-        tabulate(lines, header, tablefmt="pipe", colalign=align, disable_numparse=True),
-        _caption(experiment, cells, protocol, benchmarks),
-    ]
-    if effects := _claims(experiment, benchmarks[0], values):
-        parts.append(effects)
-    if missing := list(dict.fromkeys(cell.command for cell in cells if cell.record is None)):
-        parts.append("Missing (`run=true` runs them all):\n\n" + "\n".join(f"    {command}" for command in missing))
-    return "\n\n".join(parts) + "\n"
+@dataclass(frozen=True)
+class Value:
+    """What one place of a table shows: numbers over seeds beside the printed ones, by metric."""
+
+    row: str
+    column: str
+    measured: dict[str, list[float]]
+    printed: dict[str, str]  # as printed: their digits decide how many are shown
+    expected: bool  # whether there is a command for it
+
+    def shown(self, metric: str) -> str:
+        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), and the deviation where there are several."""
+        numbers = self.measured.get(metric)
+        if not numbers:
+            return "missing" if self.expected else ""
+        digits = 2 if metric == "psnr" else 4
+        spread = f" ± {stdev(numbers):.{digits + 1}f}" if len(set(numbers)) > 1 else ""
+        return short(mean(numbers), digits) + spread
+
+    def difference(self, metric: str) -> float | None:
+        numbers, printed = self.measured.get(metric), self.printed.get(metric)
+        return mean(numbers) - float(printed) if numbers and printed else None
 
 
-def _row(experiment: Experiment, row, benchmarks: list[str], values: dict) -> list[str]:
-    shown = []
-    for benchmark in benchmarks:
-        own, base = values[row.label, benchmark], values[experiment.baseline, benchmark]
-        spread = f" ± {stdev(own):.3f}" if len(own) > 1 else ""
-        shown.append(f"{mean(own):.3f}{spread}" if own else "missing")
-        shown.append(f"{mean(own) - mean(base):+.3f}" if own and base and row.label != experiment.baseline else "")
-    printed = "" if row.printed is None else f"{row.printed:.2f}"
-    own = values[row.label, benchmarks[0]]
-    return [*shown, printed or "not known", f"{mean(own) - row.printed:+.3f}" if printed and own else ""]
+def short(number: float, digits: int) -> str:
+    """A number with so many decimals; SSIM without its leading zero, as papers print it."""
+    text = f"{number:.{digits}f}"
+    return text.removeprefix("0") if digits == 4 else text
 
 
-def _caption(experiment: Experiment, cells: list[Cell], protocol: str, benchmarks: list[str]) -> str:
+def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[Value]:
+    """The places of the table, row by row."""
+    rows, columns = experiment.lines(protocol)
+    labels = [column.label for column in columns] or list(dict.fromkeys(cell.column for cell in cells))
+    lines = {line.label: line for line in columns}
+    values = []
+    for row in rows:
+        for label in labels:
+            own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
+            scores = [score_of(experiment, cell.record) for cell in own if cell.record]
+            measured = {m: [score[m] for score in scores if m in score] for m in experiment.metrics}
+            printed = printed_at(experiment, row, lines.get(label), label)
+            values.append(Value(row.label, label, measured, printed, expected=bool(own)))
+    return values
+
+
+def score_of(experiment: Experiment, record: dict) -> dict:
+    """The scores that a cell shows: by the experiment's convention, else by the record's first."""
+    return record["scores"][experiment.score or next(iter(record["scores"]))]
+
+
+def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:
+    """The paper's numbers at a place, by metric; "33.66 .9299" is PSNR and SSIM, "27.82 8x8 .7800" the 8x8 one."""
+    numbers = row.printed.get(label) or (column.printed.get(row.label) if column else None)
+    if not numbers:
+        return {}
+    psnr, *similarity = str(numbers).split()
+    metric = "ssim8" if similarity[:1] == ["8x8"] else "ssim"
+    return {"psnr": psnr, **({metric: similarity[-1]} if similarity else {})}
+
+
+def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown") -> str:
+    """The table in one of FORMATS."""
+    values = values_of(experiment, cells, protocol)
+    if form == "csv":
+        return _csv(experiment, values, protocol)
+    head, body = (_gains if experiment.baseline else _grid)(experiment, values, cells, protocol)
+    align = ["left", *["right"] * (len(head) - 1)]
+    style = "latex_booktabs" if form == "latex" else "pipe"
+    table = tabulate(body, head, tablefmt=style, colalign=align, disable_numparse=True)
+    caption = _caption(experiment, cells, protocol, values)
+    if form == "latex":
+        return f"% {experiment.title}\n{table}\n% {caption}\n"
+    parts = [f"## {experiment.title}", table, caption, _claims(experiment, values)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str) -> tuple[list, list]:
+    """Rows against a baseline: measured, gain, printed, difference; three digits, as the gains are small."""
+    columns = list(dict.fromkeys(value.column for value in values))
+    head = [experiment.corner]
+    for column in columns:
+        head += [f"PSNR {column}", f"over {experiment.baseline}"]
+    head += [f"printed ({experiment.printed_on})", "measured - printed"]
+    at = {(value.row, value.column): value for value in values}
+    body = []
+    for row in experiment.lines(protocol)[0]:
+        line = [row.label]
+        for column in columns:
+            own, base = (at[label, column].measured["psnr"] for label in (row.label, experiment.baseline))
+            spread = f" ± {stdev(own):.3f}" if len(own) > 1 else ""
+            line.append(f"{mean(own):.3f}{spread}" if own else "missing")
+            line.append(f"{mean(own) - mean(base):+.3f}" if own and base and row.label != experiment.baseline else "")
+        printed = row.printed.get(experiment.printed_on)
+        own = at[row.label, columns[0]].measured["psnr"] if columns else []
+        body.append([*line, printed or "not known", f"{mean(own) - float(printed):+.3f}" if printed and own else ""])
+    return head, body
+
+
+def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str) -> tuple[list, list]:
+    """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed."""
+    rows, columns = experiment.lines(protocol)
+    head = [experiment.corner, *(text for column in columns for text in (column.label, "printed"))]
+    body = [["M MACs per pixel", *(text for column in columns for text in _flops(column, cells))]]
+    at = {(value.row, value.column): value for value in values}
+    for row in rows:
+        line = [row.label]
+        for column in columns:
+            value = at[row.label, column.label]
+            measured = " / ".join(value.shown(metric) for metric in experiment.metrics if value.shown(metric))
+            measured = "missing" if measured.startswith("missing") else measured
+            line += [measured + _off(value), " / ".join(value.printed.values())]
+        body.append(line)
+    return head, body
+
+
+def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
+    """(computed, printed) multiply-accumulates of a method; the first record that has them speaks for all scales."""
+    printed = "" if column.flops is None else f"{column.flops:g}"
+    for cell in cells:
+        if cell.column == column.label and cell.record and cell.record["cost"]:
+            per_output = cell.record["config"]["task"].get("scale", 1) ** 2 if column.flops_per == "output" else 1
+            return f"{cell.record['cost']['macs'] / per_output / 1e6:.2g}", printed
+    return "", printed
+
+
+def _off(value: Value) -> str:
+    """Differences from print, where they show in the printed digits."""
+    off = []
+    for metric, printed in value.printed.items():
+        difference, digits = value.difference(metric), len(printed.partition(".")[2])
+        if difference is not None and f"{mean(value.measured[metric]):.{digits}f}" != f"{float(printed):.{digits}f}":
+            off.append(f"{difference:+.{digits}f}")
+    return f" ({', '.join(off)})" if off else ""
+
+
+def _caption(experiment: Experiment, cells: list[Cell], protocol: str, values: list[Value]) -> str:
     records = [cell.record for cell in cells if cell.record]
+    trained = [record for record in records if record["trained"]]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
-    text = f"{experiment.text} Shown: **protocol {protocol}**, scored on {', '.join(benchmarks)}; seeds {seeds}"
-    budgets = sorted({(r["trained"]["steps"], r["config"]["training"]["batch"]) for r in records if r["trained"]})
+    benchmarks = list(dict.fromkeys(cell.benchmark for cell in cells))
+    parts = [f"{experiment.text} Shown: **protocol {protocol}**, scored on {', '.join(benchmarks)}; seeds {seeds}"]
+    budgets = sorted({(r["trained"]["steps"], r["config"]["training"]["batch"]) for r in trained})
     if budgets:
-        text += "; trained for " + " and ".join(f"{steps:,} steps of {batch} patches" for steps, batch in budgets)
-    if records:
-        macs = " or ".join(dict.fromkeys(f"{r['cost']['macs'] / 1e6:.4g}" for r in records))
-        overhead = max(r["cost"]["overhead"] for r in records) / 1e6
-        text += f"; {macs} M multiply-accumulates of convolutions per input pixel"
-        text += f", and up to {overhead:.2g} M for gates and mixing" if overhead else ""
-    text += "."
-    if benchmarks != [experiment.printed_on]:
-        text += (
-            f" Measured on other images than the printed numbers ({experiment.printed_on}), by smaller networks: "
+        parts.append("trained for " + " and ".join(f"{steps:,} steps of {batch} patches" for steps, batch in budgets))
+    costs = [record["cost"] for record in records if record["cost"]]
+    if costs and experiment.baseline:
+        macs = " or ".join(dict.fromkeys(f"{cost['macs'] / 1e6:.4g}" for cost in costs))
+        overhead = max(cost["overhead"] for cost in costs) / 1e6
+        parts.append(f"{macs} M multiply-accumulates of convolutions per input pixel")
+        if overhead:
+            parts[-1] += f", and up to {overhead:.2g} M for gates and mixing"
+    sentences = ["; ".join(parts) + "."]
+    if not experiment.baseline:
+        sentences.append("Numbers in parentheses: measured - printed, where the printed digits differ.")
+        sentences.append("MACs are the multiply-accumulates of convolutions per input pixel, gates and mixing apart.")
+    if experiment.printed_on and benchmarks != [experiment.printed_on]:
+        sentences.append(
+            f"Measured on other images than the printed numbers ({experiment.printed_on}), by smaller networks: "
             "compare the gains, not the levels."
         )
-    return text
+    lines = [line for axis in experiment.lines(protocol) for line in axis]
+    sentences += experiment.notes
+    sentences += [f"{line.label}: {line.note}" for line in lines if line.note]
+    return " ".join(sentences) + _conventions(experiment, cells)
 
 
-def _claims(experiment: Experiment, benchmark: str, values: dict) -> str:
+def _conventions(experiment: Experiment, cells: list[Cell]) -> str:
+    """Which columns were scored how, as their records spell it out."""
+    columns: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        if cell.record:
+            said = describe(score_of(experiment, cell.record)["convention"], cell.record["config"]["task"])
+            columns.setdefault(said, {})[cell.column] = None
+    if experiment.baseline or not columns:
+        return ""
+    return "\n\n" + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
+
+
+def describe(convention: dict, task: dict) -> str:
+    """A convention of a record in one sentence, the same for all scales."""
+    measured = {"rgb": "RGB", "y": "Y in float", "y8": "Y rounded", "as given": convention["given"]}
+    scale = task.get("scale")
+    border = {0: "no border cut", scale: "border = scale"}.get(convention["border"], "border = scale + 6")
+    rounding = "rounded to 8 bits" if convention["rounded"] else "not rounded"
+    windows = " and ".join({"gaussian": "Gaussian", "uniform": "8x8"}[window] for window in convention["ssim"])
+    return (
+        f"reads {convention['given'].replace('rgb', 'RGB')}, degraded image {rounding}, restored image rounded; "
+        f"measured in {measured[convention['measured']]}, {border}; SSIM {windows}"
+    )
+
+
+def _claims(experiment: Experiment, values: list[Value]) -> str:
     lines = []
     for claim in experiment.claims:
-        better, worse = values[claim.better, benchmark], values[claim.worse, benchmark]
-        if better and worse:
-            lines.append(f"- {claim.better} above {claim.worse}: {mean(better) - mean(worse):+.3f} dB on {benchmark}")
+        for better in (value for value in values if value.row == claim.better):
+            worse = next(v for v in values if (v.row, v.column) == (claim.worse, better.column))
+            if better.measured["psnr"] and worse.measured["psnr"]:
+                gain = mean(better.measured["psnr"]) - mean(worse.measured["psnr"])
+                lines.append(f"- {claim.better} above {claim.worse}: {gain:+.3f} dB on {better.column}")
     return "\n".join(["The paper's claims, as measured here:", "", *lines]) if lines else ""
+
+
+def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
+    """One line for each place and metric, with every digit."""
+    import pandas as pd
+
+    lines = [
+        {
+            "table": experiment.name,
+            "protocol": protocol,
+            "row": value.row,
+            "column": value.column,
+            "metric": METRICS[metric],
+            "measured": mean(value.measured[metric]) if value.measured[metric] else None,
+            "deviation": stdev(value.measured[metric]) if len(value.measured[metric]) > 1 else None,
+            "seeds": len(value.measured[metric]),
+            "printed": value.printed.get(metric),
+            "difference": value.difference(metric),
+        }
+        for value in values
+        for metric in experiment.metrics
+    ]
+    return pd.DataFrame(lines).to_csv(index=False)

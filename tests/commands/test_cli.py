@@ -71,7 +71,7 @@ def test_torch_is_not_imported_where_it_is_not_needed(tmp_path, line):
 def test_table_shows_missing_cells_then_fills_them(nsr, tmp_path, monkeypatch):
     shown = nsr("table 1")
     assert shown.code == 0 and shown.out.count("| missing") == 0
-    assert shown.out.count("    nsr ablate sparsity=") == 6
+    assert shown.out.count("    nsr ablate -m sparsity=") == 6
     assert (tmp_path / "results/tables/smoke/table1.md").exists()
 
 

@@ -1,0 +1,82 @@
+"""nsr data: the named data sets, listed, fetched, checked. No Hydra: there is nothing to compose or sweep."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from nsr_cli.data.catalog import DATASETS, find
+from nsr_cli.errors import Failed, UserError
+
+HELP = """nsr data: the named data sets
+
+  nsr data list           what there is, how many images, where on this machine or how to get it, licence
+  nsr data get NAME ...   download, verify, unpack; repeating it finishes what was interrupted
+  nsr data check [NAME]   compare images with the manifest: which are missing, which differ
+
+They lie below NSR_DATA (default ./data); --data FOLDER overrides it.
+"""
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.error = complain
+    parser.add_argument("action", nargs="?", choices=["list", "get", "check"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--data", default=os.environ.get("NSR_DATA", "data"))
+    parser.add_argument("-h", "--help", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.help or options.action is None:
+        print(HELP, end="")
+        return 0
+    root = Path(options.data)
+    if options.action == "list":
+        show(root)
+    elif options.action == "get":
+        get(options.names, root)
+    else:
+        check(options.names, root)
+    return 0
+
+
+def complain(message: str) -> NoReturn:
+    raise UserError(message)
+
+
+def show(root: Path) -> None:
+    from tabulate import tabulate
+
+    from nsr_cli.data.download import listing
+
+    print(tabulate(listing(root), ["name", "what", "images", "where", "licence"]))
+    print(f"\nfolder: {root.resolve()}   (NSR_DATA)")
+
+
+def get(names: list[str], root: Path) -> None:
+    from nsr_cli.data.download import get
+
+    if not names:
+        complain(f"get needs a name; there are: {', '.join(DATASETS)}")
+    for name in names:
+        find(name)  # complains about any unknown name before the first download
+    for name in names:
+        for folder in get(name, root):
+            print(folder.resolve())
+
+
+def check(names: list[str], root: Path) -> None:
+    from nsr_cli.data.catalog import locate
+    from nsr_cli.data.download import check
+
+    here = [name for name, dataset in DATASETS.items() if not dataset.parts and locate(dataset, root)]
+    wrong = []
+    for name in names or here:
+        result = check(name, root)
+        verdict = "as published" if not result.problems else f"{len(result.problems)} problems"
+        print(f"{name}: {result.found} images, {result.compared} compared: {verdict}")
+        for problem in result.problems:
+            print(f"  {problem}")
+        if result.problems:
+            wrong.append(name)
+    if wrong:
+        raise Failed(f"not as published: {', '.join(wrong)}")

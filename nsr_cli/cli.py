@@ -1,11 +1,11 @@
 """The command line: takes the verb, hands the rest to Hydra, and turns what goes wrong into one line."""
 
-import functools
 import importlib
 import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -39,6 +39,13 @@ Tab completion: eval "$(nsr --shell-completion install=bash)"   (or zsh, fish)
 """
 
 COMPLETION = ("-sc", "--shell-completion")
+SWEEP = ("-m", "--multirun")
+PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
+VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    **dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), ()),
+}
 
 
 def main() -> None:
@@ -59,22 +66,17 @@ def run(arguments: list[str]) -> int:
         return complete(arguments)
     verb, *rest = arguments
     if verb not in VERBS:
-        from difflib import get_close_matches
-
-        close = get_close_matches(verb, VERBS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        return complain("nsr", f"no verb '{verb}'{hint}; there are: {', '.join(VERBS)}")
-    if verb in ("table", "figure") and rest and re.fullmatch(r"\w+", rest[0]):
-        rest[0] = f"{verb}={rest[0]}"
+        return complain("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
     name = f"nsr {verb}"
-    launchers = [a for a in rest if re.match(r"\+?hydra/launcher=", a)]
-    if launchers and not {"-m", "--multirun"} & set(rest) and verb not in ("table",):
-        return complain(name, f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored")
-    sys.argv = [name, *rest]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
     try:
         if verb == "data":  # nothing to compose or sweep
             return importlib.import_module("nsr_cli.commands.data").run(rest)
+        if verb in ("table", "figure") and rest and re.fullmatch(r"\w+", rest[0]):
+            rest[0] = f"{verb}={rest[0]}"
+        if problem := problem_of_flags(verb, rest):
+            return complain(name, problem)
+        sys.argv = [name, *rest]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
         call(verb)
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,42 +89,89 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
+    """What is wrong with the flags of a command line, in one line; Hydra's parser would print its usage."""
+    words = iter(arguments)
+    for word in words:
+        flag, _, value = word.partition("=")
+        if not word.startswith("-") or flag in PLAIN_FLAGS:
+            continue
+        if flag not in VALUE_FLAGS:
+            known = [*PLAIN_FLAGS, *VALUE_FLAGS]
+            return f"no flag '{flag}'{did_you_mean(flag, known)}; there are: {', '.join(known)}"
+        value, expected = value or next(words, ""), VALUE_FLAGS[flag]
+        if expected and value not in expected:
+            return f"{flag} {value}: expected one of {', '.join(expected)}"
+    sweeps = any(word in SWEEP for word in arguments)
+    shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
+    if sweeps and shows:
+        return f"{shows[0]} shows one config, -m makes many: give one of them"
+    if sweeps and verb in ("table", "figure"):
+        return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb == "table" else "")
+    launchers = [word for word in arguments if re.match(r"\+?hydra/launcher=", word)]
+    if launchers and not sweeps and verb != "table":
+        return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
+    return None
+
+
 def call(verb: str) -> None:
     """Run a verb's task function as a Hydra app on its primary config."""
     import hydra
 
-    from nsr_cli.commands.settings import register_resolvers
+    from nsr_cli.commands import jobs
+    from nsr_cli.commands.settings import register_resolvers, remove_empty_folders
     from nsr_cli.folders import package_folder
 
     register_resolvers()
+    jobs.forget()
     task = importlib.import_module(f"nsr_cli.commands.{verb}").main
-    failures = []
-
-    @functools.wraps(task)
-    def catching(cfg):  # a lone job fails here, before Hydra adds lines of its own
-        try:
-            task(cfg)
-        except Exception as error:
-            failures.append(error)
-
-    app = hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)
-    app(task if is_sweep() else catching)()
-    if failures:
-        raise failures[0]
+    try:
+        hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
+    finally:
+        jobs.tidy()
+        remove_empty_folders()
+    if jobs.LONE_FAILURE:
+        raise jobs.LONE_FAILURE[0]
 
 
 def complete(arguments: list[str]) -> int:
-    """Shell completion: of the verb here, of everything behind it by Hydra."""
+    """Shell completion: of the verb, and of a table's or figure's name, here; of everything behind it by Hydra."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()[1:]
+    at = len(words) + line.endswith(" ")  # which word is being completed, the verb being the first
     sys.argv = ["nsr", *arguments]
-    if "query=" in " ".join(arguments) and len(words) < 1 + (not line.endswith(" ")):
+    asked = any("query=" in argument for argument in arguments)
+    if asked and at <= 1:
         print("\n".join(VERBS))
         return 0
     verb = words[0] if words and words[0] in VERBS else "train"
-    os.environ["COMP_LINE"] = re.sub(rf"^(\S+)\s+{verb}", r"\1", line)
-    call(verb)
+    if asked and verb == "data":
+        from nsr_cli.data.catalog import DATASETS
+
+        print("\n".join(("list", "get", "check") if at == 2 else DATASETS))
+        return 0
+    if asked and at == 2 and verb in ("table", "figure"):
+        print("\n".join(named(verb)))
+    taken = 2 if at > 2 and verb in ("table", "figure") and len(words) > 1 and "=" not in words[1] else 1
+    os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
+    call("train" if verb == "data" else verb)
     return 0
+
+
+def named(verb: str) -> list[str]:
+    """What `nsr table` and `nsr figure` are followed by."""
+    from nsr_cli.commands.figure import FIGURES
+    from nsr_cli.folders import package_folder
+    from nsr_cli.report.experiments import names
+
+    return FIGURES if verb == "figure" else [n.removeprefix("table") for n in names(package_folder("experiments"))]
 
 
 def complain(name: str, message: str) -> int:
@@ -132,18 +181,20 @@ def complain(name: str, message: str) -> int:
 
 def report(name: str, verb: str, error: Exception) -> int:
     """One line for bad input (exit code 2), a traceback for what nobody foresaw (1); every failed job of a sweep."""
-    from nsr_cli.commands.jobs import ENDED
+    from nsr_cli.commands.jobs import ENDED, SWEEP_FOLDER
 
-    failed = [(overrides, failure) for overrides, failure in ENDED if failure] if is_sweep() else []
+    failed = [(overrides, failure) for overrides, failure in ENDED if failure] if SWEEP_FOLDER else []
     if not failed:
         return report_one(name, verb, error)
     codes = {report_one(f"{name} {overrides}", verb, failure) for overrides, failure in failed}
-    print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed; repeating the command runs these alone", file=sys.stderr)
+    print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed; the others are done", file=sys.stderr)
     return codes.pop() if len(codes) == 1 else 1
 
 
-def is_sweep() -> bool:
-    return bool({"-m", "--multirun"} & set(sys.argv))
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself refused something: group=null, for one."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def report_one(name: str, verb: str, error: BaseException) -> int:
@@ -162,9 +213,14 @@ def report_one(name: str, verb: str, error: BaseException) -> int:
         from nsr_cli.commands.explain import explain
 
         return complain(name, explain(error, verb))
+    if isinstance(error, ValueError) and raised_by_hydra(error):
+        return complain(name, str(error).splitlines()[0])
     if isinstance(error, OSError) and error.errno is not None:
         where = f": {error.filename}" if error.filename else ""
-        complain(name, f"{error.strerror}{where}; nothing that was finished is lost: repeat the command to go on")
+        complain(name, f"{error.strerror}{where}; what was finished is kept")
+        return 1
+    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
+        complain(name, f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}")
         return 1
     traceback.print_exception(error)
     complain(name, f"{type(error).__name__}: {error}")

@@ -2,7 +2,10 @@
 
 from omegaconf import DictConfig
 
+from nsr_cli.commands.jobs import job
 
+
+@job
 def main(cfg: DictConfig) -> None:
     from nsr_cli.commands.work import perform  # imports torch: not for --help
 

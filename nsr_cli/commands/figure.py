@@ -6,13 +6,16 @@ import numpy as np
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from nsr_cli.commands.settings import closest, run_of
+from nsr_cli.commands.jobs import job
+from nsr_cli.commands.settings import check_knobs, closest, run_of
 from nsr_cli.errors import UserError
 
 FIGURES = ["compare"]
 
 
+@job
 def main(cfg: DictConfig) -> None:
+    check_knobs(cfg)
     if cfg.figure not in FIGURES:
         raise UserError(f"no figure '{cfg.figure}'{closest(str(cfg.figure), FIGURES)}; there are: {', '.join(FIGURES)}")
     compare(cfg)
@@ -31,9 +34,14 @@ def compare(cfg: DictConfig) -> None:
     from nsr_cli.models.tiled import tiling_of
     from nsr_cli.report.figures import Panel, side_by_side
 
-    shared = [f"protocol={cfg.protocol.name}", f"seed={cfg.seed}", f"results={cfg.results}", f"data={cfg.data}"]
+    shared = [f"protocol={cfg.protocol.name}", f"seed={cfg.seed}"]
     configs = {run: compose("ablate", [*run.split(), *shared]) for run in cfg.runs}
-    bicubic = compose("eval", ["model=bicubic", *shared])
+    for config in configs.values():
+        config.results, config.data = cfg.results, cfg.data
+    scales = {config.scale for config in configs.values()}
+    if len(scales) > 1:
+        raise UserError(f"runs={list(cfg.runs)}: of several scales, {sorted(scales)}; expected runs of one")
+    bicubic, device = compose("eval", ["model=bicubic", f"scale={scales.pop()}"]), torch.device("cpu")
     benchmark = next(iter(configs.values())).benchmarks[0]
     paths = {path.name: path for path in image_paths(benchmark, Path(cfg.data))}
     name = cfg.image or next(iter(paths))
@@ -52,14 +60,14 @@ def compare(cfg: DictConfig) -> None:
     def nearest(x: torch.Tensor) -> torch.Tensor:
         return x.repeat_interleave(task["scale"], 2).repeat_interleave(task["scale"], 3)
 
-    panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic), None)]
+    panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
     for run, config in configs.items():
         weights = run_of(config).folder / "weights.pt"
         if not weights.exists():
-            command = f"nsr ablate {run} {' '.join(shared[:2])}"
+            command = f"nsr ablate {run} {' '.join(shared)} rescore=true"
             raise UserError(f"no weights in {weights.parent.resolve()}; train them: {command}")
-        network = build(config)
-        network.load_state_dict(checkpoint.load(weights)["model"])
+        network = build(config, device)
+        network.load_state_dict(checkpoint.load_finished(weights, run_of(config).signature)["model"])
         title = "N/A" if config.sparsity.gate == "none" else run.replace("sparsity=", "")
         panels.append(panel(title, network.eval(), tiling_of(network, config.patch)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))

@@ -1,15 +1,55 @@
-"""Remembers how the jobs of a sweep ended, so that the sweep can name those that failed."""
+"""How jobs end: a sweep names those that failed, a lone job fails without lines of Hydra's own."""
 
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-ENDED: list[tuple[str, Exception | None]] = []  # (overrides, what went wrong), in the order of the sweep
+from nsr_cli.commands.settings import note_absent
+
+ENDED: list[tuple[str, Exception | None]] = []  # (overrides, what went wrong) of the jobs of a sweep, in its order
+LONE_FAILURE: list[Exception] = []
+SWEEP_FOLDER: list[Path] = []
+
+
+def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """A verb's task function; it stays importable by its name, which is how launchers send it elsewhere."""
+
+    @functools.wraps(main)
+    def task(cfg: DictConfig) -> None:
+        try:
+            main(cfg)
+        except Exception as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            LONE_FAILURE.append(error)
+
+    return task
 
 
 class RememberJobs(Callback):
-    """Called by Hydra after each job that runs in this process."""
+    """Called by Hydra around the jobs that run in this process."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        SWEEP_FOLDER.append(Path(config.hydra.sweep.dir))
+        note_absent(SWEEP_FOLDER[-1])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
         failed = job_return.status == JobStatus.FAILED
         ENDED.append((" ".join(job_return.overrides or []), job_return._return_value if failed else None))
+
+
+def forget() -> None:
+    for memory in (ENDED, LONE_FAILURE, SWEEP_FOLDER):
+        memory.clear()
+
+
+def tidy() -> None:
+    """Remove what Hydra writes into the folder of a sweep, which every sweep would overwrite."""
+    for folder in SWEEP_FOLDER:
+        (folder / "multirun.yaml").unlink(missing_ok=True)

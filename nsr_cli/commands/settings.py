@@ -1,69 +1,106 @@
 """From a composed config to what a run is: checked knobs, a signature, a folder, a place for its records."""
 
+import contextlib
 import difflib
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from nsr_cli.data.catalog import images_in, is_folder
 from nsr_cli.errors import UserError
+from nsr_cli.folders import package_folder
 
-# What a knob may be: (types, test, in words). Null is allowed where the words say so.
+# What a knob may be: (types, test, in words).
 ABOVE_ZERO, WHOLE, FROM_ZERO = "a number above 0", "a whole number above 0", "a whole number, 0 or above"
+FLAG = (bool, lambda v: True, "true or false")
+NUMBER, NONE = (int, float), type(None)
 KNOBS = {
     "scale": (int, lambda v: v in (2, 3, 4), "2, 3 or 4"),
-    "sigma": ((int, float), lambda v: 0 < v <= 255, "a number above 0, up to 255"),
+    "sigma": (NUMBER, lambda v: 0 < v <= 255, "a number above 0, up to 255"),
     "quality": (int, lambda v: 1 <= v <= 100, "a whole number from 1 to 100"),
     "groups": (int, lambda v: v > 0, WHOLE),
     "cardinality": (int, lambda v: v > 0, WHOLE),
-    "tau": ((int, float), lambda v: 0 < v < float("inf"), ABOVE_ZERO),
+    "tau": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
     "blocks": (int, lambda v: v > 0, WHOLE),
-    "units": (int, lambda v: v > 0, WHOLE),
-    "width": ((int, float), lambda v: 0 < v < float("inf"), ABOVE_ZERO),
-    "epochs": ((int, type(None)), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
-    "steps": ((int, type(None)), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
+    "units": (int, lambda v: 0 < v <= 2**14, f"{WHOLE}, up to {2**14}"),
+    "width": (NUMBER, lambda v: 0 < v <= 2**10, f"{ABOVE_ZERO}, up to {2**10}"),
+    "epochs": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
+    "steps": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
     "patches_per_image": (int, lambda v: v > 0, WHOLE),
     "batch": (int, lambda v: v > 0, WHOLE),
     "patch": (int, lambda v: v >= 20, "a whole number, 20 or above"),
-    "learning_rate": ((int, float), lambda v: 0 < v < float("inf"), ABOVE_ZERO),
-    "lr_factor": ((int, float), lambda v: 0 < v <= 1, "a number above 0, up to 1"),
+    "learning_rate": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
+    "lr_factor": (NUMBER, lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "seed": (int, lambda v: 0 <= v < 2**31, FROM_ZERO),
     "precision": (str, lambda v: v in ("fp32", "bf16"), "fp32 or bf16"),
-    "threads": ((int, type(None)), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
-    "checkpoint_minutes": ((int, float), lambda v: v >= 0, "a number, 0 or above"),
-    "wait": (bool, lambda v: True, "true or false"),
-    "dry_run": (bool, lambda v: True, "true or false"),
-    "rescore": (bool, lambda v: True, "true or false"),
-    "save_images": (bool, lambda v: True, "true or false"),
-    "explain": (bool, lambda v: True, "true or false"),
+    "train": (str, bool, "a data set or a folder"),
+    "ckpt": ((str, NONE), lambda v: v != "", "a file, published, or null"),
+    "device": (str, bool, "auto, cpu, cuda, cuda:1, ..."),
+    "data": (str, bool, "a folder"),
+    "results": (str, bool, "a folder"),
+    "threads": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
+    "checkpoint_minutes": (NUMBER, lambda v: v >= 0, "a number, 0 or above"),
+    **dict.fromkeys(("wait", "dry_run", "rescore", "save_images", "explain", "run", "save"), FLAG),
+    "format": (str, lambda v: v in ("markdown", "latex", "csv"), "markdown, latex or csv"),
+    "crop": (int, lambda v: v >= 8, "a whole number, 8 or above"),
+    "image": ((str, NONE), lambda v: v != "", "a file name, or null"),
 }
+LISTS = {
+    "benchmarks": (str, bool, "a list of data sets, as in benchmarks=[set5,set14]"),
+    "lr_drops": (NUMBER, lambda v: 0 < v <= 1, "a list of fractions of the training, above 0 and up to 1"),
+    "seeds": (int, lambda v: 0 <= v < 2**31, "a list of whole numbers, as in seeds=[0,1,2]"),
+    "runs": (str, bool, "a list of overrides, as in runs=[sparsity=none,sparsity=softmax]"),
+}
+GROUPS = ("task", "model", "sparsity", "protocol")
 TRAINING = "train epochs patches_per_image steps batch patch learning_rate lr_drops lr_factor precision seed".split()
 
 
-def check(cfg: DictConfig) -> None:
-    """Raise UserError for the first knob whose value cannot be."""
+def check_knobs(cfg: DictConfig) -> None:
+    """Raise UserError for the first knob whose value cannot be, whichever verb's config it is in."""
+    for group in GROUPS:
+        if group in cfg and not OmegaConf.is_dict(cfg[group]):
+            options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
+            raise UserError(
+                f"{group}={'null' if cfg[group] is None else cfg[group]}: expected one of {', '.join(options)}"
+            )
     for name, (types, test, expected) in KNOBS.items():
-        if name not in cfg:
-            continue
-        value = cfg[name]
-        is_flag = isinstance(value, bool) and types is not bool
-        if not isinstance(value, types) or is_flag or not test(value):
-            raise UserError(f"{name}={value}: expected {expected}")
-    if cfg.steps is None and cfg.epochs is None:
-        raise UserError("steps=null and epochs=null: expected one of them, to know how long to train")
-    drops = cfg.lr_drops
-    if not OmegaConf.is_list(drops) or not all(isinstance(d, (int, float)) and 0 < d <= 1 for d in drops):
-        raise UserError(f"lr_drops={drops}: expected a list of fractions of the training, above 0 and up to 1")
-    if not OmegaConf.is_list(cfg.benchmarks) or not cfg.benchmarks:
-        raise UserError(f"benchmarks={cfg.benchmarks}: expected a list of data sets, as in benchmarks=[set5,set14]")
+        for path in (name, f"task.{name}", f"sparsity.{name}"):  # the groups hold what is used in the end
+            if OmegaConf.select(cfg, path.rpartition(".")[0] or name) is None and name not in cfg:
+                continue
+            value = OmegaConf.select(cfg, path)
+            if (path == name or value is not None) and not _fits(value, types, test):
+                raise UserError(f"{path}={'null' if value is None else value}: expected {expected}")
+    for name, (types, test, expected) in LISTS.items():
+        if name in cfg:
+            values = cfg[name]
+            if not OmegaConf.is_list(values) or not values or not all(_fits(v, types, test) for v in values):
+                raise UserError(f"{name}={values}: expected {expected}")
+
+
+def _fits(value: object, types: type | tuple, test: Callable[..., bool]) -> bool:
+    return isinstance(value, types) and (types is bool or not isinstance(value, bool)) and bool(test(value))
+
+
+def check(cfg: DictConfig, trains: bool) -> None:
+    """Raise UserError for what no run can be: a knob out of range, or two that do not go together."""
+    check_knobs(cfg)
+    if (cfg.steps is None) == (cfg.epochs is None):
+        raise UserError(f"steps={cfg.steps} and epochs={cfg.epochs}: expected one of them, and null for the other")
+    if "width" in cfg and int(cfg.units * cfg.width) < 1:
+        raise UserError(f"width={cfg.width}: expected at least 1/{cfg.units}, for one channel inside of a block")
     if cfg.task.name not in cfg.model.tasks:
         can = ", ".join(cfg.model.tasks)
         raise UserError(f"task={cfg.task.name}: model={cfg.model.name} is not for it; it does: {can}")
     if not cfg.model.trained and cfg.ckpt:
         raise UserError(f"ckpt={cfg.ckpt}: model={cfg.model.name} has no weights to read")
+    if trains and (cfg.ckpt or not cfg.model.trained):
+        what = f"ckpt={cfg.ckpt}" if cfg.ckpt else f"model={cfg.model.name}"
+        raise UserError(f"{what}: nothing to train; `nsr eval` scores it")
 
 
 def identity(cfg: DictConfig) -> dict:
@@ -81,9 +118,20 @@ def identity(cfg: DictConfig) -> dict:
         if cfg.sparsity.gate != "none":
             signed["tile"] = cfg.patch
     elif cfg.model.trained:
-        training = {name: cfg[name] for name in TRAINING} | {"lr_drops": list(cfg.lr_drops)}
-        signed["training"] = {"protocol": cfg.protocol.name, **training, "train": Path(str(cfg.train)).name}
+        training = {name: cfg[name] for name in TRAINING}
+        training |= {"lr_drops": list(cfg.lr_drops), "train": data_name(cfg.train)}
+        signed["training"] = {"protocol": cfg.protocol.name, **training}
     return _plain(signed)
+
+
+def data_name(name: str) -> str:
+    """What stands for a data set in signatures and file names: its name, or for a folder of the user's own the
+    folder's name and a digest of the names and sizes of its images."""
+    if not is_folder(name):
+        return name
+    folder = Path(name).expanduser()
+    content = "".join(f"{path.name} {path.stat().st_size}\n" for path in images_in(folder))
+    return f"{folder.resolve().name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def _plain(value):
@@ -143,7 +191,8 @@ class Run:
     records: Path
 
     def record(self, benchmark: str) -> Path:
-        return self.records / f"{self.name}--{Path(benchmark).name}.json"
+        """The file of a benchmark's record, whether it is there or not."""
+        return self.records / f"{self.name}--{data_name(benchmark)}.json"
 
 
 def run_of(cfg: DictConfig) -> Run:
@@ -155,9 +204,34 @@ def run_of(cfg: DictConfig) -> Run:
     return Run(name, signature, signed, budget, results / "runs" / name, results / "records" / budget)
 
 
+ABSENT: list[Path] = []  # folders that Hydra is about to make
+
+
 def register_resolvers() -> None:
     """``${nsr_run:}``: the name of a config's run, for the folders that Hydra makes."""
-    OmegaConf.register_new_resolver("nsr_run", lambda *, _root_: run_of(_root_).name, replace=True)
+    OmegaConf.register_new_resolver("nsr_run", _run_name, replace=True)
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    try:
+        name = run_of(_root_).name
+    except Exception:  # the job itself says what is wrong; here it would end a whole sweep
+        name = "invalid"
+    note_absent(Path(str(_root_.get("results"))) / "runs" / name)
+    return name
+
+
+def note_absent(folder: Path) -> None:
+    """Remember which of a folder and the two above it are not there yet."""
+    ABSENT.extend(path for path in (folder, *folder.parents[:2]) if not path.exists())
+
+
+def remove_empty_folders() -> None:
+    """Remove those of Hydra's folders that were not there before and have nothing in them."""
+    for folder in sorted(set(ABSENT), key=lambda folder: len(folder.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    ABSENT.clear()
 
 
 def closest(word: str, words: list[str]) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from nsr_cli.commands.settings import run_of
+from nsr_cli.commands.jobs import job
+from nsr_cli.commands.settings import check_knobs, run_of
 from nsr_cli.data.catalog import find, locate
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
@@ -23,11 +24,11 @@ from nsr_cli.report.records import read_record
 from nsr_cli.report.tables import FORMATS, Cell, render
 
 
+@job
 def main(cfg: DictConfig) -> None:
+    check_knobs(cfg)
     experiment = load(package_folder("experiments"), str(cfg.table))
-    seeds = seeds_of(cfg)
-    if cfg.format not in FORMATS:
-        raise UserError(f"format={cfg.format}: expected one of {', '.join(FORMATS)}")
+    seeds = list(dict.fromkeys(cfg.seeds))
     cells, failed = find_cells(cfg, experiment, seeds), []
     if cfg.run and (commands := filling(cfg, experiment, cells)):
         failed = run_missing(cfg, commands)
@@ -46,13 +47,6 @@ def main(cfg: DictConfig) -> None:
         print(path.resolve())
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
-
-
-def seeds_of(cfg: DictConfig) -> list[int]:
-    seeds = list(cfg.seeds) if OmegaConf.is_list(cfg.seeds) else [cfg.seeds]
-    if not seeds or any(not isinstance(seed, int) or seed < 0 for seed in seeds):
-        raise UserError(f"seeds={cfg.seeds}: expected a list of whole numbers, as in seeds=[0,1,2]")
-    return seeds
 
 
 class Composer:
@@ -91,7 +85,7 @@ def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> lis
             benchmark = row.benchmark or (column.benchmark if column else None)
             for name in [benchmark] if benchmark else benchmarks:
                 label = column.label if column else name
-                record = read_record(run.record(name))
+                record = read_record(run.record(name), run.signature)
                 cells.append(Cell(row.label, label, name, seed, record, job, run.budget != "untrained"))
     return cells
 
@@ -125,12 +119,12 @@ def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
     launcher = HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment |= {"NSR_RESULTS": str(cfg.results), "NSR_DATA": str(cfg.data)}
     processes = []
     for words in commands:
         print("$ nsr " + " ".join(words), flush=True)
-        places = [f"results={cfg.results}", f"data={cfg.data}"]
-        places += [f"hydra/launcher={launcher}"] if launcher != "basic" else []
-        process = subprocess.Popen([sys.executable, "-m", "nsr_cli", *words, *places], env=environment)
+        launch = [f"hydra/launcher={launcher}"] if launcher != "basic" else []
+        process = subprocess.Popen([sys.executable, "-m", "nsr_cli", *words, *launch], env=environment)
         processes.append((" ".join(words), process))
         if launcher == "basic":
             process.wait()

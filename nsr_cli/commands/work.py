@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.commands.settings import Run, check, run_of, weights_file
+from nsr_cli.commands.settings import Run, check, data_name, run_of, weights_file
 from nsr_cli.data import degrade
 from nsr_cli.data.catalog import image_paths
-from nsr_cli.data.images import read_image, write_png
-from nsr_cli.data.sampler import Example, PatchSampler
+from nsr_cli.data.images import image_size, read_image, write_png
+from nsr_cli.data.sampler import Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
@@ -31,61 +31,46 @@ from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
 from nsr_cli.ops import flops
-from nsr_cli.report.records import read_record
+from nsr_cli.report.records import number, read_record, to_json
 
 
 def perform(cfg: DictConfig, may_train: bool) -> None:
     """Train if need be, score what was not scored, and print where everything is."""
-    run = run_of(cfg)
-    try:
-        check(cfg)
-        if run.budget == "smoke":
-            say("protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper")
-        _perform(cfg, run, may_train)
-    finally:  # Hydra has made the run's folder; leave no empty one behind
-        for folder in (run.folder, run.folder.parent, Path(cfg.results)):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def _perform(cfg: DictConfig, run: Run, may_train: bool) -> None:
+    check(cfg, trains=may_train)
+    run, root = run_of(cfg), Path(cfg.data)
     task = OmegaConf.to_container(cfg.task, resolve=True)
-    root = Path(cfg.data)
     benchmarks = {name: image_paths(name, root) for name in cfg.benchmarks}
     device = pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    method = build(cfg).to(device) if cfg.model.trained else build(cfg)
     if cfg.dry_run:
-        print(plan(cfg, run, method, device))
+        print(plan(cfg, run, build(cfg, device), device))
         return
 
     def is_missing(name: str) -> bool:
-        images = cfg.save_images and not all(
-            (images_folder(run, name) / f"{path.stem}.png").exists() for path in benchmarks[name]
-        )
-        return cfg.rescore or images or read_record(run.record(name)) is None
+        images = [images_folder(run, name) / f"{path.stem}.png" for path in benchmarks[name]]
+        unsaved = cfg.save_images and not all(path.exists() for path in images)
+        return cfg.rescore or unsaved or read_record(run.record(name), run.signature) is None
 
     missing = [name for name in benchmarks if is_missing(name)]
-    trains = cfg.model.trained and not cfg.ckpt
-    weights = run.folder / "weights.pt"
-    if missing or cfg.explain or (may_train and trains and not weights.exists()):
-        examples = None
+    if missing or cfg.explain:
+        method = build(cfg, device)
+        trains = cfg.model.trained and not cfg.ckpt
+        weights, sampler, steps = run.folder / "weights.pt", None, 0
         if trains and not weights.exists():
             if not may_train:
                 where = run.folder.resolve()
                 raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
             examples = training_examples(cfg, task, root)
-            sampler = sampler_of(cfg, task, examples)  # complains about small images before anything is written
+            steps, sampler = (
+                steps_of(cfg, len(examples)),
+                sampler_of(cfg, task, examples),
+            )  # complain before anything is written
+        if run.budget == "smoke":
+            say("protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper")
         with hold(run.folder, cfg.wait, say):
-            sweep_up(run.records, run.name)
-            if trains and not weights.exists():
-                write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.identity)))
-                train_run(cfg, run, method, sampler, steps_of(cfg, len(examples)))
-            trained = None
-            if trains:
-                trained = checkpoint.load(weights)
-                method.load_state_dict(trained["model"])
+            sweep_up(run.records, f"{run.name}--")
+            trained = train_run(cfg, run, method, sampler, steps) if trains else None
             for name in missing:
                 if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
@@ -97,7 +82,7 @@ def _perform(cfg: DictConfig, run: Run, may_train: bool) -> None:
             say(explanation(cfg, method, task, name, paths))
 
 
-def build(cfg: DictConfig) -> Callable:
+def build(cfg: DictConfig, device: torch.device) -> Callable:
     """The method of a config: a network, freshly initialised from the seed, or a classical function."""
     torch.manual_seed(cfg.seed)
     try:
@@ -110,7 +95,7 @@ def build(cfg: DictConfig) -> Callable:
         attach(method, cfg)
     if cfg.ckpt:
         load_weights(method, weights_file(cfg)[0])
-    return method
+    return method.to(device) if isinstance(method, nn.Module) else method
 
 
 def attach(network: nn.Module, cfg: DictConfig) -> None:
@@ -166,28 +151,38 @@ def sampler_of(cfg: DictConfig, task: dict, examples: list[Example]) -> PatchSam
 
 
 def steps_of(cfg: DictConfig, images: int) -> int:
-    return cfg.steps or cfg.epochs * images * cfg.patches_per_image // cfg.batch
+    """Steps of the whole training."""
+    steps = cfg.steps or cfg.epochs * images * cfg.patches_per_image // cfg.batch
+    if steps == 0:
+        patches = cfg.epochs * images * cfg.patches_per_image
+        raise UserError(f"batch={cfg.batch}: {patches} patches in {cfg.epochs} epochs make no step")
+    return steps
 
 
-def train_run(cfg: DictConfig, run: Run, network: nn.Module, sampler: PatchSampler, steps: int) -> None:
-    say(f"training {run.name}: {steps:,} steps in {run.folder.resolve()}")
-    began = time.monotonic()
-    train(
-        network,
-        sampler,
-        run.folder,
-        run.signature,
-        steps=steps,
-        seed=cfg.seed,
-        learning_rate=cfg.learning_rate,
-        lr_drops=list(cfg.lr_drops),
-        lr_factor=cfg.lr_factor,
-        precision=cfg.precision,
-        checkpoint_minutes=cfg.checkpoint_minutes,
-        say=say,
-        progress=sys.stderr.isatty(),
-    )
-    say(f"trained in {clock(time.monotonic() - began)}")
+def train_run(cfg: DictConfig, run: Run, network: nn.Module, sampler: PatchSampler | None, steps: int) -> dict:
+    """The state of the run's final weights, which the network has afterwards; trained here unless they are there."""
+    weights = run.folder / "weights.pt"
+    if sampler and not weights.exists():  # else another process has trained it while this one waited
+        write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.identity)))
+        say(f"training {run.name}: {steps:,} steps in {run.folder.resolve()}")
+        train(
+            network,
+            sampler,
+            run.folder,
+            run.signature,
+            steps=steps,
+            seed=cfg.seed,
+            learning_rate=cfg.learning_rate,
+            lr_drops=list(cfg.lr_drops),
+            lr_factor=cfg.lr_factor,
+            precision=cfg.precision,
+            checkpoint_minutes=cfg.checkpoint_minutes,
+            say=say,
+            progress=sys.stderr.isatty(),
+        )
+    state = checkpoint.load_finished(weights, run.signature)
+    network.load_state_dict(state["model"])
+    return state
 
 
 def score_run(
@@ -210,7 +205,7 @@ def score_run(
         "format": 1,
         "run": run.name,
         "signature": run.signature,
-        "benchmark": Path(benchmark).name,
+        "benchmark": data_name(benchmark),
         "config": run.identity,
         "tiling": vars(tiling) if tiling else None,
         "scores": scores,
@@ -224,11 +219,11 @@ def score_run(
         "seconds": round(time.monotonic() - began, 1),
         "made": provenance(cfg),
     }
-    write_json(run.record(benchmark), record)
+    write_json(run.record(benchmark), to_json(record))
 
 
 def images_folder(run: Run, benchmark: str) -> Path:
-    return run.folder / "images" / Path(benchmark).name
+    return run.folder / "images" / data_name(benchmark)
 
 
 def cost_of(cfg: DictConfig, network: nn.Module) -> flops.Cost:
@@ -242,22 +237,30 @@ def channels_of(cfg: DictConfig) -> int:
 
 def provenance(cfg: DictConfig) -> dict:
     """Device, versions and commit that a record was made with."""
-    here = Path(__file__).resolve().parent.parent.parent
-    git = subprocess.run(["git", "-C", here, "describe", "--always", "--dirty"], capture_output=True, text=True)
     device = pick_device(cfg.device)
     return {
         "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
-        "commit": git.stdout.strip() or None if (here / ".git").exists() else None,
+        "commit": commit(),
     }
 
 
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None for an installed package, or without git."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    with contextlib.suppress(OSError):
+        command = ["git", "-C", checkout, "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+
+
 def summary(run: Run, benchmark: str) -> str:
-    record = read_record(run.record(benchmark))
+    record = read_record(run.record(benchmark), run.signature)
     scores = "   ".join(
-        f"{name}: {score['psnr']:.4f} dB  SSIM {score['ssim']:.5f}" for name, score in record["scores"].items()
+        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}" for name, score in record["scores"].items()
     )
     return f"{run.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
 
@@ -297,13 +300,18 @@ def plan(cfg: DictConfig, run: Run, method: Callable, device: torch.device) -> s
         ]
     if isinstance(method, nn.Module) and not cfg.ckpt:
         done = (run.folder / "weights.pt").exists()
-        steps = steps_of(cfg, len(image_paths(cfg.train, Path(cfg.data))))
+        paths, scale = image_paths(cfg.train, Path(cfg.data)), cfg.task.get("scale", 1)
+        steps, sizes = steps_of(cfg, len(paths)), [image_size(path) for path in paths]
+        for path, size in zip(paths, sizes, strict=True):
+            check_size(path.name, size[0] // scale, size[1] // scale, cfg.patch)
+        images = sum(height * width for height, width in sizes) * channels_of(cfg) * (1 + 1 / scale**2)
         seconds, memory = rehearse(cfg, method, device)
         lines += [
             f"training        {steps:,} steps of {cfg.batch} patches"
             + (", finished: would be skipped" if done else ""),
             f"time            about {clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
             f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations",
+            f"                and {images / 2**20:,.0f} MiB for {len(paths)} training images",
         ]
     return "\n".join([*lines, "dry_run=true: nothing was trained"])
 

@@ -322,6 +322,11 @@ def own_images(dataset: Dataset, folder: Path) -> list[Path]:
     return [path for path in paths if path.name in dataset.files] if dataset.files else paths
 
 
+def is_folder(name: str) -> bool:
+    """Whether a data set is given as a folder of the user's own: anything with "/", or a leading "." or "~"."""
+    return "/" in name or name.startswith((".", "~"))
+
+
 def image_paths(name: str, root: Path) -> list[Path]:
     """The images of a named data set, or of a folder of the user's own.
 
@@ -335,7 +340,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
     Raises:
         UserError: unknown name, missing or empty folder, another number of images than the data set has.
     """
-    if "/" in name or name.startswith((".", "~")):
+    if is_folder(name):
         return _folder_images(Path(name).expanduser())
     dataset = find(name)
     if dataset.parts:

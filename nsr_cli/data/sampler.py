@@ -29,6 +29,14 @@ class Batch:
     names: list[str]
 
 
+def check_size(name: str, height: int, width: int, patch: int) -> None:
+    """Raise UserError when a degraded image is smaller than a patch."""
+    if min(height, width) < patch:
+        raise UserError(
+            f"{name} is {width}x{height} once degraded: smaller than a patch of {patch}x{patch} (patch={patch})"
+        )
+
+
 class PatchSampler:
     """Draws every image ``patches_per_image`` times an epoch, in an order shuffled anew for each.
 
@@ -53,12 +61,7 @@ class PatchSampler:
         sigma: float = 0,
     ):
         for example in examples:
-            height, width = example.degraded.shape[:2]
-            if min(height, width) < patch:
-                raise UserError(
-                    f"{example.name} is {width}x{height} once degraded: smaller than a patch of {patch}x{patch} "
-                    f"(patch={patch})"
-                )
+            check_size(example.name, *example.degraded.shape[:2], patch)
         self.examples, self.scale, self.patch, self.batch, self.sigma = examples, scale, patch, batch, sigma
         self.epoch_size, self.seed = len(examples) * patches_per_image, seed
         self.order = lru_cache(2)(self._order)

@@ -1,21 +1,54 @@
-"""Checkpoints of plain tensors and numbers: written whole or not at all, read without running code."""
+"""Checkpoints of plain tensors and numbers: written whole or not at all, verified, and read without running code."""
 
+import io
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from nsr_cli.errors import Failed
 from nsr_cli.files import replacing
 
 KEPT = 2
+REMEDY = "delete it, and the repeated command trains again"
 
 
 def save(path: Path, state: dict) -> None:
+    content = io.BytesIO()  # torch's own file writer turns a full disk into an internal error
+    torch.save(state, content)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load(path: Path) -> dict:
+    """The state in a file, on the CPU.
+
+    Raises:
+        Exception: of many kinds, when a byte of the file is not what was written.
+    """
+    with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
+        if damaged := archive.testzip():
+            raise ValueError(f"wrong checksum of {damaged}")
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_finished(path: Path, signature: str) -> dict:
+    """The final weights of the run with this signature.
+
+    Raises:
+        Failed: the file is damaged, or holds another run's weights.
+    """
+    try:
+        state = load(path)
+    except Exception as error:
+        kind = type(error).__name__
+        raise Failed(
+            f"{path.resolve()} is damaged ({kind}); delete it and repeat the command to train again"
+        ) from error
+    if state["signature"] != signature:
+        raise Failed(f"{path.resolve()} holds another run's weights; delete it and repeat the command to train again")
+    return state
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -32,11 +65,11 @@ def save_step(folder: Path, step: int, state: dict) -> Path:
     return path
 
 
-def load_newest(folder: Path, say) -> dict | None:
+def load_newest(folder: Path, say: Callable[[str], None]) -> dict | None:
     """The newest checkpoint that can be read; one that cannot is named and passed over."""
     for path in reversed(checkpoints(folder)):
         try:
             return load(path)
-        except Exception as error:  # truncated, flipped bits: torch raises many kinds
+        except Exception as error:  # truncated, flipped bits: many kinds
             say(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
     return None

@@ -59,6 +59,8 @@ def restore(
 
 def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention: Convention) -> dict[str, float]:
     """PSNR in dB and SSIM of one restored image; ``image`` tells whether the benchmark's file is grey."""
+    if restored.shape != truth.shape:
+        raise ValueError(f"restored {restored.shape}, expected {truth.shape}")
     pair = [restored, truth]
     if convention.given == "rgb" and image.ndim == 2:  # a grey image is its own Y
         grey = restored.mean(axis=2)

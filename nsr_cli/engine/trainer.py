@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
+from nsr_cli.engine.interrupts import deferred
 from nsr_cli.errors import Failed
 from nsr_cli.files import write_text
 
@@ -48,8 +50,10 @@ def train(
     Returns:
         The state written to weights.pt: ``model``, ``signature``, ``step``, ``seconds``.
 
+    SIGINT and SIGTERM save a checkpoint at the next step's end, then act.
+
     Raises:
-        Diverged: a loss that is not finite; names the step, the batch's files and the last checkpoint.
+        Diverged: a loss or weights that are not finite; names the step, the batch's files and the last checkpoint.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
@@ -64,6 +68,8 @@ def train(
 
     def snapshot() -> dict:
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+        if not all(tensor.isfinite().all() for tensor in weights.values()):
+            raise Diverged(f"the weights are not finite after step {step}; {_last_good(folder)}")
         return {"model": weights, "signature": signature, "step": step, "seconds": seconds}
 
     stats = Stats(folder / "stats.jsonl", keep_until=step)
@@ -73,7 +79,7 @@ def train(
     last_said = -math.inf
     seconds_before = seconds
     model.train()
-    with ThreadPoolExecutor(1) as ahead:  # prepares the next batch while this one is trained on
+    with ThreadPoolExecutor(1) as ahead, deferred() as interrupts:  # a thread prepares the next batch
         upcoming = ahead.submit(batch_at, step) if step < steps else None
         while step < steps:
             batch = upcoming.result()
@@ -95,7 +101,8 @@ def train(
             bar.update()
             now = time.monotonic()
             seconds = seconds_before + now - began
-            save_due = now - last_save > 60 * checkpoint_minutes
+            stopping = interrupts.came  # read once: a signal may come on any line
+            save_due = now - last_save > 60 * checkpoint_minutes or stopping
             line_due = step % log_every == 0 or step == steps
             if line_due or save_due:
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
@@ -112,6 +119,10 @@ def train(
             if save_due and step < steps:
                 checkpoint.save_step(folder, step, {**snapshot(), "optimizer": optimizer.state_dict()})
                 last_save = time.monotonic()
+            if stopping:
+                bar.close()
+                say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, which is saved")
+                interrupts.leave()
     bar.close()
     final = snapshot()
     checkpoint.save(folder / "weights.pt", final)
@@ -137,10 +148,13 @@ def _check_finite(values: list[float], step: int, batch_at: Callable[[int], Batc
     if bad is None:
         return
     failed = step - len(values) + bad  # counted from 0, as batch_at does
-    saved = checkpoint.checkpoints(folder)
-    last = f"the last good checkpoint is {saved[-1].resolve()}" if saved else "there is no checkpoint before it"
     files = ", ".join(sorted(set(batch_at(failed).names)))
-    raise Diverged(f"the loss is {values[bad]} at step {failed + 1}, on patches of {files}; {last}")
+    raise Diverged(f"the loss is {values[bad]} at step {failed + 1}, on patches of {files}; {_last_good(folder)}")
+
+
+def _last_good(folder: Path) -> str:
+    saved = checkpoint.checkpoints(folder)
+    return f"the last good checkpoint is {saved[-1].resolve()}" if saved else "there is no checkpoint before it"
 
 
 class Stats:

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 from tabulate import tabulate
 
 from nsr_cli.report.experiments import Experiment, Line
+from nsr_cli.report.records import number
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
@@ -71,7 +72,7 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
         for label in labels:
             own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
             scores = [score_of(experiment, cell.record) for cell in own if cell.record]
-            measured = {m: [score[m] for score in scores if m in score] for m in experiment.metrics}
+            measured = {m: [number(score[m]) for score in scores if m in score] for m in experiment.metrics}
             printed = printed_at(experiment, row, lines.get(label), label)
             values.append(Value(row.label, label, measured, printed, expected=bool(own)))
     return values
@@ -140,8 +141,8 @@ def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protoc
         line = [row.label]
         for column in columns:
             value = at[row.label, column.label]
-            measured = " / ".join(value.shown(metric) for metric in experiment.metrics if value.shown(metric))
-            measured = "missing" if measured.startswith("missing") else measured
+            has = [metric for metric in experiment.metrics if value.measured[metric]]
+            measured = " / ".join(value.shown(metric) for metric in has) or value.shown("psnr")
             line += [measured + _off(value), " / ".join(value.printed.values())]
         body.append(line)
     return head, body
@@ -200,14 +201,14 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str, values: l
 
 def _conventions(experiment: Experiment, cells: list[Cell]) -> str:
     """Which columns were scored how, as their records spell it out."""
+    if experiment.baseline:  # its caption says how
+        return ""
     columns: dict[str, dict[str, None]] = {}
     for cell in cells:
         if cell.record:
             said = describe(score_of(experiment, cell.record)["convention"], cell.record["config"]["task"])
             columns.setdefault(said, {})[cell.column] = None
-    if experiment.baseline or not columns:
-        return ""
-    return "\n\n" + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
+    return "\n\n" * bool(columns) + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
 
 
 def describe(convention: dict, task: dict) -> str:

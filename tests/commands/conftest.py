@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import pytest
 
 from nsr_cli import cli
-from nsr_cli.commands import jobs
 
 TINY = ["blocks=1", "units=4", "width=1", "steps=6", "batch=2", "threads=1"]
 
@@ -26,7 +25,6 @@ def nsr(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
 
     def call(line: str) -> Result:
-        jobs.ENDED.clear()
         capfd.readouterr()
         code = cli.run(shlex.split(line))
         return Result(code, *capfd.readouterr())

@@ -33,14 +33,40 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate protocol=paper", "nsr ablate: "),
         ("ablate train=./nowhere", "nsr ablate: "),
         ("ablate patch=400", "nsr ablate: "),
-        ("eval model=bicubic ckpt=x.pth", "nsr eval: ckpt=x.pth: cannot be read (No such file or directory)"),
         ("eval model=bicubic ckpt=/dev/null", "nsr eval: ckpt=/dev/null: model=bicubic has no weights to read"),
         ("eval model=wdsr ckpt=none.pth", "nsr eval: ckpt=none.pth: cannot be read (No such file or directory)"),
         ("eval model=wdsr", "nsr eval: no weights of this run in "),
-        ("table 9", "nsr table: no table '9'; there are: 1"),
+        ("ablate benchmarks=[5]", "nsr ablate: benchmarks=[5]: expected a list of data sets"),
+        ("ablate train=null", "nsr ablate: train=null: expected a data set or a folder"),
+        ("ablate device=5", "nsr ablate: device=5: expected auto, cpu"),
+        ("ablate task=null", "nsr ablate: Config group override must be a string"),
+        ("ablate task.scale=5", "nsr ablate: task.scale=5: expected 2, 3 or 4"),
+        ("ablate sparsity.tau=abc", "nsr ablate: sparsity.tau=abc: expected a number above 0"),
+        ("ablate width=0.01", "nsr ablate: width=0.01: expected at least 1/16"),
+        ("ablate units=100000000", "nsr ablate: units=100000000: expected a whole number above 0, up to 16384"),
+        ("ablate epochs=3", "nsr ablate: steps=2000 and epochs=3: expected one of them, and null for the other"),
+        ("ablate steps=null epochs=1 patches_per_image=1 batch=100", "nsr ablate: batch=100: 7 patches in 1 epochs"),
+        ("ablate lr_drops=[2]", "nsr ablate: lr_drops=[2]: expected a list of fractions"),
+        ("ablate --multi tau=1,2", "nsr ablate: no flag '--multi' (did you mean --multirun?); there are: "),
+        ("ablate --cfg bad", "nsr ablate: --cfg bad: expected one of job, hydra, all"),
+        ("ablate -m tau=1,2 --cfg job", "nsr ablate: --cfg shows one config, -m makes many"),
+        ("train model=bicubic", "nsr train: model=bicubic: nothing to train; `nsr eval` scores it"),
+        ("train model=bicubic dry_run=true", "nsr train: model=bicubic: nothing to train"),
+        ("eval model=bicubic task=denoise", "nsr eval: task=denoise: model=bicubic is not for it; it does: sr"),
+        ("ablate patch=600 dry_run=true", "nsr ablate: astronaut.png is 256x256 once degraded: smaller than a patch"),
+        ("table 9", "nsr table: no table '9'; there are: 1, 4, 5, 6"),
         ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
+        ("table 1 seeds=[true]", "nsr table: seeds=[True]: expected a list of whole numbers"),
+        ("table 1 run=no", "nsr table: run=no: expected true or false"),
+        ("table 1 format=html", "nsr table: format=html: expected markdown, latex or csv"),
+        ("table 1 -m", "nsr table: -m: one table at a time; several seeds are seeds=[0,1,2]"),
         ("table", "nsr table: table is not given"),
         ("figure compare", "nsr figure: no weights in "),
+        ("figure compare crop=0", "nsr figure: crop=0: expected a whole number, 8 or above"),
+        ("figure compare runs=[]", "nsr figure: runs=[]: expected a list of overrides"),
+        ("figure compare image=dog.png", "nsr figure: image=dog.png: not in embedded_val; there are: chelsea.png, "),
+        ("data foo", "nsr data: "),
+        ("data get set6", "nsr data: no data set 'set6'"),
         ("ablte", "nsr: no verb 'ablte' (did you mean ablate?); there are: train, eval, ablate, table"),
     ],
 )
@@ -87,5 +113,29 @@ def test_a_sweep_runs_the_others_and_names_the_failing_job(nsr, tmp_path, tiny):
     result = nsr(f"ablate -m {tiny} tau=-1,1")
     assert result.code == 2
     assert "tau=-1: expected a number above 0" in result.err
-    assert "1 of 2 jobs failed" in result.err
+    assert "1 of 2 jobs failed; the others are done" in result.err
     assert len(list((tmp_path / "results/records/smoke").glob("*.json"))) == 1
+    assert not list(tmp_path.rglob("multirun.yaml"))
+
+
+@pytest.mark.parametrize(
+    "line", ["ablate -m tau=-1,-2", "ablate -m sparsity=none,sofmax", "eval -m ckpt=/nope,/no model=wdsr"]
+)
+def test_a_sweep_of_bad_input_leaves_nothing(nsr, tmp_path, line):
+    result = nsr(line)
+    assert result.code == 2 and "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_results_folder_of_the_users_own_stays(nsr, tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert nsr("ablate tau=-1 results=mine").code == 2
+    assert nsr("eval dry_run=true results=mine").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_paths_that_hydra_would_have_to_quote(nsr, tmp_path, monkeypatch):
+    monkeypatch.setenv("NSR_RESULTS", str(tmp_path / "my results (1), a=b"))
+    assert nsr("eval").code == 0
+    assert nsr("table 4").code == 0
+    assert len(list(tmp_path.rglob("*.json"))) == 1 and len(list(tmp_path.rglob("table4.md"))) == 1

@@ -3,12 +3,15 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +45,7 @@ def test_ablate_trains_scores_and_records(nsr, tmp_path, tiny):
     scores = record["scores"]["rgb"]
     assert scores["convention"] == {
         "name": "rgb", "given": "rgb", "rounded": True, "measured": "rgb", "border": 8, "ssim": ["gaussian"],
+        "clipped": False, "output_rounded": True,
     }  # fmt: skip
     assert set(scores["images"]) == {"chelsea.png", "rocket.jpg"}
     assert scores["psnr"] == pytest.approx(sum(i["psnr"] for i in scores["images"].values()) / 2)
@@ -161,3 +165,101 @@ def test_a_diverging_run_stops_with_a_line(nsr, tiny):
     assert result.code == 1
     assert result.err.startswith("nsr ablate: the loss is ") and "on patches of" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_record_without_weights_is_enough(nsr, tmp_path, tiny):
+    """Records are committed and runs are not: a fresh clone must not train again."""
+    nsr(f"ablate {tiny}")
+    shutil.rmtree(tmp_path / "results/runs")
+    again = nsr(f"ablate {tiny}")
+    assert again.code == 0 and "training" not in again.out and "dB" in again.out
+    assert not (tmp_path / "results/runs").exists()
+    forced = nsr(f"ablate {tiny} rescore=true")
+    assert forced.code == 0 and "training" in forced.out
+
+
+@pytest.mark.parametrize(
+    "content", ['{"format": 1}', "{", '{"format": 1, "signature": "x", "scores": {"rgb": {"psnr": 99}}}']
+)
+def test_a_file_that_is_no_record_of_the_run_is_replaced(nsr, tmp_path, tiny, content):
+    nsr(f"ablate {tiny}")
+    (path,) = records(tmp_path)
+    good = json.loads(path.read_text())
+    path.write_text(content)
+    assert nsr(f"ablate {tiny}").code == 0
+    assert json.loads(path.read_text())["scores"] == good["scores"]
+
+
+def test_damaged_or_foreign_weights_are_refused(nsr, tmp_path, tiny):
+    for seed in (0, 1):
+        nsr(f"ablate {tiny} seed={seed}")
+    (first, second) = (tmp_path / "results/runs").glob("*/weights.pt")
+    for path in records(tmp_path):
+        path.unlink()
+    original = first.read_bytes()
+    flipped = bytearray(original)
+    for place in range(len(original) // 2, len(original) // 2 + 50):
+        flipped[place] ^= 0xFF
+    for content, said in (
+        (second.read_bytes(), "another run's weights"),
+        (bytes(flipped), "is damaged"),
+        (b"", "is damaged"),
+    ):
+        first.write_bytes(content)
+        for seed in (0, 1):
+            result = nsr(f"ablate {tiny} seed={seed}")
+            if result.code:
+                assert result.code == 1 and result.err.count("\n") == 1
+                assert f"{first} " in result.err and said in result.err and "delete it" in result.err
+                break
+        else:
+            pytest.fail("nothing was said")
+        assert first.read_bytes() == content
+
+
+def test_scores_of_identical_images_are_valid_json(nsr, tmp_path):
+    (tmp_path / "flat").mkdir()
+    cv2.imwrite(str(tmp_path / "flat/a.png"), np.full((64, 64, 3), 128, np.uint8))
+    result = nsr("eval benchmarks=[./flat]")
+    assert result.code == 0 and "inf dB" in result.out
+    (path,) = records(tmp_path, "untrained")
+    assert "Infinity" not in path.read_text() and json.loads(path.read_text())["scores"]["rgb"]["psnr"] is None
+
+
+def test_without_git_a_record_says_so(nsr, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert nsr("eval").code == 0
+    (path,) = records(tmp_path, "untrained")
+    assert json.loads(path.read_text())["made"]["commit"] is None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, tiny, number, code):
+    process = start(tmp_path, f"ablate {tiny} steps=100000 device=cpu")
+    for text in process.stdout:
+        if text.startswith("step"):
+            break
+    process.send_signal(number)
+    out = process.communicate()[0]
+    assert process.returncode == code, out
+    assert f"stopped by {number.name} after step " in out and "Traceback" not in out
+    assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 1
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_torn(tmp_path, tiny):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("needs to mount a small tmpfs")
+    try:
+        process = start(disk, f"ablate {tiny} units=64 steps=50 checkpoint_minutes=0 device=cpu")
+        out = process.communicate()[0]
+        assert process.returncode == 1, out
+        assert "nsr ablate: No space left on device" in out and "Traceback" not in out
+        assert not list(disk.rglob("*.tmp")) and not list(disk.rglob("*.pt"))
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        process = start(disk, f"ablate {tiny} units=64 steps=50 checkpoint_minutes=0 device=cpu")
+        out = process.communicate()[0]
+        assert process.returncode == 0, out
+    finally:
+        subprocess.run(["umount", disk], check=True)

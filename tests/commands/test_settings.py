@@ -80,15 +80,28 @@ def test_hydra_makes_the_run_folder_of_the_signature():
 
 def test_no_path_of_this_machine_is_signed(tmp_path):
     identity = run_of(composed("ablate", f"train={tmp_path}/mine", f"data={tmp_path}")).identity
-    assert str(tmp_path) not in str(identity) and identity["training"]["train"] == "mine"
+    assert str(tmp_path) not in str(identity) and identity["training"]["train"].startswith("mine-")
+
+
+def test_folders_of_the_same_name_and_other_images_are_other_runs(tmp_path):
+    for side in ("a", "b"):
+        (tmp_path / side / "HR").mkdir(parents=True)
+        (tmp_path / side / "HR/1.png").write_bytes(side.encode() * (3 if side == "a" else 4))
+    a, b = (name(f"train={tmp_path}/{side}/HR") for side in "ab")
+    assert a != b
+    runs = [run_of(composed("ablate")).record(f"{tmp_path}/{side}/HR").name for side in "ab"]
+    assert runs[0] != runs[1] and "--HR-" in runs[0]
+    (tmp_path / "a/HR/2.png").write_bytes(b"new")
+    assert name(f"train={tmp_path}/a/HR") != a
 
 
 @pytest.mark.parametrize("verb", ["train", "eval", "ablate"])
 @pytest.mark.parametrize("task", options("task"))
 @pytest.mark.parametrize("protocol", options("protocol"))
 def test_every_config_composes_and_passes_its_own_checks(verb, task, protocol):
-    config = composed(verb, f"task={task}", f"protocol={protocol}")
-    check(config)
+    model = {"sr": "bicubic", "denoise": "bm3d", "dejpeg": "identity"}[task] if verb == "eval" else "wdsr"
+    config = composed(verb, f"task={task}", f"protocol={protocol}", f"model={model}")
+    check(config, trains=verb != "eval")
     OmegaConf.to_container(config, resolve=False)
     assert config.protocol.name == protocol
 

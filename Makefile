@@ -7,7 +7,7 @@ BIN      := .venv/bin
 TABLES   := table1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean $(TABLES)
+.PHONY: help install demo test lint bench clean $(TABLES)
 
 help: ## this list
 	@grep -hE '^[a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ lint: $(BIN)/.installed ## ruff alone
 
 $(TABLES): $(BIN)/.installed ## a table of the paper; runs what is missing first
 	@$(BIN)/nsr table $(@:table%=%) protocol=$(PROTOCOL) seeds=[$(SEEDS)] run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
+
+bench: $(BIN)/.installed ## ratios of speed against reference implementations, measured in one run
+	@$(BIN)/python tests/bench_ops.py
 
 clean: ## remove .venv and build files; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -13,8 +13,6 @@ from PIL import Image as PillowImage
 from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
 _PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = {  # how a file begins, and who reads it; Image.open would also try formats that start programs
     _PNG: PngImagePlugin.PngImageFile,
@@ -67,28 +65,6 @@ def image_size(path: str | Path) -> tuple[int, int]:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """The images of a folder, sorted by name: files that end in one of EXTENSIONS (in any case), not hidden.
-
-    Raises:
-        UserError: no such folder, or no image in it.
-    """
-    folder = Path(folder)
-    try:
-        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    except OSError as error:
-        raise _unreadable(folder, error) from error
-    images = [
-        entry
-        for entry in entries
-        if entry.suffix.lower() in EXTENSIONS and not entry.name.startswith(".") and not entry.is_dir()
-    ]
-    if not images:
-        extensions = ", ".join(extension[1:] for extension in EXTENSIONS)
-        raise UserError(f"no images in {folder}; expected files that end in {extensions}")
-    return images
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:

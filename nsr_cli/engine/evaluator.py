@@ -66,8 +66,7 @@ def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention
         grey = restored.mean(axis=2)
         pair = [quantize(grey) if convention.output_rounded else grey, truth[:, :, 0]]
     elif convention.measured in ("y", "y8"):
-        pair = [rgb_to_y(picture) for picture in pair]
-        pair = [quantize(y) for y in pair] if convention.measured == "y8" else pair
+        pair = [quantize(rgb_to_y(p)) if convention.measured == "y8" else rgb_to_y(p) for p in pair]
     height, width = truth.shape[:2]
     b = convention.border
     pair = [picture[b : height - b, b : width - b] for picture in pair]

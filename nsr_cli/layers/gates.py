@@ -45,7 +45,9 @@ class Gate(nn.Module):
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
         with torch.autocast(x.device.type, enabled=False):
             pooled = x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))  # (B, C_in)
-            logits = self.linear(pooled).view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
+            logits = self.linear(pooled.to(self.linear.weight.dtype))  # (B, k * d)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            logits = logits.view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
             return ACTIVATIONS[self.activation](logits, self.tau, self.training)
 
     def extra_repr(self) -> str:

@@ -99,9 +99,13 @@ class SparseConv2d(nn.Conv2d):
         self.gate = None if gate == "none" else Gate(in_channels, sparsity_groups, cardinality, gate, tau)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H', W')."""
+        """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does."""
         if self.gate is None:
             return super().forward(x)
+        if x.dim() == 3:
+            return self.forward(x[None])[0]
+        if len(x) == 0:  # one blank sample gives the shape, and zero gradients
+            return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)))[:0]
         gate, padding = self.gate(x), self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0

@@ -21,9 +21,15 @@ def sparsify(
 ) -> list[str]:
     """Replace the convolutions of ``model``, in place, by sparse ones of the same shape.
 
+    Replaced are plain ``nn.Conv2d``, and those under torch's ``parametrizations.weight_norm``, whose sparse twins
+    are weight-normalised too. Left alone are subclasses of ``nn.Conv2d``, grouped and transposed convolutions,
+    convolutions with other parametrisations (spectral norm, ...), and with hooks (the older
+    ``torch.nn.utils.weight_norm``, pruning, ...).
+
     Args:
-        model: any torch module. Grouped and transposed convolutions are left alone.
-        sparsity_groups, cardinality, gate, tau: as in :class:`SparseConv2d`.
+        model: any torch module.
+        sparsity_groups, gate, tau: as in :class:`SparseConv2d`.
+        cardinality: d, at least 1; in a layer, d is at most the layer's channels, as with an RGB output of 3.
         where: told the name and the convolution, says whether to replace it.
         keep_weights: start every group from the present kernel, so that a trained network computes what it
             did before (softmax, gumbel). By default the groups start from fresh, distinct kernels.
@@ -34,14 +40,9 @@ def sparsify(
     Raises:
         ValueError: nothing to replace, or settings that do not fit a layer (which is named).
     """
-
-    def eligible(name: str, module: nn.Module) -> bool:
-        plain = isinstance(module, nn.Conv2d) and not isinstance(module, (SparseConv2d, nn.ConvTranspose2d))
-        return plain and module.groups == 1 and where(name, module)
-
-    chosen = {n: m for n, m in model.named_modules(remove_duplicate=False) if eligible(n, m)}
+    chosen = {n: m for n, m in model.named_modules(remove_duplicate=False) if replaceable(m) and where(n, m)}
     if not chosen or "" in chosen:
-        found = "is itself a convolution" if chosen else "has no convolution with groups=1 that `where` admits"
+        found = "is itself a convolution" if chosen else "has no plain convolution that `where` admits"
         raise ValueError(f"sparsify replaces convolutions inside of a module; {type(model).__name__} {found}")
     twins = {}  # all exist before the first is put in place, so that an error leaves the model as it was
     for name, conv in chosen.items():
@@ -54,6 +55,21 @@ def sparsify(
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, twins[conv])
     return list(chosen)
+
+
+def replaceable(module: nn.Module) -> bool:
+    """Whether ``module`` is an ungrouped convolution that computes just what ``nn.Conv2d`` does."""
+    if parametrize.type_before_parametrizations(module) is not nn.Conv2d or module.groups > 1:
+        return False
+    if module._forward_pre_hooks or module._forward_hooks:
+        return False
+    return not parametrize.is_parametrized(module) or is_weight_normalised(module)
+
+
+def is_weight_normalised(conv: nn.Conv2d) -> bool:
+    """Whether torch's weight normalisation is there, and no other parametrisation."""
+    found = {name: [type(p) for p in chain] for name, chain in getattr(conv, "parametrizations", {}).items()}
+    return found == {"weight": [parametrizations._WeightNorm]}
 
 
 def sparse_twin(
@@ -70,7 +86,7 @@ def sparse_twin(
         conv.bias is not None,
         conv.padding_mode,
         sparsity_groups=sparsity_groups,
-        cardinality=cardinality,
+        cardinality=min(cardinality, conv.out_channels),
         gate=gate,
         tau=tau,
     ).to(conv.weight)
@@ -79,6 +95,6 @@ def sparse_twin(
             for own, former in ((twin.weight, conv.weight), (twin.bias, conv.bias)):
                 if own is not None:
                     own.copy_(former.repeat(twin.sparsity_groups, *[1] * (former.dim() - 1)))
-    if parametrize.is_parametrized(conv, "weight"):
-        parametrizations.weight_norm(twin, dim=0)
+    if is_weight_normalised(conv):
+        parametrizations.weight_norm(twin, dim=conv.parametrizations.weight[0].dim)
     return twin.train(conv.training)

@@ -8,7 +8,6 @@ import pytest
 
 from nsr_cli.data import catalog
 from nsr_cli.data.catalog import DATASETS, image_paths, lr_partner
-from nsr_cli.data.images import EXTENSIONS
 from nsr_cli.errors import UserError
 
 # how many images each benchmark and training set has, as its authors publish it
@@ -175,8 +174,3 @@ def test_official_low_resolution_partner(tmp_path):
     assert lr_partner(truth, 2) == partner
     assert lr_partner(truth, 3) is None
     assert lr_partner(touch(tmp_path / "Set5", "baby.png") / "baby.png", 2) is None
-
-
-def test_what_ends_like_an_image_is_what_can_be_read():
-    """Written twice, because the catalog imports nothing heavy."""
-    assert catalog.IMAGE_SUFFIXES == EXTENSIONS

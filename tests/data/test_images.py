@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 from PIL import Image
 
-from nsr_cli.data.images import image_size, list_images, read_image, write_png
+from nsr_cli.data.catalog import images_in
+from nsr_cli.data.images import image_size, read_image, write_png
 from nsr_cli.errors import UserError
 
 
@@ -237,28 +238,6 @@ def test_large_images_are_read_without_a_warning(tmp_path, monkeypatch):
         assert image_size(tmp_path / "a.png") == RGB.shape[:2]
 
 
-def test_list_images(tmp_path):
-    names = ["b.png", "a.JPG", "c.jpeg", "B.bmp", "e.tif", "f.TIFF", "10.png", "9.png"]
-    for name in [*names, ".hidden.png", "notes.txt", "png", "x.npy"]:
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert list_images(tmp_path) == [tmp_path / name for name in sorted(names)]
-    assert list_images(str(tmp_path)) == list_images(tmp_path)
-
-
-def test_list_images_of_a_missing_or_empty_folder(tmp_path):
-    for name in ("Set5", "Set14", "BSDS500"):
-        (tmp_path / name).mkdir()
-    text = refusal(list_images, tmp_path / "Set15")
-    assert text == f"cannot read {tmp_path / 'Set15'}: {tmp_path} has no 'Set15'; there are: Set5, Set14"
-    text = refusal(list_images, tmp_path / "data" / "Set5")
-    assert text.endswith(f"{tmp_path} has no 'data'; there are: BSDS500, Set14, Set5")
-    text = refusal(list_images, tmp_path / "Set5")
-    assert text == f"no images in {tmp_path / 'Set5'}; expected files that end in png, jpg, jpeg, bmp, tif, tiff"
-    (tmp_path / "file").touch()
-    assert "Not a directory" in refusal(list_images, tmp_path / "file")
-
-
 @pytest.mark.parametrize("image", [RGB, GREY, RGB[::2, ::-3], GREY[:1, :1]])
 def test_write_png_round_trip(tmp_path, image):
     write_png(tmp_path / "a.png", image)
@@ -286,20 +265,18 @@ def test_write_png_leaves_nothing_behind(tmp_path, monkeypatch, step, error):
         raise error
 
     monkeypatch.setattr(os, step, fail)
-    with pytest.raises(UserError if isinstance(error, OSError) else KeyboardInterrupt) as raised:
+    with pytest.raises(type(error)):
         write_png(tmp_path / "a.png", RGB)
-    if isinstance(error, OSError):
-        assert str(raised.value) == f"cannot write {tmp_path / 'a.png'}: No space left on device"
     assert os.listdir(tmp_path) == ["a.png"]
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), GREY)
 
 
-def test_write_png_into_a_missing_folder(tmp_path):
-    text = refusal(write_png, tmp_path / "no" / "a.png", GREY)
-    assert text.startswith(f"cannot write {tmp_path / 'no' / 'a.png'}: {tmp_path} has no 'no'")
-    (tmp_path / "folder.png").mkdir()
-    assert "Is a directory" in refusal(write_png, tmp_path / "folder.png", GREY)
-    assert os.listdir(tmp_path) == ["folder.png"]
+def test_write_png_makes_its_folder_and_refuses_to_replace_one(tmp_path):
+    write_png(tmp_path / "new" / "a.png", GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), GREY)
+    with pytest.raises(IsADirectoryError):
+        write_png(tmp_path / "new", GREY)
+    assert os.listdir(tmp_path) == ["new"]
 
 
 @pytest.mark.parametrize(
@@ -314,8 +291,8 @@ def test_write_png_refuses_other_arrays(tmp_path, image):
 
 def test_benchmarks(nsr_data):
     # data/README.md: bridge is the one grey image of Set14; the BSDS500 photographs are 481x321 or 321x481
-    shapes = {path.stem: read_image(path).shape for path in list_images(nsr_data / "Set14")}
+    shapes = {path.stem: read_image(path).shape for path in images_in(nsr_data / "Set14")}
     assert [name for name, shape in shapes.items() if len(shape) == 2] == ["bridge"]
-    path = list_images(nsr_data / "BSDS500" / "train")[0]
+    path = images_in(nsr_data / "BSDS500" / "train")[0]
     assert sorted(read_image(path).shape) == [3, 321, 481]
     assert sorted(image_size(path)) == [321, 481]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from nsr_cli.layers.gates import GATES
@@ -124,6 +125,44 @@ def test_it_trains_under_bfloat16_autocast_with_gates_in_float32():
     assert out.dtype == torch.bfloat16
     out.float().sum().backward()
     assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+def test_a_sample_without_a_batch_is_a_batch_of_one(gate, padding_mode):
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, padding=1, padding_mode=padding_mode, cardinality=4, gate=gate).eval()
+    x = torch.randn(5, 6, 7)
+    torch.testing.assert_close(layer(x), layer(x[None])[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("cardinality", [4, 3])
+def test_an_empty_batch_gives_an_empty_batch_and_zero_gradients(gate, cardinality):
+    layer = SparseConv2d(5, 8, 3, stride=2, cardinality=cardinality, gate=gate)
+    plain = nn.Conv2d(5, 8, 3, stride=2)
+    x = torch.zeros(0, 5, 9, 7, requires_grad=True)
+    out = layer(x)
+    assert out.shape == plain(x).shape
+    out.sum().backward()
+    assert x.grad.shape == x.shape
+    assert all(p.grad.abs().max() == 0 for p in layer.parameters())
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.half, 0.01), (torch.bfloat16, 0.05), (torch.double, 1e-5)])
+def test_a_module_of_another_precision(gate, dtype, tolerance):
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, padding=1, cardinality=3, gate=gate).eval()  # 3: unequal cardinal groups
+    x = torch.randn(2, 5, 6, 6)
+    expected = layer(x)
+    out = layer.to(dtype)(x.to(dtype))
+    assert out.dtype == dtype
+    if layer.gate is not None:
+        assert layer.gate(x.to(dtype)).dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(out.float(), expected, rtol=0, atol=tolerance)
+    out.float().square().sum().backward()
+    assert layer.weight.grad.dtype == dtype
 
 
 @pytest.mark.parametrize(

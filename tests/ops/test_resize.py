@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from dense_gather import contributions, dense_gather
 
 from nsr_cli.errors import UserError
 from nsr_cli.ops import resize
@@ -14,55 +15,6 @@ from nsr_cli.ops.metrics import psnr, ssim
 from nsr_cli.ops.resize import imresize
 
 SCALES = [1 / 4, 1 / 3, 1 / 2, 2, 3, 4]
-
-
-def cubic(x):
-    x = abs(x)
-    if x <= 1:
-        return Fraction(3, 2) * x**3 - Fraction(5, 2) * x**2 + 1
-    return -Fraction(1, 2) * x**3 + Fraction(5, 2) * x**2 - 4 * x + 2 if x < 2 else Fraction(0)
-
-
-def contributions(length, length_out, scale):
-    """MATLAB's `contributions`, in exact fractions: for each output its (mirrored input, weight) pairs."""
-    shrink = min(scale, Fraction(1))
-    table = []
-    for i in range(length_out):
-        center = (i + Fraction(1, 2)) / scale - Fraction(1, 2)
-        left = math.floor(center - 2 / shrink)
-        taps = range(left, left + math.ceil(4 / shrink) + 2)
-        weights = [cubic(shrink * (center - j)) for j in taps]
-        mirrored = [min(j % (2 * length), 2 * length - 1 - j % (2 * length)) for j in taps]
-        table.append([(j, w / sum(weights)) for j, w in zip(mirrored, weights, strict=False) if w])
-    return table
-
-
-def dense_gather(image, scale=None, size=None):
-    """The usual port, one axis after the other: gather P neighbours of each output, weigh in float64, sum."""
-    if size is None:
-        scales = [Fraction(scale).limit_denominator(100)] * 2
-        size = [math.ceil(n * s) for n, s in zip(image.shape, scales, strict=False)]
-    else:
-        scales = [Fraction(m, n) for m, n in zip(size, image.shape, strict=False)]
-    out = image.astype(np.float64)
-    for axis in sorted((0, 1), key=lambda axis: scales[axis]):
-        out = gather_axis(out, axis, *as_arrays(contributions(out.shape[axis], size[axis], scales[axis])))
-        if image.dtype == np.uint8:
-            out = np.clip(np.floor(out + 0.5), 0, 255)
-    return out.astype(image.dtype)
-
-
-def as_arrays(table):
-    taps = max(len(row) for row in table)
-    index = np.array([[j for j, _ in row] + [0] * (taps - len(row)) for row in table])
-    weight = np.array([[float(w) for _, w in row] + [0.0] * (taps - len(row)) for row in table])
-    return index, weight  # (outputs, P) each
-
-
-def gather_axis(image, axis, index, weight):
-    image = np.moveaxis(image, axis, 0)
-    image = (image[index] * weight.reshape(weight.shape + (1,) * (image.ndim - 1))).sum(axis=1)
-    return np.moveaxis(image, 0, axis)
 
 
 def resize_exactly(image, scale):
@@ -310,10 +262,11 @@ def test_set5_in_rgb(nsr_data, scale):
 
 
 def set5_scores(nsr_data, scale, restore):
-    from nsr_cli.data.images import list_images, read_image
+    from nsr_cli.data.catalog import images_in
+    from nsr_cli.data.images import read_image
 
     scores = []
-    for path in list_images(nsr_data / "Set5"):
+    for path in images_in(nsr_data / "Set5"):
         truth = read_image(path)
         height, width = (n // scale * scale for n in truth.shape[:2])
         inner = slice(scale, height - scale), slice(scale, width - scale)

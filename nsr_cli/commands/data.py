@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
-from nsr_cli.data.catalog import DATASETS, find
+from nsr_cli.data.catalog import DATASETS, Dataset, find, locate, own_images
 from nsr_cli.errors import Failed, UserError
 
 HELP = """nsr data: the named data sets
@@ -31,6 +31,8 @@ def run(arguments: list[str]) -> int:
         return 0
     root = Path(options.data)
     if options.action == "list":
+        if options.names:
+            complain(f"list takes no name, and shows all; found {' '.join(options.names)}")
         show(root)
     elif options.action == "get":
         get(options.names, root)
@@ -64,11 +66,15 @@ def get(names: list[str], root: Path) -> None:
             print(folder.resolve())
 
 
+def present(dataset: Dataset, root: Path) -> bool:
+    folder = locate(dataset, root)
+    return bool(folder and own_images(dataset, folder))
+
+
 def check(names: list[str], root: Path) -> None:
-    from nsr_cli.data.catalog import locate
     from nsr_cli.data.download import check
 
-    here = [name for name, dataset in DATASETS.items() if not dataset.parts and locate(dataset, root)]
+    here = [name for name, dataset in DATASETS.items() if not dataset.parts and present(dataset, root)]
     wrong = []
     for name in names or here:
         result = check(name, root)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from nsr_cli.data.catalog import images_in, is_folder
+from nsr_cli.data.catalog import DATASETS, find, images_in, is_folder
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 
@@ -98,6 +98,11 @@ def check(cfg: DictConfig, trains: bool) -> None:
         raise UserError(f"task={cfg.task.name}: model={cfg.model.name} is not for it; it does: {can}")
     if not cfg.model.trained and cfg.ckpt:
         raise UserError(f"ckpt={cfg.ckpt}: model={cfg.model.name} has no weights to read")
+    if trains and not is_folder(cfg.train) and find(cfg.train).role == "test":
+        good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")
+        raise UserError(
+            f"train={cfg.train}: a benchmark; training on it voids its scores; to train on there are: {good}"
+        )
     if trains and (cfg.ckpt or not cfg.model.trained):
         what = f"ckpt={cfg.ckpt}" if cfg.ckpt else f"model={cfg.model.name}"
         raise UserError(f"{what}: nothing to train; `nsr eval` scores it")
@@ -158,7 +163,10 @@ def weights_file(cfg: DictConfig) -> tuple[Path, str]:
         found = ", ".join(map(str, known)) or "none"
         where = f"model={cfg.model.name} task={cfg.task.name}"
         raise UserError(f"ckpt=published: no weights known for {where} at {level}; there are: {found}")
-    return Path(cfg.data) / chosen.file, chosen.sha256
+    path = Path(cfg.data) / chosen.file
+    if path.is_file() and _sha256(str(path)) != chosen.sha256:
+        raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt={chosen.file}")
+    return path, chosen.sha256
 
 
 @functools.lru_cache

@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -18,7 +19,7 @@ from torch import nn
 
 from nsr_cli.commands.settings import Run, check, data_name, run_of, weights_file
 from nsr_cli.data import degrade
-from nsr_cli.data.catalog import image_paths
+from nsr_cli.data.catalog import image_paths, lr_partner
 from nsr_cli.data.images import image_size, read_image, write_png
 from nsr_cli.data.sampler import Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
@@ -48,7 +49,7 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
         return
 
     def is_missing(name: str) -> bool:
-        images = [images_folder(run, name) / f"{path.stem}.png" for path in benchmarks[name]]
+        images = saved_images(run, name, benchmarks[name]).values()
         unsaved = cfg.save_images and not all(path.exists() for path in images)
         return cfg.rescore or unsaved or read_record(run.record(name), run.signature) is None
 
@@ -192,11 +193,11 @@ def score_run(
     began = time.monotonic()
     tiling = tiling_of(method, cfg.patch) if isinstance(method, nn.Module) else None
     used = conventions(task, benchmark, list(cfg.model.reads))
-    found = {}
+    found, places = {}, saved_images(run, benchmark, paths)
     for path, by_convention, restored in evaluate(method, paths, task, used, tiling):
         found[path.name] = by_convention
         if cfg.save_images:
-            write_png(images_folder(run, benchmark) / f"{path.stem}.png", restored)
+            write_png(places[path], restored)
     scores = {}
     for convention in used:
         images = {name: by_convention[convention.name] for name, by_convention in found.items()}
@@ -208,6 +209,7 @@ def score_run(
         "benchmark": data_name(benchmark),
         "config": run.identity,
         "tiling": vars(tiling) if tiling else None,
+        "official_low_resolution": task["name"] == "sr" and lr_partner(paths[0], task["scale"]) is not None,
         "scores": scores,
         "cost": vars(cost_of(cfg, method)) if isinstance(method, nn.Module) else None,
         "trained": trained
@@ -224,6 +226,13 @@ def score_run(
 
 def images_folder(run: Run, benchmark: str) -> Path:
     return run.folder / "images" / data_name(benchmark)
+
+
+def saved_images(run: Run, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
+    """Where the restored image of each file is saved; a stem that two files share keeps its ending."""
+    stems = Counter(path.stem for path in paths)
+    folder = images_folder(run, benchmark)
+    return {path: folder / f"{path.name if stems[path.stem] > 1 else path.stem}.png" for path in paths}
 
 
 def cost_of(cfg: DictConfig, network: nn.Module) -> flops.Cost:

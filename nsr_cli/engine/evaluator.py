@@ -11,10 +11,12 @@ from torch import nn
 from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
+from nsr_cli.errors import UserError
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize, rgb_to_y
 from nsr_cli.ops.metrics import psnr, ssim
 
+SSIM_WINDOW = 11
 GIVEN = {"rgb": degrade.as_rgb, "luma": degrade.as_luma, "grey": degrade.as_grey}
 
 
@@ -91,6 +93,7 @@ def evaluate(
         method.eval()
     for path in paths:
         image, outputs, scores = read_image(path), {}, {}
+        check_large_enough(path, image, task, conventions)
         for convention in conventions:
             given = convention.given, convention.rounded, convention.clipped, convention.output_rounded
             if given not in outputs:
@@ -99,6 +102,15 @@ def evaluate(
                 outputs[given] = restored, truth
             scores[convention.name] = score(*outputs[given], image, convention)
         yield path, scores, next(iter(outputs.values()))[0]
+
+
+def check_large_enough(path: Path, image: np.ndarray, task: dict, conventions: list[Convention]) -> None:
+    """Raise UserError for an image of which too little is left, once cut to the scale and its border, for SSIM."""
+    height, width = degrade.modcrop(image, task.get("scale", 1)).shape[:2]
+    border = max(convention.border for convention in conventions)
+    if min(height, width) - 2 * border < SSIM_WINDOW:
+        least = 2 * border + SSIM_WINDOW
+        raise UserError(f"{path}: {width}x{height} is too small to be scored; expected at least {least}x{least}")
 
 
 def means(images: dict[str, dict[str, float]]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Tables as a pure function of an experiment and records."""
 
+import csv
+import io
 import shlex
 
 import pytest
@@ -8,17 +10,47 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Claim, Experiment, Row, load, names
-from nsr_cli.report.tables import Cell, render
+from nsr_cli.report.experiments import Claim, Experiment, Line, expand, load, names
+from nsr_cli.report.tables import Cell, render, values_of
 
 EXPERIMENTS = package_folder("experiments")
+PROTOCOLS = ("paper", "short", "smoke")
 
 EXAMPLE = Experiment(
-    name="tableX", title="Table X", text="What it is.", sweeps=["nsr ablate -m sparsity=none,softmax"],
-    rows=[Row("N/A", "sparsity=none"), Row("Softmax", "sparsity=softmax", printed=34.87)],
-    score="rgb", metric="psnr", printed_on="div2k_val", corner="Constraint", baseline="N/A",
-    claims=[Claim("Softmax", "N/A")],
-)  # fmt: skip
+    name="tableX",
+    title="Table X",
+    text="What it is.",
+    rows=(
+        Line("N/A", "nsr ablate sparsity=none"),
+        Line("Softmax", "nsr ablate sparsity=softmax", printed={"div2k_val": "34.87"}),
+    ),
+    corner="Constraint",
+    score="rgb",
+    printed_on="div2k_val",
+    baseline="N/A",
+    claims=(Claim("Softmax", "N/A"),),
+)
+GRID = Experiment(
+    name="tableY",
+    title="Table Y",
+    text="What it is.",
+    rows=(
+        Line(
+            "Set5 x2", benchmark="set5", pick="scale=2", printed={"Bicubic": "33.66 .9299", "JPEG": "27.82 8x8 .7800"}
+        ),
+    ),
+    columns=(
+        Line("Bicubic", "nsr eval -m model=bicubic scale=2,3", flops=0.67, flops_per="output", note="A note."),
+        Line("WNNM"),
+        Line("JPEG", "nsr eval -m model=identity scale=2,3"),
+        Line("Large", "nsr train -m model=edsr scale=2,3", protocols=("paper",)),
+    ),
+    corner="Benchmark",
+    metrics=("psnr", "ssim", "ssim8"),
+)
+CONVENTION = {
+    "given": "luma", "rounded": False, "measured": "as given", "border": 2, "ssim": ["gaussian"],
+}  # fmt: skip
 
 
 def record(psnr: float) -> dict:
@@ -31,7 +63,13 @@ def record(psnr: float) -> dict:
 
 
 def cell(label: str, psnr: float | None, seed: int = 0, benchmark: str = "div2k_val") -> Cell:
-    return Cell(label, benchmark, seed, None if psnr is None else record(psnr), f"nsr ablate {label} seed={seed}")
+    return Cell(label, benchmark, benchmark, seed, None if psnr is None else record(psnr))
+
+
+def scored(column: str, **scores: float) -> Cell:
+    task, cost = {"name": "sr", "scale": 2}, {"macs": 4 * 664_704, "overhead": 0}
+    content = {"scores": {"luma": {"convention": CONVENTION, **scores}}, "trained": None, "cost": cost}
+    return Cell("Set5 x2", column, "set5", 0, content | {"config": {"task": task}})
 
 
 def test_measured_stands_beside_printed():
@@ -46,11 +84,53 @@ def test_measured_stands_beside_printed():
     assert "Missing" not in text and "other images" not in text
 
 
-def test_missing_cells_are_shown_with_their_command():
+def table_of(text: str) -> list[list[str]]:
+    return [[place.strip() for place in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_missing_cells_are_said_and_claims_need_both_sides():
     text = render(EXAMPLE, [cell("N/A", None), cell("Softmax", 34.892)], "paper")
-    assert "| N/A          |" in text and "missing" in text
-    assert "    nsr ablate N/A seed=0\n" in text
-    assert "Softmax above" not in text  # no claim from half of the numbers
+    assert table_of(text)[2][:2] == ["N/A", "missing"]
+    assert "Softmax above" not in text
+
+
+def test_methods_side_by_side_with_the_printed_digits():
+    cells = [
+        scored("Bicubic", psnr=33.6615, ssim=0.92988),
+        scored("JPEG", psnr=27.8311, ssim=0.7595, ssim8=0.78004),
+    ]
+    text = render(GRID, cells, "smoke")
+    head, _, flops, row = table_of(text)
+    assert head == [
+        "Benchmark",
+        "Bicubic",
+        "printed",
+        "WNNM",
+        "printed",
+        "JPEG",
+        "printed",
+    ]  # Large is the paper's alone
+    assert flops[1:3] == ["0.66", "0.67"]  # per pixel of the output, as the paper counts it
+    assert row == [
+        "Set5 x2", "33.66 / .9299", "33.66 / .9299", "", "", "27.83 / .7595 / .7800 (+0.01)", "27.82 / .7800",
+    ]  # fmt: skip
+    assert "Bicubic: A note." in text
+    assert "- Bicubic, JPEG: reads luma, degraded image not rounded" in text and "border = scale" in text
+
+
+def test_csv_has_every_digit_and_both_kinds_of_ssim():
+    cells = [scored("JPEG", psnr=27.8311, ssim=0.7595, ssim8=0.78004)]
+    lines = list(csv.DictReader(io.StringIO(render(GRID, cells, "smoke", "csv"))))
+    jpeg = {line["metric"]: line for line in lines if line["column"] == "JPEG"}
+    assert float(jpeg["PSNR"]["measured"]) == 27.8311 and jpeg["PSNR"]["printed"] == "27.82"
+    assert float(jpeg["SSIM 8x8"]["difference"]) == pytest.approx(0.00004)
+    assert jpeg["SSIM"]["printed"] == "" and float(jpeg["SSIM"]["measured"]) == 0.7595
+    assert {line["measured"] for line in lines if line["column"] == "Bicubic"} == {""}
+
+
+def test_latex_is_a_booktabs_table():
+    text = render(EXAMPLE, [cell("N/A", 34.761), cell("Softmax", 34.892)], "paper", "latex")
+    assert "\\toprule" in text and "34.892" in text and text.startswith("% Table X")
 
 
 def test_seeds_give_mean_and_deviation():
@@ -70,27 +150,40 @@ def test_an_unknown_table_is_named():
         load(EXPERIMENTS, "9")
 
 
-def swept(experiment: Experiment) -> set[frozenset[str]]:
-    """The cells that an experiment's command lines make, expanded by Hydra's own sweeper."""
-    cells = []
-    for line in experiment.sweeps:
+@pytest.mark.parametrize("name", names(EXPERIMENTS))
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_commands_expand_as_hydra_expands_them(name, protocol):
+    for line in load(EXPERIMENTS, name).commands(protocol):
         program, verb, *overrides = shlex.split(line)
-        assert (program, verb) == ("nsr", experiment.verb)
         parsed = OverridesParser.create().parse_overrides([o for o in overrides if o != "-m"])
-        cells += [frozenset(job) for job in BasicSweeper.split_arguments(parsed, None)[0]]
-    assert len(cells) == len(set(cells))
-    return set(cells)
+        assert (program, verb) == ("nsr", expand(line)[0])
+        assert expand(line)[1] == BasicSweeper.split_arguments(parsed, None)[0]
+        assert ("-m" in overrides) == (len(expand(line)[1]) > 1)
 
 
 @pytest.mark.parametrize("name", names(EXPERIMENTS))
-def test_the_sweeps_of_an_experiment_make_exactly_its_cells(name):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_job_of_an_experiment_has_a_place_and_every_place_a_job(name, protocol):
     experiment = load(EXPERIMENTS, name)
-    assert swept(experiment) == {frozenset(shlex.split(row.cell)) for row in experiment.rows}
+    places = list(experiment.slots(protocol))  # raises where a place has no job, or several
+    used = {(verb, *overrides) for _, _, verb, overrides in places}
+    assert used == {(expand(c)[0], *job) for c in experiment.commands(protocol) for job in expand(c)[1]}
 
 
 @pytest.mark.parametrize("name", names(EXPERIMENTS))
-def test_claims_and_baseline_speak_of_rows_that_exist(name):
+def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
     experiment = load(EXPERIMENTS, name)
-    labels = {row.label for row in experiment.rows}
-    assert experiment.baseline in labels
-    assert all({claim.better, claim.worse} <= labels for claim in experiment.claims)
+    rows, columns = ({line.label for line in axis} for axis in (experiment.rows, experiment.columns))
+    assert experiment.baseline in {None, *rows}
+    assert all({claim.better, claim.worse} <= rows for claim in experiment.claims)
+    for row in experiment.rows:
+        assert set(row.printed) <= (columns or {experiment.printed_on})
+        for numbers in row.printed.values():
+            psnr, *similarity = numbers.split()
+            assert 10 < float(psnr) < 50 and all(0 < float(s) < 1 for s in similarity if s != "8x8")
+
+
+def test_places_come_row_by_row():
+    values = values_of(GRID, [scored("Bicubic", psnr=33.0)], "smoke")
+    assert [value.column for value in values] == ["Bicubic", "WNNM", "JPEG"]
+    assert [value.expected for value in values] == [True, False, False]

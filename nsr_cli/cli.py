@@ -31,6 +31,7 @@ Examples
   nsr ablate sparsity=softmax tau=1
   nsr train model=wdsr sparsity=softmax scale=2 protocol=short
   nsr eval -m model=bicubic scale=2,3,4
+  nsr eval model=dncnn task=denoise sigma=25 ckpt=published
   nsr table 1 run=true
 
 Data is read from NSR_DATA (default ./data), results go to NSR_RESULTS (default ./results), and NSR_PROTOCOL chooses

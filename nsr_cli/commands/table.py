@@ -83,7 +83,7 @@ def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> lis
                 runs[job, seed] = run_of(config), list(config.benchmarks)
             run, benchmarks = runs[job, seed]
             benchmark = row.benchmark or (column.benchmark if column else None)
-            for name in [benchmark] if benchmark else benchmarks:
+            for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
                 label = column.label if column else name
                 record = read_record(run.record(name), run.signature)
                 cells.append(Cell(row.label, label, name, seed, record, job, run.budget != "untrained"))

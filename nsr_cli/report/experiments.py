@@ -18,7 +18,8 @@ class Line:
     Attributes:
         label: what stands at its head.
         command: what makes its cells, as typed: one line, or one for each protocol; none where the method is not here.
-        pick: overrides by which this line chooses its job among those of a command on the other axis.
+        pick: overrides by which this line chooses its job among those of a command on the other axis; one text, or one
+            for each protocol.
         benchmark: the data set of its cells; none takes those of the protocol.
         protocols: the protocols whose tables show the line; none for all.
         printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line; a label alone where there is none.
@@ -29,7 +30,7 @@ class Line:
 
     label: str
     command: str | dict[str, str] | None = None
-    pick: str = ""
+    pick: str | dict[str, str] = ""
     benchmark: str | None = None
     protocols: tuple[str, ...] | None = None
     printed: dict[str, str] = field(default_factory=dict)
@@ -39,6 +40,9 @@ class Line:
 
     def command_for(self, protocol: str) -> str | None:
         return self.command.get(protocol) if isinstance(self.command, dict) else self.command
+
+    def pick_for(self, protocol: str) -> set[str]:
+        return set(shlex.split(self.pick[protocol] if isinstance(self.pick, dict) else self.pick))
 
     def in_table_of(self, protocol: str) -> bool:
         return self.protocols is None or protocol in self.protocols
@@ -96,7 +100,7 @@ class Experiment:
             command = own.command_for(protocol) if own else None
             if command is None:
                 continue
-            wanted = set(shlex.split(other.pick)) if other else set()
+            wanted = other.pick_for(protocol) if other else set()
             verb, jobs = expand(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:

@@ -42,12 +42,12 @@ class Value:
     printed: dict[str, str]  # as printed: their digits decide how many are shown
     expected: bool  # whether there is a command for it
 
-    def shown(self, metric: str) -> str:
+    def shown(self, metric: str, psnr_digits: int = 2) -> str:
         """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), and the deviation where there are several."""
         numbers = self.measured.get(metric)
         if not numbers:
             return "missing" if self.expected else ""
-        digits = 2 if metric == "psnr" else 4
+        digits = psnr_digits if metric == "psnr" else 4
         spread = f" ± {stdev(numbers):.{digits + 1}f}" if len(set(numbers)) > 1 else ""
         return short(mean(numbers), digits) + spread
 
@@ -132,18 +132,25 @@ def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], proto
 
 
 def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str) -> tuple[list, list]:
-    """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed."""
+    """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed.
+
+    An ablation (whose printed numbers are of one benchmark) has a third digit, for its differences are small.
+    """
+    digits = 3 if experiment.printed_on else 2
+    comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
     rows, columns = experiment.lines(protocol)
     head = [experiment.corner, *(text for column in columns for text in (column.label, "printed"))]
-    body = [["M MACs per pixel", *(text for column in columns for text in _flops(column, cells))]]
+    body = []
+    if any(column.flops for column in columns):
+        body.append(["M MACs per pixel", *(text for column in columns for text in _flops(column, cells))])
     at = {(value.row, value.column): value for value in values}
     for row in rows:
         line = [row.label]
         for column in columns:
             value = at[row.label, column.label]
             has = [metric for metric in experiment.metrics if value.measured[metric]]
-            measured = " / ".join(value.shown(metric) for metric in has) or value.shown("psnr")
-            line += [measured + _off(value), " / ".join(value.printed.values())]
+            measured = " / ".join(value.shown(metric, digits) for metric in has) or value.shown("psnr")
+            line += [measured + (_off(value) if comparable else ""), " / ".join(value.printed.values())]
         body.append(line)
     return head, body
 

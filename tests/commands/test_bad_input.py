@@ -55,7 +55,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("train model=bicubic dry_run=true", "nsr train: model=bicubic: nothing to train"),
         ("eval model=bicubic task=denoise", "nsr eval: task=denoise: model=bicubic is not for it; it does: sr"),
         ("ablate patch=600 dry_run=true", "nsr ablate: astronaut.png is 256x256 once degraded: smaller than a patch"),
-        ("table 9", "nsr table: no table '9'; there are: 1, 4, 5, 6"),
+        ("table 9", "nsr table: no table '9'; there are: 1, 2, 3, 4, 5, 6"),
         ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
         ("table 1 seeds=[true]", "nsr table: seeds=[True]: expected a list of whole numbers"),
         ("table 1 run=no", "nsr table: run=no: expected true or false"),

@@ -43,7 +43,7 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr ablate spars", {"sparsity="}),
         ("nsr ablate sparsity=s", {"sparsity=se", "sparsity=sigmoid", "sparsity=softmax"}),
         ("nsr ablate ta", {"task=", "tau="}),
-        ("nsr table ", {"1", "4", "5", "6", "run="}),
+        ("nsr table ", {"1", "2", "3", "4", "5", "6", "run="}),
         ("nsr table 1 ru", {"run="}),
         ("nsr figure ", {"compare"}),
         ("nsr figure compare cro", {"crop="}),

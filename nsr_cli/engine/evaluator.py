@@ -90,7 +90,7 @@ def evaluate(
         The file, its scores by convention, and the restored image of the first convention.
     """
     if isinstance(method, nn.Module):
-        method.eval()
+        method.eval().to(memory_format=torch.channels_last)  # halves the time of plain convolutions on a CPU
     for path in paths:
         image, outputs, scores = read_image(path), {}, {}
         check_large_enough(path, image, task, conventions)

@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
             rest[0] = f"{verb}={rest[0]}"
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
-        sys.argv = [name, *rest]
+        sys.argv = [name, *flags_first(rest)]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
         call(verb)
     except BrokenPipeError:  # as in `nsr table 1 | head`
@@ -95,6 +95,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The same command line with its flags in front: argparse refuses overrides on both sides of one."""
+    flags, overrides, words = [], [], iter(arguments)
+    for word in words:
+        (flags if word.startswith("-") else overrides).append(word)
+        if word in VALUE_FLAGS:
+            flags += [value for value in [next(words, None)] if value is not None]
+    return [*flags, *overrides]
 
 
 def problem_of_flags(verb: str, arguments: list[str]) -> str | None:

@@ -75,14 +75,22 @@ def check(names: list[str], root: Path) -> None:
     from nsr_cli.data.download import check
 
     here = [name for name, dataset in DATASETS.items() if not dataset.parts and present(dataset, root)]
-    wrong = []
+    wrong, absent = [], []
+    for name in names:
+        find(name)
     for name in names or here:
-        result = check(name, root)
+        try:
+            result = check(name, root)
+        except UserError as error:  # it is not here; the others are checked all the same
+            absent.append(error)
+            continue
         verdict = "as published" if not result.problems else f"{len(result.problems)} problems"
         print(f"{name}: {result.found} images, {result.compared} compared: {verdict}")
         for problem in result.problems:
             print(f"  {problem}")
         if result.problems:
             wrong.append(name)
+    if absent:
+        raise UserError("; ".join(str(error) for error in absent))
     if wrong:
         raise Failed(f"not as published: {', '.join(wrong)}")

@@ -23,6 +23,8 @@ def explain(error: Exception, verb: str) -> str:
         known = key.split(".")[0]
         if known in keys and "." in key:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
+        if key in keys:
+            return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
         return f"no key '{key}'{closest(key, keys)}; there are: {', '.join(keys)}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"

@@ -6,16 +6,18 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
-from nsr_cli.data.catalog import find, locate
+from nsr_cli.data.catalog import find, locate, own_images
+from nsr_cli.engine.conventions import conventions
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 from nsr_cli.folders import package_folder
@@ -35,16 +37,17 @@ def main(cfg: DictConfig) -> None:
         cells = find_cells(cfg, experiment, seeds)
     text = render(experiment, cells, cfg.protocol.name, cfg.format)
     print(text)
+    aside = sys.stdout if cfg.format == "markdown" else sys.stderr  # so that CSV can be piped
     if commands := filling(cfg, experiment, cells):
-        print(
-            "Missing; run=true runs these:\n\n" + "\n".join(f"    nsr {' '.join(words)}" for words in commands) + "\n"
-        )
+        lines = "\n".join(f"    nsr {' '.join(words)}" for words in commands)
+        print(f"Missing; run=true runs these:\n\n{lines}\n", file=aside)
     if absent := sorted({cell.benchmark for cell in cells if not cell.record and not at_hand(cell.benchmark, cfg)}):
-        print("Not on this machine: " + ", ".join(f"{name} (nsr data get {name})" for name in absent) + "\n")
+        names = ", ".join(f"{name} (nsr data get {name})" for name in absent)
+        print(f"Not on this machine, or not whole: {names}\n", file=aside)
     if cfg.save:
         path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{experiment.name}{FORMATS[cfg.format]}"
         write_text(path, text)
-        print(path.resolve())
+        print(path.resolve(), file=aside)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
@@ -80,18 +83,24 @@ def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> lis
             job = (verb, *overrides)
             if (job, seed) not in runs:  # the rows of a table share the jobs of its columns
                 config = composer(verb, [*overrides, f"seed={seed}"])
-                runs[job, seed] = run_of(config), list(config.benchmarks)
-            run, benchmarks = runs[job, seed]
+                task, reads = OmegaConf.to_container(config.task, resolve=True), list(config.model.reads)
+                runs[job, seed] = run_of(config), list(config.benchmarks), partial(conventions, task, reads=reads)
+            run, benchmarks, expected = runs[job, seed]
+            if run.budget == "untrained" and seed != seeds[0]:
+                continue
             benchmark = row.benchmark or (column.benchmark if column else None)
             for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
                 label = column.label if column else name
-                record = read_record(run.record(name), run.signature)
+                record = read_record(run.record(name), run.signature, name, expected(name))
                 cells.append(Cell(row.label, label, name, seed, record, job, run.budget != "untrained"))
     return cells
 
 
 def at_hand(benchmark: str, cfg: DictConfig) -> bool:
-    return locate(find(benchmark), Path(cfg.data)) is not None
+    """Whether a whole benchmark is on this machine."""
+    dataset = find(benchmark)
+    folder = locate(dataset, Path(cfg.data))
+    return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
 
 
 def filling(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[list[str]]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.commands.settings import Run, check, data_name, run_of, weights_file
+from nsr_cli.commands.settings import Run, check, data_name, run_of, sha256, weights_file
 from nsr_cli.data import degrade
 from nsr_cli.data.catalog import image_paths, lr_partner
 from nsr_cli.data.images import image_size, read_image, write_png
@@ -51,7 +51,9 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     def is_missing(name: str) -> bool:
         images = saved_images(run, name, benchmarks[name]).values()
         unsaved = cfg.save_images and not all(path.exists() for path in images)
-        return cfg.rescore or unsaved or read_record(run.record(name), run.signature) is None
+        record = record_of(cfg, run, task, name)
+        official = uses_official(task, benchmarks[name])  # low-resolution images, which may have come since
+        return cfg.rescore or unsaved or record is None or record["official_low_resolution"] != official
 
     missing = [name for name in benchmarks if is_missing(name)]
     if missing or cfg.explain:
@@ -76,7 +78,7 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
                 if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
     for name, paths in benchmarks.items():
-        say(summary(run, name))
+        say(summary(cfg, run, task, name))
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
         if cfg.explain:
@@ -95,24 +97,28 @@ def build(cfg: DictConfig, device: torch.device) -> Callable:
     if isinstance(method, nn.Module) and "gate" not in cfg.model.network and cfg.sparsity.gate != "none":
         attach(method, cfg)
     if cfg.ckpt:
-        load_weights(method, weights_file(cfg)[0])
+        path, checksum = weights_file(cfg)
+        if path.is_file() and sha256(str(path)) != checksum:
+            raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
+        load_weights(method, path)
     return method.to(device) if isinstance(method, nn.Module) else method
 
 
 def attach(network: nn.Module, cfg: DictConfig) -> None:
     """Make the convolutions in the depth of any network sparse: those with as many channels in as out."""
     chosen = cfg.sparsity
-    try:
-        sparsify(
-            network,
-            chosen.groups,
-            chosen.cardinality or 1,
-            chosen.gate,
-            chosen.tau,
-            where=lambda name, conv: conv.in_channels == conv.out_channels,
+
+    def deep(name: str, conv: nn.Conv2d) -> bool:
+        return conv.in_channels == conv.out_channels
+
+    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and deep(n, m)]
+    if not widths:
+        raise UserError(
+            f"sparsity={chosen.gate}: model={cfg.model.name} has no convolution of equal widths to make sparse"
         )
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    if (chosen.cardinality or 1) > max(widths):
+        raise UserError(f"cardinality={chosen.cardinality}: expected 1 to {max(widths)}, the layer's output channels")
+    sparsify(network, chosen.groups, chosen.cardinality or 1, chosen.gate, chosen.tau, where=deep)
 
 
 def pick_device(name: str) -> torch.device:
@@ -194,7 +200,7 @@ def score_run(
     tiling = tiling_of(method, cfg.patch) if isinstance(method, nn.Module) else None
     used = conventions(task, benchmark, list(cfg.model.reads))
     found, places = {}, saved_images(run, benchmark, paths)
-    for path, by_convention, restored in evaluate(method, paths, task, used, tiling):
+    for path, by_convention, restored in evaluate(method, paths, task, used, tiling, luma_only(cfg)):
         found[path.name] = by_convention
         if cfg.save_images:
             write_png(places[path], restored)
@@ -209,7 +215,7 @@ def score_run(
         "benchmark": data_name(benchmark),
         "config": run.identity,
         "tiling": vars(tiling) if tiling else None,
-        "official_low_resolution": task["name"] == "sr" and lr_partner(paths[0], task["scale"]) is not None,
+        "official_low_resolution": uses_official(task, paths),
         "scores": scores,
         "cost": vars(cost_of(cfg, method)) if isinstance(method, nn.Module) else None,
         "trained": trained
@@ -239,6 +245,10 @@ def cost_of(cfg: DictConfig, network: nn.Module) -> flops.Cost:
     return flops.count(network, channels_of(cfg), cfg.patch)
 
 
+def luma_only(cfg: DictConfig) -> bool:
+    return list(cfg.model.reads) == ["luma"] and cfg.task.name == "sr"
+
+
 def channels_of(cfg: DictConfig) -> int:
     """Channels of the images that the method is given."""
     return 1 if cfg.model.reads[0] == "luma" else cfg.task.channels
@@ -266,10 +276,20 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
 
 
-def summary(run: Run, benchmark: str) -> str:
-    record = read_record(run.record(benchmark), run.signature)
+def record_of(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> dict | None:
+    used = conventions(task, benchmark, list(cfg.model.reads))
+    return read_record(run.record(benchmark), run.signature, data_name(benchmark), used)
+
+
+def uses_official(task: dict, paths: list[Path]) -> bool:
+    """Whether low-resolution images are DIV2K's official ones."""
+    return task["name"] == "sr" and lr_partner(paths[0], task["scale"]) is not None
+
+
+def summary(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> str:
     scores = "   ".join(
-        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}" for name, score in record["scores"].items()
+        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
+        for name, score in record_of(cfg, run, task, benchmark)["scores"].items()
     )
     return f"{run.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
 
@@ -283,7 +303,7 @@ def explanation(cfg: DictConfig, method: Callable, task: dict, benchmark: str, p
     listed = [replace(c, name=str(i)) for i, c in enumerate(all_conventions(task, list(cfg.model.reads)))]
     lines = []
     for tiling in tilings:
-        found = {p.name: scores for p, scores, _ in evaluate(method, paths, task, listed, tiling)}
+        found = {p.name: scores for p, scores, _ in evaluate(method, paths, task, listed, tiling, luma_only(cfg))}
         tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
         for c in listed:
             mean = means({name: scores[c.name] for name, scores in found.items()})

@@ -375,12 +375,15 @@ def lr_partner(path: Path, scale: int) -> Path | None:
     `DIV2K_train_HR/0001.png` at scale 2 has `DIV2K_train_LR_bicubic/X2/0001x2.png`.
     """
     path = Path(path)
-    match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name)
+    match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
     if not match:
         return None
-    partner = path.parent.parent / f"{match[1]}_LR_bicubic" / f"X{scale}" / f"{path.stem}x{scale}.png"
-    if not partner.parent.is_dir():
+    name = f"{match[1]}_LR_bicubic"
+    candidates = (path.parent.parent / folder / f"X{scale}" for folder in (name, name.lower()))
+    folder = next((folder for folder in candidates if folder.is_dir()), None)
+    if folder is None:
         return None
+    partner = folder / f"{path.stem}x{scale}.png"
     if not partner.is_file():
         raise UserError(f"{path.name} lacks its low-resolution partner {partner}; complete that folder or remove it")
     return partner

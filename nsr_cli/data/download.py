@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import logging
+import lzma
 import os
 import shutil
 import stat
@@ -496,6 +497,10 @@ def _unpack(archive: Path, members: str, into: Path) -> None:
                     shutil.copyfileobj(source, target)
     except _BROKEN as error:
         raise _MirrorFailed(f"broken archive: {error}") from error
+    except OSError as error:
+        if error.errno is None:  # how bz2 says that its data is damaged
+            raise _MirrorFailed(f"broken archive: {error}") from error
+        raise
 
 
 _BROKEN = (
@@ -503,6 +508,7 @@ _BROKEN = (
     tarfile.TarError,
     gzip.BadGzipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     NotImplementedError,  # a zip compression that zipfile does not know
     RuntimeError,  # an encrypted zip

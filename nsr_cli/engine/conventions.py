@@ -32,6 +32,9 @@ class Convention:
         return {**asdict(self), "ssim": list(self.ssim)}
 
 
+LUMA_SETS = ("set5", "set14", "b100", "urban100")  # scored on luma since before networks
+
+
 def conventions(task: dict, benchmark: str, reads: list[str]) -> list[Convention]:
     """The conventions of a benchmark for a method; the first is the one of the paper's table.
 
@@ -59,8 +62,8 @@ def conventions(task: dict, benchmark: str, reads: list[str]) -> list[Convention
     }.get(benchmark, [rgb])
     if reads == ["rgb"]:
         return for_rgb
-    if "rgb" not in reads:
-        return [luma]
+    if "rgb" not in reads:  # a network of luma; on RGB benchmarks its chroma is bicubic's
+        return {"manga109": [y8]}.get(benchmark, [luma] if benchmark in LUMA_SETS else [rgb])
     if benchmark == "manga109":
         return [y8, y]
     return for_rgb if for_rgb == [rgb] else [luma, *for_rgb]

@@ -12,6 +12,7 @@ from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
+from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize, rgb_to_y
 from nsr_cli.ops.metrics import psnr, ssim
@@ -83,11 +84,14 @@ def evaluate(
     task: dict,
     conventions: list[Convention],
     tiling: Tiling | None = None,
+    luma_only: bool = False,
 ) -> Iterator[tuple[Path, dict[str, dict[str, float]], np.ndarray]]:
     """Score a method on images, one at a time; conventions that give the method the same share its output.
 
+    A network that reads luma only is given RGB with bicubic's chroma.
+
     Yields:
-        The file, its scores by convention, and the restored image of the first convention.
+        The file, its scores by convention, and the restored image of the last convention.
     """
     if isinstance(method, nn.Module):
         method.eval().to(memory_format=torch.channels_last)  # halves the time of plain convolutions on a CPU
@@ -98,10 +102,11 @@ def evaluate(
             given = convention.given, convention.rounded, convention.clipped, convention.output_rounded
             if given not in outputs:
                 degraded, truth = prepare(path, image, task, convention)
-                restored = restore(method, degraded, task.get("scale", 1), tiling, convention.output_rounded)
+                used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
+                restored = restore(used, degraded, task.get("scale", 1), tiling, convention.output_rounded)
                 outputs[given] = restored, truth
             scores[convention.name] = score(*outputs[given], image, convention)
-        yield path, scores, next(iter(outputs.values()))[0]
+        yield path, scores, list(outputs.values())[-1][0]
 
 
 def check_large_enough(path: Path, image: np.ndarray, task: dict, conventions: list[Convention]) -> None:

@@ -1,5 +1,6 @@
 """Published and own weights: read as data only, recognised by content, checked, then copied into a model."""
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -98,6 +99,15 @@ def read_pytorch(path: Path) -> State:
     return {key.removeprefix(prefix): value for key, value in content.items()}
 
 
+MOST_NUMBERS = 2**28  # in one array: 1 GiB of float32
+
+
+def check_numbers(name: str, count: int) -> None:
+    """Raise ValueError for an array that is larger than any weights; a small file can claim to hold one."""
+    if count > MOST_NUMBERS:
+        raise ValueError(f"{name} holds {count:,} numbers, more than any weights")
+
+
 def read_matlab5(path: Path) -> dict[str, Any]:
     def plain(value: np.ndarray) -> Any:
         if not isinstance(value, np.ndarray):
@@ -108,6 +118,8 @@ def read_matlab5(path: Path) -> dict[str, Any]:
             return [plain(element) for element in value.ravel(order="F")]
         return str(value.flat[0]) if value.dtype.kind == "U" and value.size == 1 else value
 
+    for name, shape, _ in scipy.io.whosmat(path):  # from headers, before anything is unpacked
+        check_numbers(name, math.prod(shape))
     return {name: plain(value) for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
 
 
@@ -122,6 +134,7 @@ def read_matlab73(path: Path) -> dict[str, Any]:
             raise ValueError("structs nested deeper than in any weights")
         if isinstance(value, h5py.Group):
             return {name: plain(member, depth + 1) for name, member in value.items()}
+        check_numbers(value.name, value.size)
         if h5py.check_ref_dtype(value.dtype):
             return [plain(file[reference], depth + 1) for reference in value[()].ravel()]
         if value.attrs.get("MATLAB_class") == b"char":

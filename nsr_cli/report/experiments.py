@@ -23,7 +23,7 @@ class Line:
         benchmark: the data set of its cells; none takes those of the protocol.
         protocols: the protocols whose tables show the line; none for all.
         printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line; a label alone where there is none.
-        flops: the paper's number, in millions per pixel.
+        flops: the paper's number as printed, in millions per pixel.
         flops_per: "input" or "output" pixel, as the paper counts for this method.
         note: said of it under the table.
     """
@@ -34,7 +34,7 @@ class Line:
     benchmark: str | None = None
     protocols: tuple[str, ...] | None = None
     printed: dict[str, str] = field(default_factory=dict)
-    flops: float | None = None
+    flops: str = ""
     flops_per: str = "input"
     note: str = ""
 

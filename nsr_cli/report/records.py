@@ -4,15 +4,28 @@ import json
 import math
 from pathlib import Path
 
+from nsr_cli.engine.conventions import Convention
 
-def read_record(path: Path, signature: str) -> dict | None:
-    """The record of the run with this signature, or None: a file that is no such record is as good as none."""
+
+def read_record(path: Path, signature: str, benchmark: str, conventions: list[Convention]) -> dict | None:
+    """The record of a run on a benchmark, or None: a file that is not exactly that is as good as none.
+
+    Args:
+        path: the file.
+        signature: of the run.
+        benchmark: its name, as it stands in records.
+        conventions: that its scores must be by.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        good = (record["format"], record["signature"], record["benchmark"]) == (1, signature, benchmark)
+        found = [score["convention"] for score in record["scores"].values()]
+        numbers = [score["psnr"] for score in record["scores"].values()]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    good = isinstance(record, dict) and record.get("format") == 1 and record.get("signature") == signature
-    return record if good and record.get("scores") else None
+    expected = [convention.spelled_out() for convention in conventions]
+    good = good and found == expected and all(isinstance(n, (int, float, type(None))) for n in numbers)
+    return record if good else None
 
 
 def to_json(value):

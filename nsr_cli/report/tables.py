@@ -104,7 +104,8 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
     table = tabulate(body, head, tablefmt=style, colalign=align, disable_numparse=True)
     caption = _caption(experiment, cells, protocol, values)
     if form == "latex":
-        return f"% {experiment.title}\n{table}\n% {caption}\n"
+        said = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
+        return f"% {experiment.title}\n{table}\n{said}\n"
     parts = [f"## {experiment.title}", table, caption, _claims(experiment, values)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -156,10 +157,11 @@ def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protoc
 
 
 def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
-    """(computed, printed) multiply-accumulates of a method; the first record that has them speaks for all scales."""
-    printed = "" if column.flops is None else f"{column.flops:g}"
-    for cell in cells:
-        if cell.column == column.label and cell.record and cell.record["cost"]:
+    """(computed, printed) multiply-accumulates of a method's first job: x2, where there are several scales."""
+    printed = column.flops or ""
+    own = [cell for cell in cells if cell.column == column.label]
+    for cell in own:
+        if cell.job == own[0].job and cell.record and cell.record["cost"]:
             per_output = cell.record["config"]["task"].get("scale", 1) ** 2 if column.flops_per == "output" else 1
             return f"{cell.record['cost']['macs'] / per_output / 1e6:.2g}", printed
     return "", printed

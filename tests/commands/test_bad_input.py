@@ -55,6 +55,12 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("train model=bicubic dry_run=true", "nsr train: model=bicubic: nothing to train"),
         ("eval model=bicubic task=denoise", "nsr eval: task=denoise: model=bicubic is not for it; it does: sr"),
         ("ablate patch=600 dry_run=true", "nsr ablate: astronaut.png is 256x256 once degraded: smaller than a patch"),
+        ("train model=edsr sparsity=softmax cardinality=999", "nsr train: cardinality=999: expected 1 to 32"),
+        (
+            "train model=arcnn task=dejpeg sparsity=softmax",
+            "nsr train: sparsity=softmax: model=arcnn has no convolution",
+        ),
+        ("train model=edsr width=3", "nsr train: width: not a knob of the chosen model"),
         ("table 9", "nsr table: no table '9'; there are: 1, 2, 3, 4, 5, 6"),
         ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
         ("table 1 seeds=[true]", "nsr table: seeds=[True]: expected a list of whole numbers"),

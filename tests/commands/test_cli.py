@@ -91,3 +91,18 @@ def test_figure_compare_draws_what_two_runs_restore(nsr, tmp_path, tiny):
     assert result.code == 0, result.err
     path = tmp_path / "results/figures/smoke/compare-chelsea.png"
     assert str(path) in result.out and path.stat().st_size > 50_000
+
+
+def test_csv_on_stdout_is_csv_alone(nsr):
+    result = nsr("table 4 format=csv save=false")
+    lines = result.out.strip().splitlines()
+    assert result.code == 0 and all(line.startswith(("table,", "table4,")) for line in lines)
+    assert "Missing; run=true runs these:" in result.err
+
+
+def test_an_incomplete_benchmark_does_not_stop_the_others(nsr, tmp_path, monkeypatch):
+    folder = tmp_path / "data/LIVE1"
+    folder.mkdir(parents=True)
+    (folder / "one.png").write_bytes(b"")
+    result = nsr("table 6 save=false")
+    assert "benchmarks=[embedded_val]" in result.out and "live1 (nsr data get live1)" in result.out

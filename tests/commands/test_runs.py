@@ -263,3 +263,29 @@ def test_a_full_disk_is_one_line_and_nothing_is_torn(tmp_path, tiny):
         assert process.returncode == 0, out
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_record_of_another_benchmark_or_other_conventions_is_not_taken(nsr, tmp_path):
+    (tmp_path / "a").mkdir()
+    cv2.imwrite(str(tmp_path / "a/a.png"), np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert nsr("eval benchmarks=[./a]").code == 0 and nsr("eval").code == 0
+    ours, embedded = records(tmp_path, "untrained")
+    good = embedded.read_text()
+    for content in (ours.read_text(), good.replace('"border": 8', '"border": 0')):
+        embedded.write_text(content)
+        assert nsr("eval").code == 0
+        assert json.loads(embedded.read_text())["scores"] == json.loads(good)["scores"]
+
+
+def test_a_folder_whose_images_change_is_another_benchmark(nsr, tmp_path):
+    (tmp_path / "a").mkdir()
+    rng = np.random.default_rng(0)
+    for count in (1, 2):
+        cv2.imwrite(str(tmp_path / "a/a.bmp"), rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))  # the same size
+        assert nsr("eval benchmarks=[./a]").code == 0
+        assert len(records(tmp_path, "untrained")) == count
+
+
+def test_flags_may_stand_anywhere(nsr, tmp_path):
+    assert nsr("eval scale=2,3 -m model=bicubic").code == 0
+    assert len(records(tmp_path, "untrained")) == 2

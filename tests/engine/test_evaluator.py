@@ -31,6 +31,7 @@ def test_which_convention_belongs_to_which_column():
     assert listed(sr, "div2k_val", "rgb") == [("rgb", 8)] and listed(sr, "div2k_val", "luma", "rgb") == [("rgb", 8)]
     assert listed(sr, "manga109", "luma", "rgb")[0] == ("y8", 2)
     assert listed(sr, "set14", "luma") == [("luma", 2)]
+    assert listed(sr, "div2k_val", "luma") == [("rgb", 8)] and listed(sr, "manga109", "luma") == [("y8", 2)]
     assert listed(sr, "my_folder", "rgb") == [("rgb", 8)]
     assert listed({"name": "denoise", "sigma": 25}, "set12", "rgb") == [("grey", 0)]
     assert listed({"name": "dejpeg", "quality": 10}, "live1", "rgb") == [("luma", 0)]

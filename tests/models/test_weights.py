@@ -481,3 +481,12 @@ def test_whole_models_and_settings_objects_are_refused(tmp_path):
 def test_torchscript_is_refused(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w")
     assert "(a TorchScript program); save the tensors alone" in refusal(small_dncnn(), tmp_path / "w")
+
+
+def test_a_small_file_that_claims_to_hold_a_huge_array_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "bomb.mat"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", shape=(40000, 40000), dtype="f4", fillvalue=1.0, chunks=(100, 100))
+    with pytest.raises(UserError, match="more than any weights"):
+        load_weights(DnCNN(), path)

@@ -40,7 +40,7 @@ GRID = Experiment(
         ),
     ),
     columns=(
-        Line("Bicubic", "nsr eval -m model=bicubic scale=2,3", flops=0.67, flops_per="output", note="A note."),
+        Line("Bicubic", "nsr eval -m model=bicubic scale=2,3", flops="0.67", flops_per="output", note="A note."),
         Line("WNNM"),
         Line("JPEG", "nsr eval -m model=identity scale=2,3"),
         Line("Large", "nsr train -m model=edsr scale=2,3", protocols=("paper",)),
@@ -131,6 +131,9 @@ def test_csv_has_every_digit_and_both_kinds_of_ssim():
 def test_latex_is_a_booktabs_table():
     text = render(EXAMPLE, [cell("N/A", 34.761), cell("Softmax", 34.892)], "paper", "latex")
     assert "\\toprule" in text and "34.892" in text and text.startswith("% Table X")
+    grid = render(GRID, [scored("JPEG", psnr=27.8, ssim=0.7, ssim8=0.7)], "smoke", "latex")
+    behind = grid.partition("\\end{tabular}")[2].strip().splitlines()
+    assert behind and all(line.startswith("%") for line in behind)
 
 
 def test_seeds_give_mean_and_deviation():

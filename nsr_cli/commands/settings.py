@@ -70,10 +70,12 @@ def check_knobs(cfg: DictConfig) -> None:
             )
     for name, (types, test, expected) in KNOBS.items():
         for path in (name, f"task.{name}", f"sparsity.{name}"):  # the groups hold what is used in the end
-            if OmegaConf.select(cfg, path.rpartition(".")[0] or name) is None and name not in cfg:
+            group = path.rpartition(".")[0]
+            knobs = cfg.get(group) if group else cfg
+            if knobs is None or name not in knobs or (group and knobs[name] is None):
                 continue
-            value = OmegaConf.select(cfg, path)
-            if (path == name or value is not None) and not _fits(value, types, test):
+            value = knobs[name]
+            if not _fits(value, types, test):
                 raise UserError(f"{path}={'null' if value is None else value}: expected {expected}")
     for name, (types, test, expected) in LISTS.items():
         if name in cfg:

@@ -64,11 +64,8 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
             if not may_train:
                 where = run.folder.resolve()
                 raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
-            examples = training_examples(cfg, task, root)
-            steps, sampler = (
-                steps_of(cfg, len(examples)),
-                sampler_of(cfg, task, examples),
-            )  # complain before anything is written
+            examples = training_examples(cfg, task, root)  # bad images are found before anything is written
+            steps, sampler = steps_of(cfg, len(examples)), sampler_of(cfg, task, examples)
         if run.budget == "smoke":
             say("protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper")
         with hold(run.folder, cfg.wait, say):

@@ -26,6 +26,8 @@ KNOBS = {
     "groups": (int, lambda v: v > 0, WHOLE),
     "cardinality": (int, lambda v: v > 0, WHOLE),
     "tau": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
+    "gate_hidden": (int, lambda v: v >= 0, FROM_ZERO),
+    "form": (str, lambda v: v in ("reduced", "exact"), "reduced or exact"),
     "blocks": (int, lambda v: v > 0, WHOLE),
     "units": (int, lambda v: 0 < v <= 2**14, f"{WHOLE}, up to {2**14}"),
     "width": (NUMBER, lambda v: 0 < v <= 2**10, f"{ABOVE_ZERO}, up to {2**10}"),
@@ -45,7 +47,9 @@ KNOBS = {
     "results": (str, bool, "a folder"),
     "threads": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
     "checkpoint_minutes": (NUMBER, lambda v: v >= 0, "a number, 0 or above"),
-    **dict.fromkeys(("wait", "dry_run", "rescore", "save_images", "explain", "run", "save"), FLAG),
+    **dict.fromkeys(
+        ("learn_tau", "shared_gate", "wait", "dry_run", "rescore", "save_images", "explain", "run", "save"), FLAG
+    ),
     "format": (str, lambda v: v in ("markdown", "latex", "csv"), "markdown, latex or csv"),
     "crop": (int, lambda v: v >= 8, "a whole number, 8 or above"),
     "image": ((str, NONE), lambda v: v != "", "a file name, or null"),

@@ -1,5 +1,7 @@
 """Gates: from the pooled input of a layer to the weights that mix its kernels (Sec. 3.1 and 3.3 of the paper)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,15 +9,15 @@ from torch import Tensor, nn
 GATES = ("softmax", "sigmoid", "gumbel", "none", "se")
 
 
-def softmax_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # Eq. 7
+def softmax_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # Eq. 7
     return torch.softmax(logits / tau, dim=1)
 
 
-def sigmoid_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # unnormalised, as in CondConv
+def sigmoid_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # unnormalised, as in CondConv
     return torch.sigmoid(logits / tau)
 
 
-def gumbel_gate(logits: Tensor, tau: float, training: bool) -> Tensor:  # one-hot, Eq. 5 and 6
+def gumbel_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # one-hot, Eq. 5 and 6
     if training:
         return F.gumbel_softmax(logits, tau=tau, hard=True, dim=1)
     return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
@@ -25,7 +27,7 @@ ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbe
 
 
 class Gate(nn.Module):
-    """Global average pool, one linear layer, an activation along the sparsity groups.
+    """Global average pool, a linear layer (or two), an activation along the sparsity groups.
 
     Args:
         in_channels: channels of the pooled input.
@@ -33,22 +35,39 @@ class Gate(nn.Module):
         cardinality: d, the cardinal groups that are gated independently.
         activation: ``softmax``, ``sigmoid``, ``gumbel`` or ``se`` (a sigmoid; k = 1, d = C_out).
         tau: temperature that the logits are divided by, > 0.
+        hidden: units of a ReLU layer before the linear one; 0 for none, as in the authors' code.
+        learn_tau: train the temperature (its logarithm, so that it stays above 0), from ``tau`` on.
     """
 
-    def __init__(self, in_channels: int, sparsity_groups: int, cardinality: int, activation: str, tau: float):
+    def __init__(
+        self,
+        in_channels: int,
+        sparsity_groups: int,
+        cardinality: int,
+        activation: str,
+        tau: float,
+        hidden: int = 0,
+        learn_tau: bool = False,
+    ):
         super().__init__()
         self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
         self.activation, self.tau = activation, tau
-        self.linear = nn.Linear(in_channels, sparsity_groups * cardinality)
+        self.hidden = nn.Linear(in_channels, hidden) if hidden else None
+        self.linear = nn.Linear(hidden or in_channels, sparsity_groups * cardinality)
+        self.log_tau = nn.Parameter(torch.tensor(math.log(tau))) if learn_tau else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
         with torch.autocast(x.device.type, enabled=False):
             pooled = x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))  # (B, C_in)
-            logits = self.linear(pooled.to(self.linear.weight.dtype))  # (B, k * d)
+            pooled = pooled.to(self.linear.weight.dtype)
+            if self.hidden is not None:
+                pooled = F.relu(self.hidden(pooled))  # (B, hidden)
+            logits = self.linear(pooled)  # (B, k * d)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             logits = logits.view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
-            return ACTIVATIONS[self.activation](logits, self.tau, self.training)
+            tau = self.tau if self.log_tau is None else self.log_tau.exp()
+            return ACTIVATIONS[self.activation](logits, tau, self.training)
 
     def extra_repr(self) -> str:
         return f"{self.activation}, tau={self.tau}"

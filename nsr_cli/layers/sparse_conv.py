@@ -55,6 +55,19 @@ def sparse_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, 
     return out.view(samples, weight.shape[0] // k, *out.shape[2:])
 
 
+def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
+    """The same as the gated sum of k full convolutions (Eq. 8): k times the cost, to check Eq. 9 against."""
+    samples, k, d = gate.shape
+    channels = weight.shape[0] // k
+    branches = F.conv2d(x, weight, bias, **conv)  # (B, k * C_out, H', W')
+    branches = branches.view(samples, k, channels, *branches.shape[2:])
+    per_channel = gate[:, :, channel_groups(channels, d).to(gate.device)]  # (B, k, C_out)
+    return (branches * per_channel[..., None, None].to(branches.dtype)).sum(dim=1)
+
+
+FORMS = {"reduced": sparse_conv2d, "exact": branches_conv2d}
+
+
 class SparseConv2d(nn.Conv2d):
     """A convolution whose kernel is a gated mixture of k groups, chosen from its input.
 
@@ -67,6 +80,10 @@ class SparseConv2d(nn.Conv2d):
         gate: ``softmax``, ``sigmoid``, ``gumbel``, ``none`` (k = 1: a plain convolution) or ``se`` (k = 1,
             d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3).
         tau: temperature of the gate, > 0.
+        gate_hidden, learn_tau: as in :class:`Gate`.
+        own_gate: False for a layer that is always called with the gate of another.
+        form: ``reduced`` mixes kernels, then convolves once (Eq. 9); ``exact`` mixes the outputs of k convolutions
+            (Eq. 8).
 
     Raises:
         ValueError: a gate, k, d or tau outside of these ranges.
@@ -87,6 +104,10 @@ class SparseConv2d(nn.Conv2d):
         cardinality: int = 1,
         gate: str = "softmax",
         tau: float = 1.0,
+        gate_hidden: int = 0,
+        learn_tau: bool = False,
+        own_gate: bool = True,
+        form: str = "reduced",
     ):
         if gate in ("none", "se"):
             sparsity_groups, cardinality = 1, out_channels if gate == "se" else 1
@@ -96,21 +117,28 @@ class SparseConv2d(nn.Conv2d):
         )
         self.out_channels = out_channels  # the weight holds k times as many
         self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
-        self.gate = None if gate == "none" else Gate(in_channels, sparsity_groups, cardinality, gate, tau)
+        if form not in FORMS:
+            raise ValueError(f"form={form}: expected one of {', '.join(FORMS)}")
+        self.is_gated, self.form = gate != "none", form
+        sizes = in_channels, sparsity_groups, cardinality
+        self.gate = Gate(*sizes, gate, tau, gate_hidden, learn_tau) if self.is_gated and own_gate else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does."""
-        if self.gate is None:
+    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+        """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does.
+
+        ``gate`` (B, k, d) takes the place of the layer's own.
+        """
+        if not self.is_gated:
             return super().forward(x)
         if x.dim() == 3:
-            return self.forward(x[None])[0]
+            return self.forward(x[None], gate)[0]
         if len(x) == 0:  # one blank sample gives the shape, and zero gradients
             return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)))[:0]
-        gate, padding = self.gate(x), self.padding
+        gate, padding = self.gate(x) if gate is None else gate, self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
-        return sparse_conv2d(x, self.weight, self.bias, gate, **conv)
+        return FORMS[self.form](x, self.weight, self.bias, gate, **conv)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"

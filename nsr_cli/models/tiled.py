@@ -32,7 +32,7 @@ class Tiling:
 
 def tiling_of(network: nn.Module, patch: int) -> Tiling:
     """Tiles of a training patch for networks with gates (margin 4, overlap 8); else large ones that change nothing."""
-    if any(isinstance(module, SparseConv2d) and module.gate is not None for module in network.modules()):
+    if any(isinstance(module, SparseConv2d) and module.is_gated for module in network.modules()):
         return Tiling(side=patch, margin=4, overlap=8)
     return Tiling(side=256 + 2 * network.halo, margin=network.halo, overlap=0)
 

@@ -16,15 +16,18 @@ def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """3x3 up to units * width, ReLU, 3x3 back to units, plus the input."""
+    """3x3 up to units * width, ReLU, 3x3 back to units, plus the input; the convolutions may share the first's gate."""
 
-    def __init__(self, units: int, wide: int, blocks: int, **sparsity):
+    def __init__(self, units: int, wide: int, blocks: int, shared_gate: bool, **sparsity):
         super().__init__()
-        self.conv1 = normalised(SparseConv2d(units, wide, 3, padding=1, **sparsity), gain=2.0)
-        self.conv2 = normalised(SparseConv2d(wide, units, 3, padding=1, **sparsity), gain=blocks**-0.5)
+        first = SparseConv2d(units, wide, 3, padding=1, **sparsity)
+        second = SparseConv2d(wide, units, 3, padding=1, own_gate=not shared_gate, **sparsity)
+        self.conv1, self.conv2 = normalised(first, gain=2.0), normalised(second, gain=blocks**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        shared = self.conv1.is_gated and self.conv2.gate is None
+        gate = self.conv1.gate(x) if shared else None  # (B, k, d)
+        return x + self.conv2(F.relu(self.conv1(x, gate)), gate)
 
 
 class WDSR(nn.Module):
@@ -35,7 +38,9 @@ class WDSR(nn.Module):
         channels: 3 for RGB, 1 for grey or luma.
         blocks, units, width: residual blocks, their channels, and the factor by which a block widens them. A
             width may be fractional: a block has round-down(units * width) channels inside.
-        sparsity_groups, cardinality, gate, tau: as in SparseConv2d, for both convolutions of each block.
+        sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau, form: as in SparseConv2d, for both
+            convolutions of each block.
+        shared_gate: one gate, of a block's input, for both its convolutions.
     """
 
     def __init__(
@@ -49,9 +54,14 @@ class WDSR(nn.Module):
         cardinality: int = 1,
         gate: str = "none",
         tau: float = 1.0,
+        gate_hidden: int = 0,
+        learn_tau: bool = False,
+        form: str = "reduced",
+        shared_gate: bool = False,
     ):
         super().__init__()
         sparsity = {"sparsity_groups": sparsity_groups, "cardinality": cardinality, "gate": gate, "tau": tau}
+        sparsity |= {"gate_hidden": gate_hidden, "learn_tau": learn_tau, "form": form, "shared_gate": shared_gate}
         self.scale = scale
         self.halo = 2 + 2 * blocks  # pixels of the input that an output pixel sees in each direction, gates aside
         self.head = normalised(nn.Conv2d(channels, units, 3, padding=1), gain=1.0)

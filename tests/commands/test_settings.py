@@ -36,7 +36,8 @@ def test_what_does_not_affect_a_result_is_not_signed(override):
 
 
 @pytest.mark.parametrize(
-    "override", ["scale=3", "groups=2", "cardinality=2", "tau=2", "sparsity=sigmoid", "blocks=3", "units=8", "width=2",
+    "override", ["shared_gate=true", "gate_hidden=8", "learn_tau=true", "form=exact",
+                 "scale=3", "groups=2", "cardinality=2", "tau=2", "sparsity=sigmoid", "blocks=3", "units=8", "width=2",
                  "seed=1", "precision=bf16", "steps=7", "batch=4", "patch=24", "train=bsds500", "learning_rate=1e-4",
                  "protocol=short", "task=denoise", "lr_factor=0.5", "lr_drops=[0.5]", "patches_per_image=1000"]
 )  # fmt: skip

@@ -177,3 +177,52 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
 def test_settings_that_make_no_layer_are_refused(settings, message):
     with pytest.raises(ValueError, match="^" + message.replace("(", r"\(") + "$"):
         SparseConv2d(5, 8, 3, **settings)
+
+
+@pytest.mark.parametrize("cardinality", [1, 3, 4])
+def test_weighted_branches_equal_the_reduced_form(cardinality):
+    """Eq. 8 against Eq. 9, and both against the definition."""
+    torch.manual_seed(0)
+    settings = {"padding": 1, "sparsity_groups": 3, "cardinality": cardinality}
+    reduced, exact = (SparseConv2d(5, 6, 3, form=form, **settings).double() for form in ("reduced", "exact"))
+    exact.load_state_dict(reduced.state_dict())
+    x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(exact(x), reduced(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(exact(x), by_definition(exact, x, exact.gate(x)), rtol=0, atol=1e-12)
+
+
+def test_a_hidden_layer_in_the_gate():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, sparsity_groups=4, cardinality=2, gate_hidden=7).double()
+    x = torch.randn(2, 5, 6, 6, dtype=torch.float64)
+    gate = layer.gate
+    hidden = (x.mean(dim=(2, 3)) @ gate.hidden.weight.T + gate.hidden.bias).clamp(min=0)
+    logits = (hidden @ gate.linear.weight.T + gate.linear.bias).view(2, 4, 2)
+    torch.testing.assert_close(gate(x), torch.softmax(logits, dim=1), rtol=0, atol=1e-14)
+
+
+def test_a_learned_temperature_starts_at_tau_stays_positive_and_gets_a_gradient():
+    torch.manual_seed(0)
+    fixed, learned = (SparseConv2d(5, 8, 3, tau=0.5, learn_tau=learn) for learn in (False, True))
+    learned.load_state_dict(fixed.state_dict(), strict=False)
+    x = torch.randn(2, 5, 6, 6)
+    torch.testing.assert_close(learned(x), fixed(x))
+    learned(x).square().sum().backward()
+    assert learned.gate.log_tau.grad.abs() > 0
+    learned.gate.log_tau.data -= 5  # however far it is pushed down
+    assert torch.isfinite(learned.gate(x)).all() and learned.gate(x).max() > fixed.gate(x).max()
+
+
+def test_the_gate_of_another_layer_takes_the_place_of_its_own():
+    torch.manual_seed(0)
+    layer = SparseConv2d(5, 8, 3, own_gate=False, sparsity_groups=2)
+    assert layer.gate is None
+    x, gate = torch.randn(2, 5, 6, 6), torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]]])
+    first, second = layer.weight.chunk(2), layer.bias.chunk(2)
+    expected = torch.cat([F.conv2d(x[i : i + 1], first[i], second[i]) for i in range(2)])
+    torch.testing.assert_close(layer(x, gate), expected)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="^form=full: expected one of reduced, exact$"):
+        SparseConv2d(5, 8, 3, form="full")

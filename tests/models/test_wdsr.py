@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nsr_cli.models.tiled import tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.ops.flops import count
 
@@ -72,3 +73,28 @@ def test_halo_bounds_what_a_pixel_sees():
     network(x)[0, 0, 30, 30].backward()  # the pixel above input pixel (15, 15)
     rows = x.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten()
     assert 15 - network.halo <= rows.min() and rows.max() <= 15 + network.halo
+
+
+@torch.no_grad()
+def test_a_shared_gate_is_that_of_the_blocks_input_and_saves_its_parameters():
+    torch.manual_seed(0)
+    sparsity = {"blocks": 1, "units": 8, "width": 2, "gate": "softmax", "sparsity_groups": 2, "cardinality": 4}
+    shared, apart = WDSR(2, shared_gate=True, **sparsity), WDSR(2, **sparsity)
+    count_of = [sum(p.numel() for p in network.parameters()) for network in (shared, apart)]
+    assert count_of[1] - count_of[0] == 16 * 2 * 4 + 2 * 4  # the second gate's weights and biases
+    block, x = shared.body[0], torch.randn(3, 8, 6, 6)
+    gate = block.conv1.gate(x)
+    expected = x + block.conv2(torch.relu(block.conv1(x, gate)), gate)
+    torch.testing.assert_close(block(x), expected)
+    assert tiling_of(shared, 48).side == 48
+
+
+def test_weighted_branches_cost_k_times_the_blocks():
+    settings = {"blocks": 2, "units": 8, "width": 2, "gate": "softmax", "sparsity_groups": 4}
+    reduced, exact, plain = (
+        count(WDSR(1, 1, **kwargs), 1, tile=48)
+        for kwargs in (settings, settings | {"form": "exact"}, {"blocks": 2, "units": 8, "width": 2})
+    )
+    blocks = 2 * 2 * 8 * 16 * 9  # multiply-accumulates per pixel inside of two blocks
+    assert reduced.macs == plain.macs and exact.macs == plain.macs + 3 * blocks
+    assert exact.overhead < reduced.overhead  # nothing is mixed

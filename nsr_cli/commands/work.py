@@ -53,7 +53,7 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
         unsaved = cfg.save_images and not all(path.exists() for path in images)
         record = record_of(cfg, run, task, name)
         official = uses_official(task, benchmarks[name])  # low-resolution images, which may have come since
-        return cfg.rescore or unsaved or record is None or record["official_low_resolution"] != official
+        return cfg.rescore or unsaved or record is None or record.get("official_low_resolution", False) != official
 
     missing = [name for name in benchmarks if is_missing(name)]
     if missing or cfg.explain:

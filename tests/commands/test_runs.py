@@ -286,6 +286,16 @@ def test_a_folder_whose_images_change_is_another_benchmark(nsr, tmp_path):
         assert len(records(tmp_path, "untrained")) == count
 
 
+def test_the_first_records_did_not_say_where_low_resolution_came_from(nsr, tmp_path):
+    nsr("eval")
+    (path,) = records(tmp_path, "untrained")
+    content = json.loads(path.read_text())
+    assert content.pop("official_low_resolution") is False
+    path.write_text(json.dumps(content))
+    before = path.stat().st_mtime_ns
+    assert nsr("eval").code == 0 and path.stat().st_mtime_ns == before
+
+
 def test_flags_may_stand_anywhere(nsr, tmp_path):
     assert nsr("eval scale=2,3 -m model=bicubic").code == 0
     assert len(records(tmp_path, "untrained")) == 2

@@ -5,7 +5,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+
+from nsr_cli.errors import Reported, did_you_mean
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -88,13 +89,6 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         return report(name, verb, error)
     return 0
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -211,8 +205,6 @@ def raised_by_hydra(error: BaseException) -> bool:
 def report_one(name: str, verb: str, error: BaseException) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
-
-    from nsr_cli.errors import Reported
 
     cause: BaseException | None = error
     while cause is not None:  # a resolver's error arrives inside of OmegaConf's

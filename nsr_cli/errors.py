@@ -1,5 +1,7 @@
 """The exceptions that reach a user as one line, and their exit codes."""
 
+from collections.abc import Iterable
+
 
 class Reported(Exception):
     """Its text is one line, and all that a user needs to see."""
@@ -21,3 +23,11 @@ class Held(Reported):
     """Another process works on it; the text says which. Repeating the command later may do."""
 
     exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean x?)`` for an error's text, or nothing."""
+    from difflib import get_close_matches  # not for every start of the program
+
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import OverrideParseException
 
-from nsr_cli.commands.settings import closest
+from nsr_cli.errors import did_you_mean
 from nsr_cli.folders import package_folder
 
 
@@ -17,7 +17,7 @@ def explain(error: Exception, verb: str) -> str:
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         group, option = found.groups()
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
-        return f"no {group} '{option}'{closest(option, options)}; there are: {', '.join(options)}"
+        return f"no {group} '{option}'{did_you_mean(option, options)}; there are: {', '.join(options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key, keys = found.group(1), top_level_keys(verb)
         known = key.split(".")[0]
@@ -25,7 +25,7 @@ def explain(error: Exception, verb: str) -> str:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
         if key in keys:
             return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
-        return f"no key '{key}'{closest(key, keys)}; there are: {', '.join(keys)}"
+        return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
     if found := re.search(r"Missing mandatory value: (\S+)", text):

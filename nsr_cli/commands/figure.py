@@ -7,8 +7,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.jobs import job
-from nsr_cli.commands.settings import check_knobs, closest, run_of
-from nsr_cli.errors import UserError
+from nsr_cli.commands.settings import check_knobs, run_of
+from nsr_cli.errors import UserError, did_you_mean
 
 FIGURES = ["compare"]
 
@@ -17,7 +17,9 @@ FIGURES = ["compare"]
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
     if cfg.figure not in FIGURES:
-        raise UserError(f"no figure '{cfg.figure}'{closest(str(cfg.figure), FIGURES)}; there are: {', '.join(FIGURES)}")
+        raise UserError(
+            f"no figure '{cfg.figure}'{did_you_mean(str(cfg.figure), FIGURES)}; there are: {', '.join(FIGURES)}"
+        )
     compare(cfg)
 
 
@@ -46,7 +48,9 @@ def compare(cfg: DictConfig) -> None:
     paths = {path.name: path for path in image_paths(benchmark, Path(cfg.data))}
     name = cfg.image or next(iter(paths))
     if name not in paths:
-        raise UserError(f"image={name}: not in {benchmark}{closest(name, list(paths))}; there are: {', '.join(paths)}")
+        raise UserError(
+            f"image={name}: not in {benchmark}{did_you_mean(name, list(paths))}; there are: {', '.join(paths)}"
+        )
     task = OmegaConf.to_container(bicubic.task, resolve=True)
     convention = conventions(task, benchmark, ["rgb"])[-1]
     image = read_image(paths[name])

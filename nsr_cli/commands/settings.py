@@ -1,7 +1,6 @@
 """From a composed config to what a run is: checked knobs, a signature, a folder, a place for its records."""
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import json
@@ -245,9 +244,3 @@ def remove_empty_folders() -> None:
         with contextlib.suppress(OSError):
             folder.rmdir()
     ABSENT.clear()
-
-
-def closest(word: str, words: list[str]) -> str:
-    """`` (did you mean x?)``, or nothing."""
-    match = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {match[0]}?)" if match else ""

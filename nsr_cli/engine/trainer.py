@@ -47,10 +47,10 @@ def train(
 
     Every random number comes from (seed, step), so that a resumed run computes what an uninterrupted one does.
 
+    SIGINT and SIGTERM save a checkpoint at the next step's end, then act.
+
     Returns:
         The state written to weights.pt: ``model``, ``signature``, ``step``, ``seconds``.
-
-    SIGINT and SIGTERM save a checkpoint at the next step's end, then act.
 
     Raises:
         Diverged: a loss or weights that are not finite; names the step, the batch's files and the last checkpoint.

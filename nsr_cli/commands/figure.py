@@ -71,7 +71,7 @@ def compare(cfg: DictConfig) -> None:
             command = f"nsr ablate {run} {' '.join(shared)} rescore=true"
             raise UserError(f"no weights in {weights.parent.resolve()}; train them: {command}")
         network = build(config, device)
-        network.load_state_dict(checkpoint.load_finished(weights, run_of(config).signature)["model"])
+        network.load_state_dict(checkpoint.load_finished(weights, run_of(config).weights.signature)["model"])
         title = "N/A" if config.sparsity.gate == "none" else run.replace("sparsity=", "")
         panels.append(panel(title, network.eval(), tiling_of(network, config.patch)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))

@@ -27,6 +27,7 @@ KNOBS = {
     "tau": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
     "gate_hidden": (int, lambda v: v >= 0, FROM_ZERO),
     "form": (str, lambda v: v in ("reduced", "exact"), "reduced or exact"),
+    "inference": (str, lambda v: v in ("soft", "hard"), "soft or hard"),
     "blocks": (int, lambda v: v > 0, WHOLE),
     "units": (int, lambda v: 0 < v <= 2**14, f"{WHOLE}, up to {2**14}"),
     "width": (NUMBER, lambda v: 0 < v <= 2**10, f"{ABOVE_ZERO}, up to {2**10}"),
@@ -35,6 +36,9 @@ KNOBS = {
     "patches_per_image": (int, lambda v: v > 0, WHOLE),
     "batch": (int, lambda v: v > 0, WHOLE),
     "patch": (int, lambda v: v >= 20, "a whole number, 20 or above"),
+    "channels": (int, lambda v: v > 0, WHOLE),
+    "size": (int, lambda v: v > 0, WHOLE),
+    "rounds": (int, lambda v: v > 0, WHOLE),
     "learning_rate": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
     "lr_factor": (NUMBER, lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "seed": (int, lambda v: 0 <= v < 2**31, FROM_ZERO),
@@ -47,7 +51,8 @@ KNOBS = {
     "threads": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
     "checkpoint_minutes": (NUMBER, lambda v: v >= 0, "a number, 0 or above"),
     **dict.fromkeys(
-        ("learn_tau", "shared_gate", "wait", "dry_run", "rescore", "save_images", "explain", "run", "save"), FLAG
+        ("learn_tau", "shared_gate", "wait", "dry_run", "rescore", "save_images", "explain", "run", "save", "networks"),
+        FLAG,
     ),
     "format": (str, lambda v: v in ("markdown", "latex", "csv"), "markdown, latex or csv"),
     "crop": (int, lambda v: v >= 8, "a whole number, 8 or above"),
@@ -63,8 +68,11 @@ GROUPS = ("task", "model", "sparsity", "protocol")
 TRAINING = "train epochs patches_per_image steps batch patch learning_rate lr_drops lr_factor precision seed".split()
 
 
-def check_knobs(cfg: DictConfig) -> None:
-    """Raise UserError for the first knob whose value cannot be, whichever verb's config it is in."""
+def check_knobs(cfg: DictConfig, several: tuple[str, ...] = ()) -> None:
+    """Raise UserError for the first knob whose value cannot be, whichever verb's config it is in.
+
+    ``several``: knobs of which the verb takes a list of values.
+    """
     for group in GROUPS:
         if group in cfg and not OmegaConf.is_dict(cfg[group]):
             options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
@@ -78,7 +86,10 @@ def check_knobs(cfg: DictConfig) -> None:
             if knobs is None or name not in knobs or (group and knobs[name] is None):
                 continue
             value = knobs[name]
-            if not _fits(value, types, test):
+            if path in several:
+                if not OmegaConf.is_list(value) or not value or not all(_fits(v, types, test) for v in value):
+                    raise UserError(f"{path}={value}: expected a list in brackets, of {expected} each")
+            elif not _fits(value, types, test):
                 raise UserError(f"{path}={'null' if value is None else value}: expected {expected}")
     for name, (types, test, expected) in LISTS.items():
         if name in cfg:
@@ -101,6 +112,8 @@ def check(cfg: DictConfig, trains: bool) -> None:
     if cfg.task.name not in cfg.model.tasks:
         can = ", ".join(cfg.model.tasks)
         raise UserError(f"task={cfg.task.name}: model={cfg.model.name} is not for it; it does: {can}")
+    if cfg.inference == "hard" and cfg.sparsity.groups == 1:
+        raise UserError(f"inference=hard: sparsity={cfg.sparsity.gate} has one group; there is nothing to choose from")
     if not cfg.model.trained and cfg.ckpt:
         raise UserError(f"ckpt={cfg.ckpt}: model={cfg.model.name} has no weights to read")
     if trains and not is_folder(cfg.train) and find(cfg.train).role == "test":
@@ -114,7 +127,7 @@ def check(cfg: DictConfig, trains: bool) -> None:
 
 
 def identity(cfg: DictConfig) -> dict:
-    """All that affects a result, resolved, and nothing else: what a signature signs and a record keeps."""
+    """All that affects a run's weights, resolved, and nothing else: what its signature signs."""
     plain = OmegaConf.to_container(cfg.model.network, resolve=True)
     network = {key: value for key, value in plain.items() if not key.startswith("_")}
     signed = {
@@ -183,37 +196,49 @@ def sha256(path: str) -> str:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What is signed, its SHA-256, and <model>-<task>-<first 8 digits of that>."""
+
+    signed: dict
+    signature: str
+    name: str
+
+
+def identify(cfg: DictConfig, signed: dict) -> Identity:
+    signature = hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+    return Identity(signed, signature, f"{cfg.model.name}-{cfg.task.name}-{signature[:8]}")
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run's identity and its places.
+    """A run's identities and its places.
 
     Attributes:
-        name: <model>-<task>-<first 8 digits of the signature>.
-        signature: SHA-256 of the identity.
-        identity: what is signed.
+        weights: identity of what is trained (or read).
+        scores: identity of what is scored; another one where the same weights are evaluated in another way.
         budget: protocol of its training, or "untrained"; records of different budgets lie in different folders.
         folder: its weights, checkpoints and logs.
         records: the folder of its records.
     """
 
-    name: str
-    signature: str
-    identity: dict
+    weights: Identity
+    scores: Identity
     budget: str
     folder: Path
     records: Path
 
     def record(self, benchmark: str) -> Path:
         """The file of a benchmark's record, whether it is there or not."""
-        return self.records / f"{self.name}--{data_name(benchmark)}.json"
+        return self.records / f"{self.scores.name}--{data_name(benchmark)}.json"
 
 
 def run_of(cfg: DictConfig) -> Run:
-    signed = identity(cfg)
-    signature = hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
-    name = f"{cfg.model.name}-{cfg.task.name}-{signature[:8]}"
-    budget = signed["training"]["protocol"] if "training" in signed else "untrained"
+    weights = scores = identify(cfg, identity(cfg))
+    if cfg.inference == "hard":
+        scores = identify(cfg, {**weights.signed, "inference": "hard"})
+    budget = weights.signed["training"]["protocol"] if "training" in weights.signed else "untrained"
     results = Path(cfg.results)
-    return Run(name, signature, signed, budget, results / "runs" / name, results / "records" / budget)
+    return Run(weights, scores, budget, results / "runs" / weights.name, results / "records" / budget)
 
 
 ABSENT: list[Path] = []  # folders that Hydra is about to make
@@ -226,7 +251,7 @@ def register_resolvers() -> None:
 
 def _run_name(*, _root_: DictConfig) -> str:
     try:
-        name = run_of(_root_).name
+        name = run_of(_root_).weights.name
     except Exception:  # the job itself says what is wrong; here it would end a whole sweep
         name = "invalid"
     note_absent(Path(str(_root_.get("results"))) / "runs" / name)

@@ -91,7 +91,7 @@ def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> lis
             benchmark = row.benchmark or (column.benchmark if column else None)
             for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
                 label = column.label if column else name
-                record = read_record(run.record(name), run.signature, name, expected(name))
+                record = read_record(run.record(name), run.scores.signature, name, expected(name))
                 cells.append(Cell(row.label, label, name, seed, record, job, run.budget != "untrained"))
     return cells
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,9 +25,10 @@ from nsr_cli.data.sampler import Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
-from nsr_cli.engine.trainer import clock, train
-from nsr_cli.errors import UserError
+from nsr_cli.engine.trainer import Diverged, clock, train
+from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
+from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
@@ -69,12 +70,20 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
         if run.budget == "smoke":
             say("protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper")
         with hold(run.folder, cfg.wait, say):
-            sweep_up(run.records, f"{run.name}--")
-            trained = train_run(cfg, run, method, sampler, steps) if trains else None
+            sweep_up(run.records, f"{run.scores.name}--")
+            try:
+                trained = train_run(cfg, run, method, sampler, steps) if trains else None
+            except Diverged as error:
+                for name in missing:
+                    write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=error.what)
+                raise
             for name in missing:
                 if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
     for name, paths in benchmarks.items():
+        if diverged := record_of(cfg, run, task, name).get("diverged"):
+            where = run.record(name).resolve()
+            raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true trains once more")
         say(summary(cfg, run, task, name))
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
@@ -98,6 +107,10 @@ def build(cfg: DictConfig, device: torch.device) -> Callable:
         if path.is_file() and sha256(str(path)) != checksum:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
         load_weights(method, path)
+    if isinstance(method, nn.Module):
+        for layer in method.modules():
+            if isinstance(layer, SparseConv2d):
+                layer.inference = cfg.inference
     return method.to(device) if isinstance(method, nn.Module) else method
 
 
@@ -167,13 +180,13 @@ def train_run(cfg: DictConfig, run: Run, network: nn.Module, sampler: PatchSampl
     """The state of the run's final weights, which the network has afterwards; trained here unless they are there."""
     weights = run.folder / "weights.pt"
     if sampler and not weights.exists():  # else another process has trained it while this one waited
-        write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.identity)))
-        say(f"training {run.name}: {steps:,} steps in {run.folder.resolve()}")
+        write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.weights.signed)))
+        say(f"training {run.weights.name}: {steps:,} steps in {run.folder.resolve()}")
         train(
             network,
             sampler,
             run.folder,
-            run.signature,
+            run.weights.signature,
             steps=steps,
             seed=cfg.seed,
             learning_rate=cfg.learning_rate,
@@ -184,7 +197,7 @@ def train_run(cfg: DictConfig, run: Run, network: nn.Module, sampler: PatchSampl
             say=say,
             progress=sys.stderr.isatty(),
         )
-    state = checkpoint.load_finished(weights, run.signature)
+    state = checkpoint.load_finished(weights, run.weights.signature)
     network.load_state_dict(state["model"])
     return state
 
@@ -205,30 +218,35 @@ def score_run(
     for convention in used:
         images = {name: by_convention[convention.name] for name, by_convention in found.items()}
         scores[convention.name] = {"convention": convention.spelled_out(), **means(images), "images": images}
+    budget = trained and {
+        "steps": trained["step"],
+        "patches": trained["step"] * cfg.batch,
+        "seconds": round(trained["seconds"], 1),
+    }
+    seconds = round(time.monotonic() - began, 1)
+    tiles = vars(tiling) if tiling else None
+    write_record(cfg, run, method, benchmark, paths, tiling=tiles, scores=scores, trained=budget, seconds=seconds)
+
+
+def write_record(cfg: DictConfig, run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
+    """Write what was found out about a run on a benchmark, beside what both are."""
     record = {
         "format": 1,
-        "run": run.name,
-        "signature": run.signature,
+        "run": run.weights.name,
+        "signature": run.scores.signature,
         "benchmark": data_name(benchmark),
-        "config": run.identity,
-        "tiling": vars(tiling) if tiling else None,
-        "official_low_resolution": uses_official(task, paths),
-        "scores": scores,
+        "config": run.scores.signed,
+        "official_low_resolution": uses_official(cfg.task, paths),
         "cost": vars(cost_of(cfg, method)) if isinstance(method, nn.Module) else None,
-        "trained": trained
-        and {
-            "steps": trained["step"],
-            "patches": trained["step"] * cfg.batch,
-            "seconds": round(trained["seconds"], 1),
-        },
-        "seconds": round(time.monotonic() - began, 1),
+        **found,
         "made": provenance(cfg),
     }
     write_json(run.record(benchmark), to_json(record))
 
 
 def images_folder(run: Run, benchmark: str) -> Path:
-    return run.folder / "images" / data_name(benchmark)
+    way = "-hard" if run.scores != run.weights else ""
+    return run.folder / "images" / f"{data_name(benchmark)}{way}"
 
 
 def saved_images(run: Run, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
@@ -275,10 +293,10 @@ def commit() -> str | None:
 
 def record_of(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> dict | None:
     used = conventions(task, benchmark, list(cfg.model.reads))
-    return read_record(run.record(benchmark), run.signature, data_name(benchmark), used)
+    return read_record(run.record(benchmark), run.scores.signature, data_name(benchmark), used)
 
 
-def uses_official(task: dict, paths: list[Path]) -> bool:
+def uses_official(task: Mapping, paths: list[Path]) -> bool:
     """Whether low-resolution images are DIV2K's official ones."""
     return task["name"] == "sr" and lr_partner(paths[0], task["scale"]) is not None
 
@@ -288,7 +306,7 @@ def summary(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> str:
         f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
         for name, score in record_of(cfg, run, task, benchmark)["scores"].items()
     )
-    return f"{run.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
+    return f"{run.scores.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
 
 
 def explanation(cfg: DictConfig, method: Callable, task: dict, benchmark: str, paths: list[Path]) -> str:
@@ -316,7 +334,11 @@ def explanation(cfg: DictConfig, method: Callable, task: dict, benchmark: str, p
 
 def plan(cfg: DictConfig, run: Run, method: Callable, device: torch.device) -> str:
     """What `dry_run=true` prints: config, cost, places, and an estimate from a few real steps."""
-    lines = [OmegaConf.to_yaml(OmegaConf.create(run.identity)).rstrip(), "", f"run folder      {run.folder.resolve()}"]
+    lines = [
+        OmegaConf.to_yaml(OmegaConf.create(run.scores.signed)).rstrip(),
+        "",
+        f"run folder      {run.folder.resolve()}",
+    ]
     if isinstance(method, nn.Module):
         cost = cost_of(cfg, method)
         lines += [

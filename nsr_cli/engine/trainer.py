@@ -23,7 +23,17 @@ SAY_EVERY = 10  # seconds between lines, where there is no bar
 
 
 class Diverged(Failed):
-    """The loss is no longer a number."""
+    """The loss is no longer a number.
+
+    Attributes:
+        what: happened, without paths of this machine.
+    """
+
+    def __init__(self, what: str, folder: Path):
+        saved = checkpoint.checkpoints(folder)
+        where = f"the last good checkpoint is {saved[-1].resolve()}" if saved else "there is no checkpoint before it"
+        super().__init__(f"{what}; {where}")
+        self.what = what
 
 
 def train(
@@ -69,7 +79,7 @@ def train(
     def snapshot() -> dict:
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
         if not all(tensor.isfinite().all() for tensor in weights.values()):
-            raise Diverged(f"the weights are not finite after step {step}; {_last_good(folder)}")
+            raise Diverged(f"the weights are not finite after step {step}", folder)
         return {"model": weights, "signature": signature, "step": step, "seconds": seconds}
 
     stats = Stats(folder / "stats.jsonl", keep_until=step)
@@ -149,12 +159,7 @@ def _check_finite(values: list[float], step: int, batch_at: Callable[[int], Batc
         return
     failed = step - len(values) + bad  # counted from 0, as batch_at does
     files = ", ".join(sorted(set(batch_at(failed).names)))
-    raise Diverged(f"the loss is {values[bad]} at step {failed + 1}, on patches of {files}; {_last_good(folder)}")
-
-
-def _last_good(folder: Path) -> str:
-    saved = checkpoint.checkpoints(folder)
-    return f"the last good checkpoint is {saved[-1].resolve()}" if saved else "there is no checkpoint before it"
+    raise Diverged(f"the loss is {values[bad]} at step {failed + 1}, on patches of {files}", folder)
 
 
 class Stats:

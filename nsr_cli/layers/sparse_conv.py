@@ -1,5 +1,7 @@
 """The sparse convolution: every sample is convolved with its own mixture of k kernels (Eq. 10 of the paper)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +36,20 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     return mixed.reshape(samples, channels, *weight.shape[1:])
 
 
-def sparse_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
+def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
+    """One kernel (or bias) per sample: in each cardinal group that of the largest gate (Eq. 5 and 6).
+
+    Args and Returns as of :func:`mix_kernels`.
+    """
+    _, k, d = gate.shape
+    channels = weight.shape[0] // k
+    chosen = gate.argmax(dim=1)[:, channel_groups(channels, d).to(gate.device)]  # (B, C_out)
+    return weight[chosen * channels + torch.arange(channels, device=gate.device)]
+
+
+def sparse_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, kernels_of: Callable = mix_kernels, **conv
+) -> Tensor:
     """Convolve each sample of x with its own mixture of kernels.
 
     Args:
@@ -42,14 +57,15 @@ def sparse_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, 
         weight: (k * C_out, C_in, kh, kw).
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
+        kernels_of: mix_kernels, or choose_kernels for the largest group alone.
         conv: stride, padding, dilation of torch.nn.functional.conv2d.
 
     Returns:
         (B, C_out, H', W')
     """
     samples, k, _ = gate.shape
-    kernels = mix_kernels(weight, gate).flatten(0, 1)  # (B * C_out, C_in, kh, kw)
-    biases = None if bias is None else mix_kernels(bias, gate).flatten()  # (B * C_out)
+    kernels = kernels_of(weight, gate).flatten(0, 1)  # (B * C_out, C_in, kh, kw)
+    biases = None if bias is None else kernels_of(bias, gate).flatten()  # (B * C_out)
     folded = x.reshape(1, -1, *x.shape[2:])  # the samples are the groups of one convolution
     out = F.conv2d(folded, kernels, biases, groups=samples, **conv)
     return out.view(samples, weight.shape[0] // k, *out.shape[2:])
@@ -84,6 +100,8 @@ class SparseConv2d(nn.Conv2d):
         own_gate: False for a layer that is always called with the gate of another.
         form: ``reduced`` mixes kernels, then convolves once (Eq. 9); ``exact`` mixes the outputs of k convolutions
             (Eq. 8).
+        inference: ``soft`` evaluates what was trained; ``hard`` evaluates the group of the largest gate alone (Eq. 5
+            and 6), without mixing. Training is the same; an attribute, to be changed at any time.
 
     Raises:
         ValueError: a gate, k, d or tau outside of these ranges.
@@ -108,6 +126,7 @@ class SparseConv2d(nn.Conv2d):
         learn_tau: bool = False,
         own_gate: bool = True,
         form: str = "reduced",
+        inference: str = "soft",
     ):
         if gate in ("none", "se"):
             sparsity_groups, cardinality = 1, out_channels if gate == "se" else 1
@@ -119,7 +138,9 @@ class SparseConv2d(nn.Conv2d):
         self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
         if form not in FORMS:
             raise ValueError(f"form={form}: expected one of {', '.join(FORMS)}")
-        self.is_gated, self.form = gate != "none", form
+        if inference not in ("soft", "hard"):
+            raise ValueError(f"inference={inference}: expected soft or hard")
+        self.is_gated, self.form, self.inference = gate != "none", form, inference
         sizes = in_channels, sparsity_groups, cardinality
         self.gate = Gate(*sizes, gate, tau, gate_hidden, learn_tau) if self.is_gated and own_gate else None
 
@@ -138,7 +159,14 @@ class SparseConv2d(nn.Conv2d):
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
+        if self.chooses:
+            return sparse_conv2d(x, self.weight, self.bias, gate, choose_kernels, **conv)
         return FORMS[self.form](x, self.weight, self.bias, gate, **conv)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether one group is evaluated, instead of a mixture."""
+        return self.inference == "hard" and self.sparsity_groups > 1 and not self.training
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"

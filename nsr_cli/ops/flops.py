@@ -41,12 +41,13 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
             return
         kernel = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
         gated = isinstance(module, SparseConv2d) and module.is_gated
-        branches = module.sparsity_groups if gated and module.form == "exact" else 1
+        chosen = gated and module.chooses
+        branches = module.sparsity_groups if gated and module.form == "exact" and not chosen else 1
         convolutions.append(output.shape[1:].numel() * kernel * branches)
         if gated and module.gate is not None:
             layers = (module.gate.hidden, module.gate.linear)
             extra.extend(layer.weight.numel() for layer in layers if layer is not None)
-        if gated and branches == 1:
+        if gated and branches == 1 and not chosen:
             extra.append(module.weight.numel())  # mixing
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]

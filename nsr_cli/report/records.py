@@ -10,6 +10,8 @@ from nsr_cli.engine.conventions import Convention
 def read_record(path: Path, signature: str, benchmark: str, conventions: list[Convention]) -> dict | None:
     """The record of a run on a benchmark, or None: a file that is not exactly that is as good as none.
 
+    A run that diverged has a record without scores, which says so under ``diverged``.
+
     Args:
         path: the file.
         signature: of the run.
@@ -19,6 +21,8 @@ def read_record(path: Path, signature: str, benchmark: str, conventions: list[Co
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         good = (record["format"], record["signature"], record["benchmark"]) == (1, signature, benchmark)
+        if isinstance(record.get("diverged"), str):
+            return record if good and record["scores"] == {} else None
         found = [score["convention"] for score in record["scores"].values()]
         numbers = [score["psnr"] for score in record["scores"].values()]
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

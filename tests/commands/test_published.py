@@ -50,7 +50,7 @@ def test_published_is_the_file_in_the_data_folder(nsr_data, model, task, level, 
     config = composed(*overrides, "ckpt=published")
     checksum = hashlib.sha256((nsr_data / file).read_bytes()).hexdigest()
     assert weights_file(config) == (nsr_data / file, checksum)
-    assert run_of(config).identity["weights"] == checksum
+    assert run_of(config).weights.signed["weights"] == checksum
     assert run_of(config).budget == "untrained"
     by_name = composed(*overrides, f"ckpt={file}")  # below the data folder
     assert weights_file(by_name) == weights_file(config) and run_of(by_name) == run_of(config)
@@ -58,7 +58,7 @@ def test_published_is_the_file_in_the_data_folder(nsr_data, model, task, level, 
 
 def test_the_way_to_write_a_level_does_not_matter():
     common = ["model=dncnn", "task=denoise", "ckpt=published"]
-    assert run_of(composed(*common, "sigma=25.0")).name == run_of(composed(*common, "sigma=25")).name
+    assert run_of(composed(*common, "sigma=25.0")).weights.name == run_of(composed(*common, "sigma=25")).weights.name
 
 
 # On the command line

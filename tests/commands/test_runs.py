@@ -160,11 +160,43 @@ def test_two_processes_on_one_run(tmp_path, tiny):
     assert len(records(tmp_path)) == 1 and len(list((tmp_path / "results/runs").iterdir())) == 1
 
 
-def test_a_diverging_run_stops_with_a_line(nsr, tiny):
+def test_a_diverging_run_stops_with_a_line_and_is_recorded_as_that(nsr, tmp_path, tiny):
     result = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")
     assert result.code == 1
     assert result.err.startswith("nsr ablate: the loss is ") and "on patches of" in result.err
     assert result.err.count("\n") == 1
+    (path,) = records(tmp_path)
+    text = path.read_text()
+    record = json.loads(text)
+    assert record["scores"] == {} and record["diverged"] in result.err and str(tmp_path) not in text
+    again = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")
+    assert again.code == 1 and again.err == (
+        f"nsr ablate: diverged: {record['diverged']}; it is recorded in {path}, and rescore=true trains once more\n"
+    )
+    assert "training" not in again.out and path.read_text() == text
+    assert nsr(f"ablate sparsity=none {tiny} learning_rate=1e30 rescore=true").out.startswith("protocol smoke")
+
+
+def test_hard_inference_scores_the_weights_of_the_soft_run(nsr, tmp_path, tiny):
+    soft = nsr(f"ablate sparsity=softmax {tiny}")
+    (first,) = records(tmp_path)
+    hard = nsr(f"ablate sparsity=softmax {tiny} inference=hard save_images=true")
+    assert soft.code == hard.code == 0, hard.err
+    assert "training" not in hard.out and len(list((tmp_path / "results/runs").iterdir())) == 1
+    (second,) = set(records(tmp_path)) - {first}
+    ours, theirs = json.loads(first.read_text()), json.loads(second.read_text())
+    assert ours["run"] == theirs["run"] and ours["signature"] != theirs["signature"]
+    assert theirs["config"] == {**ours["config"], "inference": "hard"}
+    assert theirs["scores"]["rgb"]["psnr"] != ours["scores"]["rgb"]["psnr"]
+    assert theirs["cost"]["macs"] == ours["cost"]["macs"] and theirs["cost"]["overhead"] < ours["cost"]["overhead"]
+    assert list((tmp_path / "results/runs").glob("*/images/embedded_val-hard/*.png"))
+
+
+@pytest.mark.parametrize("sparsity", ["none", "se", "softmax groups=1"])
+def test_hard_inference_needs_groups_to_choose_from(nsr, tiny, sparsity):
+    result = nsr(f"ablate sparsity={sparsity} {tiny} inference=hard")
+    assert result.code == 2
+    assert result.err.startswith(f"nsr ablate: inference=hard: sparsity={sparsity.split()[0]} has one group")
 
 
 def test_a_record_without_weights_is_enough(nsr, tmp_path, tiny):

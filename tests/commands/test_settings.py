@@ -24,7 +24,7 @@ def composed(verb: str, *overrides: str):
 
 
 def name(*overrides: str, verb: str = "ablate") -> str:
-    return run_of(composed(verb, *overrides)).name
+    return run_of(composed(verb, *overrides)).weights.name
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_hydra_makes_the_run_folder_of_the_signature():
     config = composed("ablate", "tau=3")
     expected = run_of(config)
     assert config.hydra.run.dir == str(expected.folder)
-    assert config.hydra.sweep.subdir == expected.name
-    assert expected.name.startswith("wdsr-sr-") and len(expected.name) == len("wdsr-sr-") + 8
+    assert config.hydra.sweep.subdir == expected.weights.name
+    assert expected.weights.name.startswith("wdsr-sr-") and len(expected.weights.name) == len("wdsr-sr-") + 8
 
 
 def test_no_path_of_this_machine_is_signed(tmp_path):
-    identity = run_of(composed("ablate", f"train={tmp_path}/mine", f"data={tmp_path}")).identity
+    identity = run_of(composed("ablate", f"train={tmp_path}/mine", f"data={tmp_path}")).weights.signed
     assert str(tmp_path) not in str(identity) and identity["training"]["train"].startswith("mine-")
 
 
@@ -132,3 +132,10 @@ def test_the_papers_settings_to_the_letter():
     assert (config.batch, config.patch, config.epochs, config.patches_per_image) == (16, 48, 30, 100)
     assert (config.train, list(config.benchmarks)) == ("div2k_train", ["div2k_val"])
     assert (config.learning_rate, config.lr_factor, config.precision) == (1e-3, 0.2, "fp32")
+
+
+def test_hard_inference_scores_the_same_weights_under_another_name():
+    soft, hard = (run_of(composed("ablate", f"inference={way}")) for way in ("soft", "hard"))
+    assert hard.weights == soft.weights and hard.folder == soft.folder
+    assert hard.scores != hard.weights == soft.scores
+    assert hard.record("set5") != soft.record("set5")

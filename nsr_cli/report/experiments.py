@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from nsr_cli.errors import UserError
+from nsr_cli.report.claims import Claim
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,6 @@ class Line:
 
     def in_table_of(self, protocol: str) -> bool:
         return self.protocols is None or protocol in self.protocols
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What the paper says of two rows: one is better than the other."""
-
-    better: str
-    worse: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,9 @@ def expand(command: str) -> tuple[str, list[list[str]]]:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    """The experiments that are tables of cells, the numbered ones first; other files have readers of their own."""
+    stems = [path.stem for path in folder.glob("*.yaml") if path.stem.startswith(("table", "rebuttal", "figure4"))]
+    return sorted(stems, key=lambda stem: (not stem.startswith("table"), stem))
 
 
 def load(folder: Path, name: str) -> Experiment:
@@ -136,5 +131,6 @@ def load(folder: Path, name: str) -> Experiment:
     )
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
-    content["claims"] = tuple(Claim(**claim) for claim in content.get("claims", ()))
+    claims = content.get("claims", ())
+    content["claims"] = tuple(Claim(**{**claim, "order": tuple(claim["order"])}) for claim in claims)
     return Experiment(name=stem, **content)

@@ -5,10 +5,15 @@ from statistics import mean, stdev
 
 from tabulate import tabulate
 
+from nsr_cli.report.claims import ALPHA, ENOUGH_SEEDS, Scores, judge, overall, weakest
 from nsr_cli.report.experiments import Experiment, Line
 from nsr_cli.report.records import number
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
+RULE = (
+    f"A claim holds (or fails) when both t-tests, paired by image and paired by seed, say so at {ALPHA}, for which "
+    f"{ENOUGH_SEEDS} seeds are needed. Effects are means over seeds, with their standard deviation."
+)
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
 
@@ -38,22 +43,38 @@ class Value:
 
     row: str
     column: str
-    measured: dict[str, list[float]]
+    measured: dict[str, dict[int, float]]  # by metric, then by seed
     printed: dict[str, str]  # as printed: their digits decide how many are shown
-    expected: bool  # whether there is a command for it
+    seeds: int  # asked for; 0 where there is no command
+    diverged: int  # of those
 
     def shown(self, metric: str, psnr_digits: int = 2) -> str:
-        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), and the deviation where there are several."""
-        numbers = self.measured.get(metric)
+        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and how many seeds are lacking."""
+        numbers = list(self.measured.get(metric, {}).values())
         if not numbers:
-            return "missing" if self.expected else ""
+            return "diverged" if self.diverged else "missing" if self.seeds else ""
         digits = psnr_digits if metric == "psnr" else 4
-        spread = f" ± {stdev(numbers):.{digits + 1}f}" if len(set(numbers)) > 1 else ""
-        return short(mean(numbers), digits) + spread
+        spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
+        return short(mean(numbers), digits) + spread + self.lacking(len(numbers))
+
+    def lacking(self, found: int) -> str:
+        """How many of the seeds are there, where that is not all of them."""
+        if found >= self.seeds:
+            return ""
+        return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
+
+    def mean(self, metric: str) -> float | None:
+        return mean(self.measured[metric].values()) if self.measured.get(metric) else None
 
     def difference(self, metric: str) -> float | None:
-        numbers, printed = self.measured.get(metric), self.printed.get(metric)
-        return mean(numbers) - float(printed) if numbers and printed else None
+        printed = self.printed.get(metric)
+        return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
+
+    def gain(self, base: "Value") -> float | None:
+        """Mean difference in PSNR from another row, over the seeds of both."""
+        own, other = self.measured["psnr"], base.measured["psnr"]
+        both = own.keys() & other.keys()
+        return mean(own[seed] - other[seed] for seed in both) if both else None
 
 
 def short(number: float, digits: int) -> str:
@@ -71,11 +92,17 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
     for row in rows:
         for label in labels:
             own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
-            scores = [score_of(experiment, cell.record) for cell in own if cell.record]
-            measured = {m: [number(score[m]) for score in scores if m in score] for m in experiment.metrics}
+            scores = {cell.seed: score_of(experiment, cell.record) for cell in own if is_scored(cell.record)}
+            measured = {m: {seed: number(s[m]) for seed, s in scores.items() if m in s} for m in experiment.metrics}
             printed = printed_at(experiment, row, lines.get(label), label)
-            values.append(Value(row.label, label, measured, printed, expected=bool(own)))
+            diverged = sum(cell.record is not None for cell in own) - len(scores)
+            values.append(Value(row.label, label, measured, printed, len(own), diverged))
     return values
+
+
+def is_scored(record: dict | None) -> bool:
+    """Whether there is a record with scores, which a run that diverged has not."""
+    return record is not None and "diverged" not in record
 
 
 def score_of(experiment: Experiment, record: dict) -> dict:
@@ -106,7 +133,7 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
     if form == "latex":
         said = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
         return f"% {experiment.title}\n{table}\n{said}\n"
-    parts = [f"## {experiment.title}", table, caption, _claims(experiment, values)]
+    parts = [f"## {experiment.title}", table, caption, _claims(experiment, cells, protocol)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -122,13 +149,12 @@ def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], proto
     for row in experiment.lines(protocol)[0]:
         line = [row.label]
         for column in columns:
-            own, base = (at[label, column].measured["psnr"] for label in (row.label, experiment.baseline))
-            spread = f" ± {stdev(own):.3f}" if len(own) > 1 else ""
-            line.append(f"{mean(own):.3f}{spread}" if own else "missing")
-            line.append(f"{mean(own) - mean(base):+.3f}" if own and base and row.label != experiment.baseline else "")
+            value = at[row.label, column]
+            gain = value.gain(at[experiment.baseline, column]) if row.label != experiment.baseline else None
+            line += [value.shown("psnr", 3), "" if gain is None else f"{gain:+.3f}"]
         printed = row.printed.get(experiment.printed_on)
-        own = at[row.label, columns[0]].measured["psnr"] if columns else []
-        body.append([*line, printed or "not known", f"{mean(own) - float(printed):+.3f}" if printed and own else ""])
+        own = at[row.label, columns[0]].mean("psnr") if columns else None
+        body.append([*line, printed or "not known", f"{own - float(printed):+.3f}" if printed and own else ""])
     return head, body
 
 
@@ -172,13 +198,13 @@ def _off(value: Value) -> str:
     off = []
     for metric, printed in value.printed.items():
         difference, digits = value.difference(metric), len(printed.partition(".")[2])
-        if difference is not None and f"{mean(value.measured[metric]):.{digits}f}" != f"{float(printed):.{digits}f}":
+        if difference is not None and f"{value.mean(metric):.{digits}f}" != f"{float(printed):.{digits}f}":
             off.append(f"{difference:+.{digits}f}")
     return f" ({', '.join(off)})" if off else ""
 
 
 def _caption(experiment: Experiment, cells: list[Cell], protocol: str, values: list[Value]) -> str:
-    records = [cell.record for cell in cells if cell.record]
+    records = [cell.record for cell in cells if is_scored(cell.record)]
     trained = [record for record in records if record["trained"]]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     benchmarks = list(dict.fromkeys(cell.benchmark for cell in cells))
@@ -214,7 +240,7 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> str:
         return ""
     columns: dict[str, dict[str, None]] = {}
     for cell in cells:
-        if cell.record:
+        if is_scored(cell.record):
             said = describe(score_of(experiment, cell.record)["convention"], cell.record["config"]["task"])
             columns.setdefault(said, {})[cell.column] = None
     return "\n\n" * bool(columns) + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
@@ -233,15 +259,39 @@ def describe(convention: dict, task: dict) -> str:
     )
 
 
-def _claims(experiment: Experiment, values: list[Value]) -> str:
+def _claims(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
+    """A verdict on each claim: a line for each column, of the step that decides there."""
+    shown = {row.label for row in experiment.lines(protocol)[0]}
+    claims = [claim for claim in experiment.claims if set(claim.order) <= shown]
+    if not claims:
+        return ""
+    columns: dict[str, dict[str, Scores]] = {}
+    for cell in cells:
+        scores = columns.setdefault(cell.column, {}).setdefault(cell.row, {})
+        if is_scored(cell.record):
+            images = score_of(experiment, cell.record)["images"]
+            scores[cell.seed] = {name: number(score["psnr"]) for name, score in images.items()}
     lines = []
-    for claim in experiment.claims:
-        for better in (value for value in values if value.row == claim.better):
-            worse = next(v for v in values if (v.row, v.column) == (claim.worse, better.column))
-            if better.measured["psnr"] and worse.measured["psnr"]:
-                gain = mean(better.measured["psnr"]) - mean(worse.measured["psnr"])
-                lines.append(f"- {claim.better} above {claim.worse}: {gain:+.3f} dB on {better.column}")
-    return "\n".join(["The paper's claims, as measured here:", "", *lines]) if lines else ""
+    for claim in claims:
+        judged = {column: judge(claim, rows) for column, rows in columns.items()}
+        verdict = overall([verdict for verdict, _ in judged.values()])
+        for i, (column, (own, findings)) in enumerate(judged.items()):
+            step = weakest(findings)
+            effect = "" if step.effect is None else f"{step.effect:+.3f}"
+            effect += "" if step.spread is None else f" ± {step.spread:.3f}"
+            risks = [_risk(p) for p in (step.p_images, step.p_seeds)]
+            said = own if own == step.verdict and not step.why else f"{own}: {step.why}"
+            lines.append([f"**{verdict}**: {claim.says}" * (i == 0), column, f"{step.high} - {step.low}"])
+            lines[-1] += [effect, f"{claim.margin:+g}" if claim.margin else "0", *risks, said]
+    head = ["The paper's claim", "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]
+    table = tabulate(
+        lines, head, tablefmt="pipe", colalign=["left"] * 3 + ["right"] * 4 + ["left"], disable_numparse=True
+    )
+    return f"{table}\n\n{RULE}"
+
+
+def _risk(p: float | None) -> str:
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
@@ -255,9 +305,10 @@ def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
             "row": value.row,
             "column": value.column,
             "metric": METRICS[metric],
-            "measured": mean(value.measured[metric]) if value.measured[metric] else None,
-            "deviation": stdev(value.measured[metric]) if len(value.measured[metric]) > 1 else None,
+            "measured": value.mean(metric),
+            "deviation": stdev(value.measured[metric].values()) if len(value.measured[metric]) > 1 else None,
             "seeds": len(value.measured[metric]),
+            "diverged": value.diverged,
             "printed": value.printed.get(metric),
             "difference": value.difference(metric),
         }

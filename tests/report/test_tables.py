@@ -3,6 +3,7 @@
 import csv
 import io
 import shlex
+from dataclasses import replace
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -10,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Claim, Experiment, Line, expand, load, names
+from nsr_cli.report.claims import Claim
+from nsr_cli.report.experiments import Experiment, Line, expand, load, names
 from nsr_cli.report.tables import Cell, render, values_of
 
 EXPERIMENTS = package_folder("experiments")
@@ -28,7 +30,7 @@ EXAMPLE = Experiment(
     score="rgb",
     printed_on="div2k_val",
     baseline="N/A",
-    claims=(Claim("Softmax", "N/A"),),
+    claims=(Claim("softmax helps", ("N/A", "Softmax")),),
 )
 GRID = Experiment(
     name="tableY",
@@ -55,7 +57,7 @@ CONVENTION = {
 
 def record(psnr: float) -> dict:
     return {
-        "scores": {"rgb": {"psnr": psnr}},
+        "scores": {"rgb": {"psnr": psnr, "images": {f"{i}.png": {"psnr": psnr + i} for i in range(-2, 3)}}},
         "trained": {"steps": 300},
         "config": {"training": {"batch": 8}},
         "cost": {"macs": 300132.0, "overhead": 1500.0},
@@ -80,7 +82,9 @@ def test_measured_stands_beside_printed():
     assert rows[3] == ["Softmax", "34.892", "+0.131", "34.87", "+0.022"]
     assert "**protocol paper**, scored on div2k_val; seeds 0; trained for 300 steps of 8 patches" in text
     assert "0.3001 M multiply-accumulates of convolutions per input pixel, and up to 0.0015 M for gates" in text
-    assert "- Softmax above N/A: +0.131 dB on div2k_val" in text
+    claim = table_of(text)[-1]
+    assert claim[:4] == ["**undecided**: softmax helps", "div2k_val", "Softmax - N/A", "+0.131"]
+    assert claim[-1] == "undecided: 1 seed, 3 needed"
     assert "Missing" not in text and "other images" not in text
 
 
@@ -91,7 +95,7 @@ def table_of(text: str) -> list[list[str]]:
 def test_missing_cells_are_said_and_claims_need_both_sides():
     text = render(EXAMPLE, [cell("N/A", None), cell("Softmax", 34.892)], "paper")
     assert table_of(text)[2][:2] == ["N/A", "missing"]
-    assert "Softmax above" not in text
+    assert table_of(text)[-1][3:] == ["", "0", "", "", "undecided: not measured"]
 
 
 def test_methods_side_by_side_with_the_printed_digits():
@@ -142,6 +146,40 @@ def test_seeds_give_mean_and_deviation():
     assert "30.100 ± 0.141" in text and "+0.900" in text and "seeds 0, 1" in text
 
 
+def test_seeds_that_lack_are_counted_and_gains_are_over_those_of_both():
+    cells = [cell("N/A", 30.0, 0), cell("N/A", 31.0, 1), cell("Softmax", 30.5, 0), cell("Softmax", None, 1)]
+    body = table_of(render(EXAMPLE, cells, "paper"))
+    assert body[2][1] == "30.500 ± 0.707" and body[3][1:3] == ["30.500 (1 of 2 seeds)", "+0.500"]
+
+
+def test_a_cell_whose_run_diverged_says_so():
+    diverged = {"scores": {}, "diverged": "the loss is nan at step 3", "cost": {"macs": 1, "overhead": 0}}
+    cells = [cell("N/A", 30.0, 0), Cell("Softmax", "div2k_val", "div2k_val", 0, diverged)]
+    assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["diverged", ""]
+    cells = [*cells, cell("N/A", 30.0, 1), cell("Softmax", 30.1, 1)]
+    assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["30.100 (1 of 2 seeds, 1 diverged)", "+0.100"]
+    grid = [Cell("Set5 x2", "Bicubic", "set5", 0, diverged | {"config": {"task": {}}})]
+    assert "diverged" in table_of(render(GRID, grid, "smoke"))[3]
+    assert "1" in [line["diverged"] for line in csv.DictReader(io.StringIO(render(GRID, grid, "smoke", "csv")))]
+
+
+def test_verdicts_stand_under_the_table():
+    gains = [cell("Softmax", 30.1 + 0.003 * s, s) for s in range(3)]
+    for c in gains:  # some difference between images, or there is nothing to test
+        c.record["scores"]["rgb"]["images"]["0.png"]["psnr"] += 0.01
+    cells = [cell("N/A", 30.0, s) for s in range(3)] + gains
+    claim = table_of(render(EXAMPLE, cells, "paper"))[-1]
+    assert claim == [
+        "**holds**: softmax helps", "div2k_val", "Softmax - N/A", "+0.105 ± 0.003", "0", "< 0.001", "< 0.001", "holds",
+    ]  # fmt: skip
+
+
+def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
+    rows = (EXAMPLE.rows[0], replace(EXAMPLE.rows[1], protocols=("paper",)))
+    text = render(replace(EXAMPLE, rows=rows), [cell("N/A", 30.0)], "smoke")
+    assert "softmax helps" not in text
+
+
 def test_other_images_than_the_printed_ones_are_said():
     cells = [cell(label, 30, benchmark="embedded_val") for label in ("N/A", "Softmax")]
     text = render(EXAMPLE, cells, "smoke")
@@ -178,7 +216,7 @@ def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
     experiment = load(EXPERIMENTS, name)
     rows, columns = ({line.label for line in axis} for axis in (experiment.rows, experiment.columns))
     assert experiment.baseline in {None, *rows}
-    assert all({claim.better, claim.worse} <= rows for claim in experiment.claims)
+    assert all(len(claim.order) > 1 and set(claim.order) <= rows for claim in experiment.claims)
     for row in experiment.rows:
         assert set(row.printed) <= (columns or {experiment.printed_on})
         for numbers in row.printed.values():
@@ -189,4 +227,4 @@ def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
 def test_places_come_row_by_row():
     values = values_of(GRID, [scored("Bicubic", psnr=33.0)], "smoke")
     assert [value.column for value in values] == ["Bicubic", "WNNM", "JPEG"]
-    assert [value.expected for value in values] == [True, False, False]
+    assert [value.seeds for value in values] == [1, 0, 0]

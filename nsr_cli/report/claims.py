@@ -1,0 +1,136 @@
+"""Verdicts: what the paper says of rows of a table, against records of several seeds."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean, stdev
+
+ALPHA = 0.05
+ENOUGH_SEEDS = 3
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+
+Scores = dict[int, dict[str, float]]  # PSNR in dB, by seed, then by image
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Each row of ``order`` is above the one before by more than ``margin``.
+
+    Attributes:
+        says: the claim in words.
+        order: labels of two or more rows, the lowest first.
+        margin: in dB; below 0 for what may be lost.
+    """
+
+    says: str
+    order: tuple[str, ...]
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How far one row is above another in one column.
+
+    Attributes:
+        low, high: labels of the rows.
+        effects: mean difference over images in dB, of each seed that both rows have.
+        p_images: of the paired t-test over images (each image's difference being the mean over seeds); the risk that
+            the difference is on the other side of the margin. None where too little was measured.
+        p_seeds: of the t-test over the seeds' effects.
+        verdict: holds or fails when both tests agree; else undecided.
+        why: of what is undecided.
+    """
+
+    low: str
+    high: str
+    effects: tuple[float, ...]
+    p_images: float | None
+    p_seeds: float | None
+    verdict: str
+    why: str = ""
+
+    @property
+    def effect(self) -> float | None:
+        """Mean over seeds, in dB."""
+        return mean(self.effects) if self.effects else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds, in dB."""
+        return stdev(self.effects) if len(self.effects) > 1 else None
+
+
+def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0.0, tests: int = 1) -> Finding:
+    """Whether one row is above another by more than a margin.
+
+    The seeds of a pair see the same patches in the same order, and the images are the same: both are paired. A verdict
+    needs both: the images (would other photographs say so?) and the seeds (would other trainings?).
+
+    Args:
+        low, high: labels.
+        below, above: scores of the two.
+        margin: in dB.
+        tests: findings that a claim rests on. All must hold, so that each may be tested at ALPHA; a single one that
+            fails is enough, so that this is tested at ALPHA / tests.
+    """
+    seeds = sorted(below.keys() & above.keys())
+    common = [set(scores[seed]) for scores in (below, above) for seed in seeds]
+    images = sorted(set.intersection(*common)) if common else []
+    differences = [[above[seed][image] - below[seed][image] for image in images] for seed in seeds]
+    finite = [i for i in range(len(images)) if all(math.isfinite(own[i]) for own in differences)]
+    differences = [[own[i] for i in finite] for own in differences]  # identical images have no PSNR
+    effects = tuple(mean(own) for own in differences if own)
+    if len(effects) < ENOUGH_SEEDS:
+        counted = f"{len(effects)} seed{'' if len(effects) == 1 else 's'}" if effects else "not measured"
+        why = f"{counted}, {ENOUGH_SEEDS} needed" if effects else counted
+        return Finding(low, high, effects, None, None, UNDECIDED, why)
+    by_image = [mean(own[i] for own in differences) for i in range(len(finite))]
+    p_images, p_seeds = (risks(values, margin) for values in (by_image, effects))
+    greater, less = (max(p_images[side], p_seeds[side]) for side in (0, 1))
+    if greater < ALPHA:
+        return Finding(low, high, effects, p_images[0], p_seeds[0], HOLDS)
+    if less < ALPHA / tests:
+        return Finding(low, high, effects, p_images[1], p_seeds[1], FAILS)
+    side = 0 if mean(effects) > margin else 1  # the risk of what it looks like
+    why = "seeds disagree" if min(effects) < margin < max(effects) else "too close to tell"
+    return Finding(low, high, effects, p_images[side], p_seeds[side], UNDECIDED, why)
+
+
+def risks(values: list[float] | tuple[float, ...], margin: float) -> tuple[float, float]:
+    """p values of one-sided t-tests: that the mean is not above the margin, and that it is not below."""
+    import numpy as np
+    from scipy.stats import ttest_1samp  # half a second: not for tables that have nothing to test
+
+    centred = np.asarray(values) - margin
+    if len(centred) < 2 or np.ptp(centred) == 0:  # no variance: nothing that a test could weigh
+        return (1.0, 1.0) if len(centred) < 2 or centred[0] == 0 else (float(centred[0] < 0), float(centred[0] > 0))
+    return tuple(float(ttest_1samp(centred, 0.0, alternative=side).pvalue) for side in ("greater", "less"))
+
+
+def judge(claim: Claim, rows: dict[str, Scores]) -> tuple[str, list[Finding]]:
+    """The verdict on a claim in one column, and the finding of each of its steps.
+
+    Args:
+        claim: its rows must be among ``rows``.
+        rows: scores by label.
+    """
+    steps = list(pairwise(claim.order))
+    findings = [compare(low, high, rows[low], rows[high], claim.margin, len(steps)) for low, high in steps]
+    return overall([finding.verdict for finding in findings]), findings
+
+
+def overall(verdicts: list[str]) -> str:
+    """All must hold; one that fails is enough."""
+    if FAILS in verdicts:
+        return FAILS
+    return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED
+
+
+def weakest(findings: list[Finding]) -> Finding:
+    """The step that decides: one that fails, else one that is undecided, else that of the smallest effect."""
+    rank = [FAILS, UNDECIDED, HOLDS]
+
+    def key(finding: Finding) -> tuple[int, float]:
+        return rank.index(finding.verdict), -math.inf if finding.effect is None else finding.effect
+
+    return min(findings, key=key)

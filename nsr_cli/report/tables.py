@@ -143,7 +143,8 @@ def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], proto
     head = [experiment.corner]
     for column in columns:
         head += [f"PSNR {column}", f"over {experiment.baseline}"]
-    head += [f"printed ({experiment.printed_on})", "measured - printed"]
+    comparable = columns == [experiment.printed_on]
+    head += [f"printed ({experiment.printed_on})", *["measured - printed"] * comparable]
     at = {(value.row, value.column): value for value in values}
     body = []
     for row in experiment.lines(protocol)[0]:
@@ -154,7 +155,8 @@ def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], proto
             line += [value.shown("psnr", 3), "" if gain is None else f"{gain:+.3f}"]
         printed = row.printed.get(experiment.printed_on)
         own = at[row.label, columns[0]].mean("psnr") if columns else None
-        body.append([*line, printed or "not known", f"{own - float(printed):+.3f}" if printed and own else ""])
+        off = f"{own - float(printed):+.3f}" if printed and own else ""
+        body.append([*line, printed or "not known", *[off] * comparable])
     return head, body
 
 

@@ -13,7 +13,8 @@ VERBS = {
     "eval": "score any method on the benchmarks of its task",
     "ablate": "one cell of the ablation study (Sec. 4.2): train and score it",
     "table": "a table of the paper in Markdown, measured beside printed",
-    "figure": "a picture: restored images side by side",
+    "figure": "a figure: cardinality, cost, gates, training curves, restored images",
+    "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
 }
 
@@ -118,10 +119,10 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
     shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure"):
-        return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb == "table" else "")
+    if sweeps and verb in ("table", "figure", "bench"):
+        return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb != "bench" else "")
     launchers = [word for word in arguments if re.match(r"\+?hydra/launcher=", word)]
-    if launchers and not sweeps and verb != "table":
+    if launchers and not sweeps and verb not in ("table", "figure"):
         return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
     return None
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from nsr_cli.folders import package_folder
 
 # What a knob may be: (types, test, in words).
 ABOVE_ZERO, WHOLE, FROM_ZERO = "a number above 0", "a whole number above 0", "a whole number, 0 or above"
-FLAG = (bool, lambda v: True, "true or false")
+FLAGS = (
+    "learn_tau shared_gate wait dry_run rescore save_images explain run save networks tensorboard compile deterministic"
+).split()
 NUMBER, NONE = (int, float), type(None)
 KNOBS = {
     "scale": (int, lambda v: v in (2, 3, 4), "2, 3 or 4"),
@@ -42,7 +44,8 @@ KNOBS = {
     "learning_rate": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
     "lr_factor": (NUMBER, lambda v: 0 < v <= 1, "a number above 0, up to 1"),
     "seed": (int, lambda v: 0 <= v < 2**31, FROM_ZERO),
-    "precision": (str, lambda v: v in ("fp32", "bf16"), "fp32 or bf16"),
+    "precision": (str, lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "validate_every": (int, lambda v: v > 0, WHOLE),
     "train": (str, bool, "a data set or a folder"),
     "ckpt": ((str, NONE), lambda v: v != "", "a file, published, or null"),
     "device": (str, bool, "auto, cpu, cuda, cuda:1, ..."),
@@ -50,10 +53,7 @@ KNOBS = {
     "results": (str, bool, "a folder"),
     "threads": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
     "checkpoint_minutes": (NUMBER, lambda v: v >= 0, "a number, 0 or above"),
-    **dict.fromkeys(
-        ("learn_tau", "shared_gate", "wait", "dry_run", "rescore", "save_images", "explain", "run", "save", "networks"),
-        FLAG,
-    ),
+    **dict.fromkeys(FLAGS, (bool, lambda v: True, "true or false")),
     "format": (str, lambda v: v in ("markdown", "latex", "csv"), "markdown, latex or csv"),
     "crop": (int, lambda v: v >= 8, "a whole number, 8 or above"),
     "image": ((str, NONE), lambda v: v != "", "a file name, or null"),
@@ -62,7 +62,7 @@ LISTS = {
     "benchmarks": (str, bool, "a list of data sets, as in benchmarks=[set5,set14]"),
     "lr_drops": (NUMBER, lambda v: 0 < v <= 1, "a list of fractions of the training, above 0 and up to 1"),
     "seeds": (int, lambda v: 0 <= v < 2**31, "a list of whole numbers, as in seeds=[0,1,2]"),
-    "runs": (str, bool, "a list of overrides, as in runs=[sparsity=none,sparsity=softmax]"),
+    "runs": ((str, NONE), bool, "a list of overrides, as in runs=[sparsity=none,sparsity=softmax], or null"),
 }
 GROUPS = ("task", "model", "sparsity", "protocol")
 TRAINING = "train epochs patches_per_image steps batch patch learning_rate lr_drops lr_factor precision seed".split()
@@ -94,6 +94,8 @@ def check_knobs(cfg: DictConfig, several: tuple[str, ...] = ()) -> None:
     for name, (types, test, expected) in LISTS.items():
         if name in cfg:
             values = cfg[name]
+            if values is None and isinstance(None, types):
+                continue
             if not OmegaConf.is_list(values) or not values or not all(_fits(v, types, test) for v in values):
                 raise UserError(f"{name}={values}: expected {expected}")
 
@@ -149,14 +151,20 @@ def identity(cfg: DictConfig) -> dict:
 
 def data_name(name: str) -> str:
     """What stands for a data set in signatures and file names: its name, or for a folder of the user's own the
-    folder's name and a digest of its images (names, sizes, and the first 64 KiB of each)."""
+    folder's name and a digest of its images."""
     if not is_folder(name):
         return name
-    folder, digest = Path(name).expanduser(), hashlib.sha256()
-    for path in images_in(folder):
-        with open(path, "rb") as file:  # a part of each: folders may be large
+    folder = Path(name).expanduser()
+    return f"{folder.resolve().name}-{digest_of(images_in(folder))[:8]}"
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 of images: their names, sizes, and the first 64 KiB of each, for there may be many gigabytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode() + file.read(2**16))
-    return f"{folder.resolve().name}-{digest.hexdigest()[:8]}"
+    return digest.hexdigest()
 
 
 def _plain(value):

@@ -23,7 +23,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate cardinality=999", "nsr ablate: cardinality=999: expected 1 to 64, the layer's output channels"),
         ("ablate scale=5", "nsr ablate: scale=5: expected 2, 3 or 4"),
         ("ablate seed=true", "nsr ablate: seed=True: expected a whole number, 0 or above"),
-        ("ablate precision=fp8", "nsr ablate: precision=fp8: expected fp32 or bf16"),
+        ("ablate precision=fp8", "nsr ablate: precision=fp8: expected fp32, bf16 or fp16"),
         ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
         ("ablate tau=0.1,1", "nsr ablate: tau=0.1,1: several values make a sweep, so add -m"),
         ("ablate tau", "nsr ablate: 'tau' cannot be read as KEY=VALUE"),

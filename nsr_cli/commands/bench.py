@@ -1,0 +1,129 @@
+"""nsr bench: the rebuttal's timing table on this machine, and whole networks."""
+
+import contextlib
+import os
+import platform
+import re
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from omegaconf import DictConfig
+
+from nsr_cli.commands.jobs import job
+from nsr_cli.commands.settings import check_knobs
+from nsr_cli.commands.work import pick_device, provenance, say
+from nsr_cli.engine.stopwatch import ratio, take_turns
+from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, convolutions, networks, ways
+from nsr_cli.errors import UserError
+from nsr_cli.files import write_json, write_text
+from nsr_cli.folders import package_folder
+from nsr_cli.report.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
+
+PASSES = {"Forward": False, "Forward and backward": True}
+
+
+@job
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    measured = measure(cfg, timing, device)
+    text = render(measured, timing)
+    print(f"\n{text}")
+    if cfg.save:
+        stem = Path(cfg.results) / "bench" / file_stem(cfg, timing, measured["made"]["device"])
+        write_json(json_path := stem.with_suffix(".json"), measured)
+        write_text(text_path := stem.with_suffix(".md"), text)
+        print(json_path.resolve(), text_path.resolve(), sep="\n")
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for a knob out of range, or for those that make no convolution together."""
+    check_knobs(cfg, several=("groups",))
+    if cfg.precision not in ("fp32", "bf16"):
+        raise UserError(f"precision={cfg.precision}: expected fp32 or bf16")
+    most = max(cfg.groups)
+    narrowest = outputs_of(SIZE, cfg.channels, most)
+    if narrowest < 1:
+        raise UserError(f"groups={list(cfg.groups)}: expected at most channels={cfg.channels}, which k divides")
+    if cfg.cardinality > narrowest:
+        why = f"the output channels at {SIZE} and k = {most}"
+        raise UserError(f"cardinality={cfg.cardinality}: expected 1 to {narrowest}, {why}")
+
+
+def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
+    """All times, the settings and the machine that they are of: the content of the JSON file."""
+    settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    race = partial(take_turns, rounds=cfg.rounds, settle=settle)
+    groups = list(dict.fromkeys(cfg.groups))
+    setting = {name: cfg[name] for name in ("batch", "channels", "size", "cardinality", "precision")}
+    setting["kernel"] = timing.setting["kernel"]
+    shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
+    seconds, tables, rows = {}, {}, []
+    for title, backward in PASSES.items():
+        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward))}
+        say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
+        times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
+        seconds[title] = {str(one): values for one, values in times.items()}
+        tables[title] = {column: table(times, column, cfg.channels, groups, backward) for column in COLUMNS}
+    if cfg.networks:
+        say(f"whole networks: {cfg.rounds} rounds after one to warm up")
+        times = race(networks(timing.network, cfg.precision, device))
+        seconds["Whole networks"] = {f"{name}, {mode}": values for (name, mode), values in times.items()}
+        rows = [network_row(times, name) for name in NETWORKS]
+    return {
+        "format": 1,
+        "setting": {**setting, "groups": groups, "rounds": cfg.rounds},
+        "network": timing.network,
+        "made": {**provenance(cfg), **machine(device)},
+        "tables": tables,
+        "networks": rows,
+        "seconds": seconds,
+    }
+
+
+def table(
+    times: dict[Convolution, list[float]], column: str, channels: int, groups: list[int], backward: bool
+) -> list[dict]:
+    """The rows of a column of the rebuttal's table; N/A comes first."""
+    plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
+    for k in [PLAIN, *groups]:
+        outputs = outputs_of(column, channels, k)
+        static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
+        sparse = {one.way: times[one] for one in ways(k, outputs, backward)} if k else {}
+        rows.append(row_of(k, outputs, static, sparse, plain))
+    return rows
+
+
+def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
+    row: dict = {"network": name}
+    for mode in MODES:
+        own, plain = times[name, mode], times[NETWORKS[0], mode]
+        row[mode] = {"seconds": median(own), "of N/A": ratio(own, plain)}
+    return row
+
+
+def machine(device: torch.device) -> dict:
+    """What times depend on, beside the versions that every record names."""
+    found = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
+    if device.type == "cuda":
+        return {**found, "cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}
+    return {**found, "device": processor()}
+
+
+def processor() -> str:
+    """The name of the CPU where the system tells it, else its architecture."""
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return found[1].strip()
+    return platform.machine()
+
+
+def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
+    """<device>-<precision>, and what is not as in the rebuttal, so that a trial does not replace the real table."""
+    usual = {**timing.setting, "threads": None}
+    other = [f"{name}{cfg[name]}" for name in ("batch", "channels", "size", "threads") if cfg[name] != usual[name]]
+    return "-".join([re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-"), cfg.precision, *other])

@@ -1,0 +1,127 @@
+"""What `nsr bench` times: single convolutions, static and sparse, and whole networks."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.models.wdsr import WDSR
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+PER_SAMPLE = "per sample"  # channels-last too
+PLAIN = 0  # sparsity groups of a static convolution
+
+
+class Convolution(NamedTuple):
+    """One convolution: its sparsity groups k (or PLAIN), its output channels, and the way it is computed."""
+
+    groups: int
+    outputs: int
+    way: str
+
+    def __str__(self) -> str:
+        kind = f"sparse, k = {self.groups}" if self.groups else "static"
+        return f"{kind}, {self.outputs} outputs, {self.way}"
+
+
+def ways(groups: int, outputs: int, backward: bool) -> list[Convolution]:
+    """The ways to compute one convolution; which is the fastest depends on the machine."""
+    also = [] if groups or backward else [PER_SAMPLE]  # the output of autograd is not ours to place
+    return [Convolution(groups, outputs, way) for way in (*LAYOUTS, *also)]
+
+
+def convolutions(
+    wanted: Iterable[Convolution],
+    *,
+    batch: int,
+    channels: int,  # of the input
+    size: int,  # side of a sample, in pixels
+    kernel: int,  # side of a kernel, in pixels
+    cardinality: int,
+    precision: str,  # fp32 or bf16
+    device: torch.device,
+    backward: bool,  # also the gradients to the input and the weights
+) -> dict[Convolution, Callable[[], object]]:
+    """What runs each of the wanted convolutions once."""
+    torch.manual_seed(0)
+    image = torch.rand(batch, channels, size, size, device=device)
+    image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given
+    inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
+    inputs[PER_SAMPLE] = inputs["channels-last"]
+    calls = {}
+    for one in wanted:
+        x, shape = inputs[one.way], (channels, one.outputs, kernel)
+        sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality} if one.groups else {}
+        layer = (SparseConv2d if one.groups else nn.Conv2d)(*shape, padding=kernel // 2, **sparsity)
+        layer.to(device).train(backward)
+        if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
+            layer.to(memory_format=torch.channels_last)
+        forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
+        run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
+        calls[one] = partial(run, forward, x, precision)
+    return calls
+
+
+def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
+    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        forward(x)
+
+
+def run_both(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
+    """Forward, and the gradients to ``inputs``."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        out = forward(x)
+    torch.autograd.grad(out, inputs, out.detach())  # any gradient will do; this one takes no time and no memory
+
+
+def room(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A channels-last tensor for what the layer makes of x."""
+    shape = (len(x), layer.out_channels, *x.shape[2:])
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def in_place(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
+    """Sample by sample, which stays in a CPU's cache, into memory that is there already."""
+    for place, sample in zip(out.split(1), x.split(1), strict=True):
+        place.copy_(layer(sample))
+
+
+NETWORKS = ("N/A", "softmax")
+MODES = ("forward", "training step")
+
+
+def networks(spec: dict, precision: str, device: torch.device) -> dict[tuple[str, str], Callable[[], object]]:
+    """What runs a network once, or makes a step of its training, by (network, mode).
+
+    Args:
+        spec: scale, blocks, units, width; groups and cardinality of the sparse one; batch and patch (in pixels).
+    """
+    scale, batch, patch = spec["scale"], spec["batch"], spec["patch"]
+    torch.manual_seed(0)
+    degraded = torch.rand(batch, 3, patch, patch, device=device)
+    truth = torch.rand(batch, 3, scale * patch, scale * patch, device=device)
+    sizes = {name: spec[name] for name in ("scale", "blocks", "units", "width")}
+    sparsity = {"gate": "softmax", "sparsity_groups": spec["groups"], "cardinality": spec["cardinality"]}
+    calls = {}
+    for name, settings in zip(NETWORKS, ({}, sparsity), strict=True):
+        evaluated, trained = (WDSR(**sizes, **settings).to(device).train(training) for training in (False, True))
+        optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
+        calls[name, MODES[0]] = partial(run_forward, evaluated, degraded, precision)
+        calls[name, MODES[1]] = partial(training_step, trained, optimizer, degraded, truth, precision)
+    return calls
+
+
+def training_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, degraded: Tensor, truth: Tensor, precision: str
+) -> None:
+    """What the trainer does in a step."""
+    with torch.autocast(degraded.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        restored = network(degraded)
+    loss = F.l1_loss(restored.float(), truth)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

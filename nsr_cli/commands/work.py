@@ -1,6 +1,7 @@
 """What the verbs share: build the method, train it once, score it, write its records."""
 
 import contextlib
+import os
 import platform
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.commands.settings import Run, check, data_name, run_of, sha256, weights_file
+from nsr_cli.commands.settings import Run, check, data_name, digest_of, run_of, sha256, weights_file
 from nsr_cli.data import degrade
 from nsr_cli.data.catalog import image_paths, lr_partner
 from nsr_cli.data.images import image_size, read_image, write_png
@@ -25,7 +26,9 @@ from nsr_cli.data.sampler import Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
+from nsr_cli.engine.ranks import Ranks, join, local_rank
 from nsr_cli.engine.trainer import Diverged, clock, train
+from nsr_cli.engine.validation import validation
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
 from nsr_cli.layers.sparse_conv import SparseConv2d
@@ -45,9 +48,33 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     device = pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
+    ranks = join()
+    if cfg.batch % ranks.world:
+        raise UserError(f"batch={cfg.batch}: expected a multiple of {ranks.world}, the processes that share it")
     if cfg.dry_run:
-        print(plan(cfg, run, build(cfg, device), device))
+        if ranks.leads:
+            print(plan(cfg, run, build(cfg, device), device))
         return
+    if not ranks.leads:
+        if ranks.agree():
+            preparation(cfg, run, build(cfg, device), task, benchmarks)(ranks)
+        return
+
+    with ranks.calling() as call:
+        lead(cfg, may_train, run, task, benchmarks, device, ranks, call)
+
+
+def lead(
+    cfg: DictConfig,
+    may_train: bool,
+    run: Run,
+    task: dict,
+    benchmarks: dict[str, list[Path]],
+    device: torch.device,
+    ranks: Ranks,
+    call: Callable[[], None],
+) -> None:
+    """The work of the first process, which is the only one but for torchrun's."""
 
     def is_missing(name: str) -> bool:
         images = saved_images(run, name, benchmarks[name]).values()
@@ -60,23 +87,29 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     if missing or cfg.explain:
         method = build(cfg, device)
         trains = cfg.model.trained and not cfg.ckpt
-        weights, sampler, steps = run.folder / "weights.pt", None, 0
+        weights, begin = run.folder / "weights.pt", None
         if trains and not weights.exists():
             if not may_train:
                 where = run.folder.resolve()
                 raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
-            examples = training_examples(cfg, task, root)  # bad images are found before anything is written
-            steps, sampler = steps_of(cfg, len(examples)), sampler_of(cfg, task, examples)
+            begin = preparation(cfg, run, method, task, benchmarks)  # bad images are found before anything is written
         if run.budget == "smoke":
             say("protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper")
         with hold(run.folder, cfg.wait, say):
             sweep_up(run.records, f"{run.scores.name}--")
-            try:
-                trained = train_run(cfg, run, method, sampler, steps) if trains else None
-            except Diverged as error:
-                for name in missing:
-                    write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=error.what)
-                raise
+            trained = None
+            if begin and not weights.exists():  # else another process has trained it while this one waited
+                write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.weights.signed)))
+                call()
+                try:
+                    begin(ranks)
+                except Diverged as error:
+                    for name in missing:
+                        write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=error.what)
+                    raise
+            if trains:
+                trained = checkpoint.load_finished(weights, run.weights.signature)
+                method.load_state_dict(trained["model"])
             for name in missing:
                 if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
@@ -89,6 +122,48 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
             say(f"  {images_folder(run, name).resolve()}")
         if cfg.explain:
             say(explanation(cfg, method, task, name, paths))
+
+
+def preparation(
+    cfg: DictConfig, run: Run, network: nn.Module, task: dict, benchmarks: dict[str, list[Path]]
+) -> Callable[[Ranks], None]:
+    """Read and check all that a training needs; returns what trains the network then."""
+    if cfg.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    examples = training_examples(cfg, task, Path(cfg.data))
+    steps, sampler = steps_of(cfg, len(examples)), sampler_of(cfg, task, examples)
+    benchmark, paths = next(iter(benchmarks.items()))
+    convention = conventions(task, benchmark, list(cfg.model.reads))[0]
+    validate = validation(paths, task, convention, cfg.patch, luma_only(cfg))
+
+    def begin(ranks: Ranks) -> None:
+        if ranks.leads:
+            together = f" by {ranks.world} processes" if ranks.world > 1 else ""
+            say(f"training {run.weights.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+        train(
+            network,
+            sampler,
+            run.folder,
+            run.weights.signature,
+            steps=steps,
+            seed=cfg.seed,
+            learning_rate=cfg.learning_rate,
+            lr_drops=list(cfg.lr_drops),
+            lr_factor=cfg.lr_factor,
+            precision=cfg.precision,
+            checkpoint_minutes=cfg.checkpoint_minutes,
+            data=digest_of(image_paths(cfg.train, Path(cfg.data))),
+            compiled=cfg.compile,
+            ranks=ranks,
+            validate=validate,
+            validate_every=cfg.validate_every,
+            tensorboard=cfg.tensorboard,
+            say=say if ranks.leads else lambda text: None,
+            progress=ranks.leads and sys.stderr.isatty(),
+        )
+
+    return begin
 
 
 def build(cfg: DictConfig, device: torch.device) -> Callable:
@@ -133,7 +208,7 @@ def attach(network: nn.Module, cfg: DictConfig) -> None:
 
 def pick_device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -174,32 +249,6 @@ def steps_of(cfg: DictConfig, images: int) -> int:
         patches = cfg.epochs * images * cfg.patches_per_image
         raise UserError(f"batch={cfg.batch}: {patches} patches in {cfg.epochs} epochs make no step")
     return steps
-
-
-def train_run(cfg: DictConfig, run: Run, network: nn.Module, sampler: PatchSampler | None, steps: int) -> dict:
-    """The state of the run's final weights, which the network has afterwards; trained here unless they are there."""
-    weights = run.folder / "weights.pt"
-    if sampler and not weights.exists():  # else another process has trained it while this one waited
-        write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.weights.signed)))
-        say(f"training {run.weights.name}: {steps:,} steps in {run.folder.resolve()}")
-        train(
-            network,
-            sampler,
-            run.folder,
-            run.weights.signature,
-            steps=steps,
-            seed=cfg.seed,
-            learning_rate=cfg.learning_rate,
-            lr_drops=list(cfg.lr_drops),
-            lr_factor=cfg.lr_factor,
-            precision=cfg.precision,
-            checkpoint_minutes=cfg.checkpoint_minutes,
-            say=say,
-            progress=sys.stderr.isatty(),
-        )
-    state = checkpoint.load_finished(weights, run.weights.signature)
-    network.load_state_dict(state["model"])
-    return state
 
 
 def score_run(

@@ -11,7 +11,6 @@ from nsr_cli.errors import Failed
 from nsr_cli.files import replacing
 
 KEPT = 2
-REMEDY = "delete it, and the repeated command trains again"
 
 
 def save(path: Path, state: dict) -> None:
@@ -66,10 +65,30 @@ def save_step(folder: Path, step: int, state: dict) -> Path:
 
 
 def load_newest(folder: Path, say: Callable[[str], None]) -> dict | None:
-    """The newest checkpoint that can be read; one that cannot is named and passed over."""
-    for path in reversed(checkpoints(folder)):
+    """The newest checkpoint that can be read; one that cannot is named and passed over. None where there is none.
+
+    Raises:
+        Failed: there are checkpoints, and none of them can be read; starting again is for the user to decide.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
         try:
             return load(path)
         except Exception as error:  # truncated, flipped bits: many kinds
             say(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
+    if found:
+        raise Failed(f"no checkpoint in {folder.resolve()} can be read; delete them to train from the start")
     return None
+
+
+def check_resumable(folder: Path, state: dict, signature: str, data: str) -> None:
+    """Raise Failed for a checkpoint that this training cannot go on from."""
+    expected = {"model", "optimizer", "scaler", "signature", "step", "seconds", "best", "data"}
+    remedy = "delete the checkpoints to train from the start"
+    if state.keys() != expected:
+        differing = ", ".join(sorted(state.keys() ^ expected))
+        raise Failed(f"{folder} holds a checkpoint of another version of nsr (it differs in: {differing}); {remedy}")
+    if state["signature"] != signature:
+        raise Failed(f"{folder} holds a checkpoint of another run: {state['signature']}, not {signature}")
+    if state["data"] != data:
+        raise Failed(f"the training images have changed since the checkpoint in {folder}; {remedy}")

@@ -4,19 +4,21 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
+from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.interrupts import deferred
-from nsr_cli.errors import Failed
+from nsr_cli.engine.ranks import Ranks
+from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 
 SAY_EVERY = 10  # seconds between lines, where there is no bar
@@ -47,44 +49,58 @@ def train(
     learning_rate: float,  # of Adam
     lr_drops: list[float],  # fractions of the training after which the learning rate drops
     lr_factor: float,  # by which it drops
-    precision: str,  # fp32 or bf16
+    precision: str,  # fp32, bf16, or fp16 with a gradient scaler
     checkpoint_minutes: float,
+    data: str = "",  # digest of the training images; a checkpoint made on others is refused
+    compiled: bool = False,  # the network through torch.compile
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen) this process among those that share every batch
+    validate: Callable[[nn.Module], float] | None = None,  # PSNR in dB, for stats.jsonl
+    validate_every: int = 500,  # steps
     log_every: int = 50,  # steps between lines of stats.jsonl, and between checks of the loss
+    tensorboard: bool = False,  # the numbers of stats.jsonl for TensorBoard too
     say: Callable[[str], None] = print,
     progress: bool = False,  # a bar instead of lines
 ) -> dict:
     """Minimise the L1 distance; resume from the folder's last checkpoint, and leave weights.pt behind.
 
-    Every random number comes from (seed, step), so that a resumed run computes what an uninterrupted one does.
+    Every random number comes from (seed, step), so that a resumed run computes what an uninterrupted one does. Of
+    several processes each computes its share of a batch, gradients are averaged, and the first alone writes.
 
-    SIGINT and SIGTERM save a checkpoint at the next step's end, then act.
+    SIGINT and SIGTERM, in whichever process, save a checkpoint at the next step's end; then all act.
 
     Returns:
         The state written to weights.pt: ``model``, ``signature``, ``step``, ``seconds``.
 
     Raises:
         Diverged: a loss or weights that are not finite; names the step, the batch's files and the last checkpoint.
+        Failed: a checkpoint of another run, of other training images or of another version; none that can be read.
     """
     device = next(model.parameters()).device
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    step, seconds = 0, 0.0
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    network = torch.compile(model) if compiled else model
+    step, seconds, best = 0, 0.0, {}
     if state := checkpoint.load_newest(folder, say):
-        if state["signature"] != signature:
-            raise Failed(f"{folder} holds a checkpoint of another run: {state['signature']}, not {signature}")
+        checkpoint.check_resumable(folder, state, signature=signature, data=data)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step, seconds = state["step"], state["seconds"]
+        scaler.load_state_dict(state["scaler"])
+        step, seconds, best = state["step"], state["seconds"], state["best"]
         say(f"resuming after step {step:,} of {steps:,}")
 
-    def snapshot() -> dict:
+    def snapshot() -> dict | None:
+        """The state to save; None where a weight is not finite."""
         weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()}
-        if not all(tensor.isfinite().all() for tensor in weights.values()):
-            raise Diverged(f"the weights are not finite after step {step}", folder)
-        return {"model": weights, "signature": signature, "step": step, "seconds": seconds}
+        finite = all(tensor.isfinite().all() for tensor in weights.values())
+        return {"model": weights, "signature": signature, "step": step, "seconds": seconds} if finite else None
 
-    stats = Stats(folder / "stats.jsonl", keep_until=step)
+    stats = Stats(folder, keep_until=step, tensorboard=tensorboard) if ranks.leads else None
     bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True, leave=False)
-    losses: list[torch.Tensor] = []  # since the last line
+    losses: list[Tensor] = []  # since the last line
+    signalled = torch.zeros((), device=device)  # whether any process had a signal in the step before
+    waiting = 0.0  # seconds for batches, since the last line
     began = last_save = last_line = time.monotonic()
     last_said = -math.inf
     seconds_before = seconds
@@ -92,53 +108,90 @@ def train(
     with ThreadPoolExecutor(1) as ahead, deferred() as interrupts:  # a thread prepares the next batch
         upcoming = ahead.submit(batch_at, step) if step < steps else None
         while step < steps:
+            asked = time.monotonic()
             batch = upcoming.result()
+            waiting += time.monotonic() - asked
             upcoming = ahead.submit(batch_at, step + 1) if step + 1 < steps else None
+            own = ranks.share(len(batch.degraded))
+            degraded, truth = (as_float(patches[own], device) for patches in (batch.degraded, batch.truth))
             rate = learning_rate * lr_factor ** sum(step >= round(drop * steps) for drop in lr_drops)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
-            torch.manual_seed(step_seed(seed, step))  # for gates that sample
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                restored = model(batch.degraded.to(device))
-            loss = F.l1_loss(restored.float(), batch.truth.to(device))
+            torch.manual_seed(step_seed(seed, step) + ranks.rank)  # for gates that sample
+            with torch.autocast(device.type, dtype, enabled=precision != "fp32"):
+                restored = network(degraded)
+            loss = F.l1_loss(restored.float(), truth)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss).backward()
+            gradients = [p.grad for p in parameters]
+            stopping = (
+                bool(signalled) if ranks.world > 1 else interrupts.came is not None
+            )  # read once: it may come late
+            signalled = torch.tensor(float(interrupts.came is not None), device=device)
+            loss, signalled = ranks.average(gradients, loss.detach(), signalled)
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
 
             step += 1
-            losses.append(loss.detach())
+            losses.append(loss)
             bar.update()
             now = time.monotonic()
             seconds = seconds_before + now - began
-            stopping = interrupts.came  # read once: a signal may come on any line
-            save_due = now - last_save > 60 * checkpoint_minutes or stopping
             line_due = step % log_every == 0 or step == steps
-            if line_due or save_due:
+            save_due = ranks.leads and (now - last_save > 60 * checkpoint_minutes or stopping)
+            if line_due:
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
                 _check_finite(values, step, batch_at, folder)
-            if line_due:
-                mean, speed = sum(values) / len(values), len(values) / max(now - last_line, 1e-9)
-                stats.add(step=step, loss=mean, learning_rate=rate, steps_per_second=round(speed, 2))
+            if line_due and ranks.leads:
+                mean, elapsed = sum(values) / len(values), max(now - last_line, 1e-9)
+                line = {"step": step, "loss": mean, "learning_rate": rate}
+                line["gradient_norm"] = nn.utils.get_total_norm(gradients).item()
+                line["steps_per_second"] = speed = round(len(values) / elapsed, 2)
+                line["waiting"] = round(waiting / elapsed, 4)  # share of the time that the device had no batch
+                if validate and (step % validate_every == 0 or step == steps):
+                    line["psnr"] = validate(model)
+                    best = max(best, {"psnr": line["psnr"], "step": step}, key=lambda found: found.get("psnr", 0))
+                if gates := gate_statistics(model, degraded):
+                    line["gates"] = gates
+                stats.add(line)
                 bar.set_postfix(loss=f"{mean:.4f}", lr=f"{rate:.0e}")
                 if not progress and (now - last_said > SAY_EVERY or step == steps):
                     last_said = now
-                    left = clock((steps - step) / speed)
+                    left = clock((steps - step) / speed) if speed else "?"
                     say(f"step {step:,}/{steps:,}  loss {mean:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")
-                losses, last_line = [], now
+            if line_due:
+                losses, waiting, last_line = [], 0.0, time.monotonic()
             if save_due and step < steps:
-                checkpoint.save_step(folder, step, {**snapshot(), "optimizer": optimizer.state_dict()})
+                state = snapshot() if all(map(math.isfinite, torch.stack(losses).tolist() if losses else [])) else None
+                if state:  # else the next line stops all processes
+                    state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+                    checkpoint.save_step(folder, step, {**state, "best": best, "data": data})
                 last_save = time.monotonic()
-            if stopping:
+            if stopping and step < steps:
                 bar.close()
-                say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, which is saved")
+                interrupts.came = interrupts.came or signal.SIGTERM  # which another process has had
+                say(f"stopped by {signal.Signals(interrupts.came).name} after step {step:,}, which is saved")
                 interrupts.leave()
-    bar.close()
-    final = snapshot()
-    checkpoint.save(folder / "weights.pt", final)
-    for path in checkpoint.checkpoints(folder):
-        path.unlink()
+        bar.close()
+        final = snapshot()
+        if final is None:
+            raise Diverged(f"the weights are not finite after step {step}", folder)
+        if ranks.leads:
+            stats.close()
+            checkpoint.save(folder / "weights.pt", final)
+            for path in checkpoint.checkpoints(folder):
+                path.unlink()
+        if interrupts.came:
+            interrupts.leave()
     return final
+
+
+def as_float(patches: Tensor, device: torch.device) -> Tensor:
+    """Patches on the device, in [0, 1]; bytes travel as bytes."""
+    patches = patches.to(device, non_blocking=True)
+    return patches.float().div_(255) if patches.dtype == torch.uint8 else patches
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -165,17 +218,45 @@ def _check_finite(values: list[float], step: int, batch_at: Callable[[int], Batc
 class Stats:
     """stats.jsonl: a line per interval; lines after the step that a run resumes from are dropped."""
 
-    def __init__(self, path: Path, keep_until: int):
-        self.path = path
+    def __init__(self, folder: Path, keep_until: int, tensorboard: bool = False):
+        self.path = folder / "stats.jsonl"
         kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 try:
                     kept += [line + "\n"] if json.loads(line)["step"] <= keep_until else []
                 except json.JSONDecodeError:  # torn by a crash
                     break
-        write_text(path, "".join(kept))
+        write_text(self.path, "".join(kept))
+        self.board = summary_writer(folder, keep_until) if tensorboard else None
 
-    def add(self, **values) -> None:
+    def add(self, line: dict) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json.dumps(line) + "\n")
+        if self.board:
+            for name, number in flattened(line):
+                self.board.add_scalar(name, number, line["step"])
+            self.board.flush()
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()
+
+
+def summary_writer(folder: Path, resumed_after: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("tensorboard=true needs TensorBoard: pip install 'nsr[tensorboard]'") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_after + 1)
+
+
+def flattened(line: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of a line under names like gates/body.0.conv1/chosen/2."""
+    for key, value in line.items():
+        if isinstance(value, list):
+            value = {str(i): item for i, item in enumerate(value)}
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}/")
+        elif key != "step":
+            yield prefix + key, value

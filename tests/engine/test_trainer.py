@@ -1,7 +1,9 @@
 """The training loop: what it minimises, what it writes, and that a resumed run is the uninterrupted one."""
 
+import copy
 import itertools
 import json
+import signal
 
 import pytest
 import torch
@@ -52,7 +54,7 @@ def killed_at(step: int):
     return batches
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_resumed_runs_end_in_the_same_bits(tmp_path, precision):
     straight, _ = run(tmp_path / "straight", precision=precision)
     for stops in ([1], [6], [11], [2, 5, 6, 9]):
@@ -114,6 +116,52 @@ def test_stats_hold_every_interval_once_after_a_resume(tmp_path):
     assert steps == [5, 10, 12]
 
 
+def test_a_line_of_stats_says_how_it_goes(tmp_path):
+    scores = iter([20.0, 30.0, 25.0])
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(11), validate=lambda model: next(scores), validate_every=5, log_every=5)
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [line.get("psnr") for line in lines] == [20.0, 30.0]
+    assert all(line["gradient_norm"] > 0 and 0 <= line["waiting"] <= 1 for line in lines)
+    (layer,) = lines[0]["gates"].values()
+    assert layer["entropy"] == 0 and sum(layer["chosen"]) == pytest.approx(1)  # Gumbel: one group alone
+    assert checkpoint.load_newest(tmp_path, print)["best"] == {"psnr": 30.0, "step": 10}
+
+
+def test_validation_does_not_change_what_is_trained(tmp_path):
+    straight, _ = run(tmp_path / "a")
+    watched, _ = run(
+        tmp_path / "b",
+        validate=lambda model: float(copy.deepcopy(model).eval()(torch.rand(1, 1, 8, 8)).mean()),
+        validate_every=1,
+        log_every=1,
+    )
+    assert all(torch.equal(tensor, watched["model"][name]) for name, tensor in straight["model"].items())
+
+
+def test_bytes_are_255ths(tmp_path):
+    def as_bytes(step: int) -> Batch:
+        batch = batch_at(step)
+        return Batch((batch.degraded * 255).byte(), (batch.truth * 255).byte(), batch.names)
+
+    def as_floats(step: int) -> Batch:
+        batch = as_bytes(step)
+        return Batch(batch.degraded / 255, batch.truth / 255, batch.names)
+
+    a, b = (run(tmp_path / batches.__name__, batches)[0]["model"] for batches in (as_bytes, as_floats))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_signal_during_the_last_step_leaves_a_finished_run(tmp_path):
+    def last(model: nn.Module) -> float:  # looked at after the last step alone
+        signal.raise_signal(signal.SIGTERM)
+        return 0.0
+
+    with pytest.raises(SystemExit, match="143"):
+        run(tmp_path, validate=last, validate_every=100)
+    assert checkpoint.load(tmp_path / "weights.pt")["step"] == 12
+
+
 def test_a_loss_that_is_no_number_stops_and_names_step_files_and_checkpoint(tmp_path):
     def batches(step: int) -> Batch:
         batch = batch_at(step)
@@ -135,9 +183,29 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         run(tmp_path, signature="xyz")
 
 
+def test_a_checkpoint_made_on_other_images_is_refused(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(4), data="123")
+    with pytest.raises(Failed, match="the training images have changed since the checkpoint in "):
+        run(tmp_path, data="124")
+    run(tmp_path, data="123")
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(4))
+    path = checkpoint.checkpoints(tmp_path)[-1]
+    state = checkpoint.load(path)
+    del state["best"]
+    checkpoint.save(path, {**state, "ema": 1})
+    with pytest.raises(Failed, match=r"of another version of nsr \(it differs in: best, ema\); delete"):
+        run(tmp_path)
+
+
 def test_checkpoints_are_read_as_data(tmp_path):
     torch.save({"model": print}, tmp_path / "checkpoint-000000001.pt")  # a pickled function
-    assert checkpoint.load_newest(tmp_path, lambda text: None) is None
+    with pytest.raises(Failed, match="^no checkpoint in .* can be read; delete them to train from the start$"):
+        checkpoint.load_newest(tmp_path, lambda text: None)
 
 
 def test_seeds_and_clocks():

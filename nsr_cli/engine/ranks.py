@@ -1,0 +1,78 @@
+"""Several processes on one training, as torchrun starts them: each takes a share of every batch."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+PATIENCE = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of a training; the default is a process alone."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """The samples of a batch that are this process's own."""
+        own = batch // self.world
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def average(self, tensors: Iterable[Tensor], *numbers: Tensor) -> list[Tensor]:
+        """Average tensors over the processes, in place, and return the averages of numbers: all in one message."""
+        tensors = list(tensors)
+        if self.world == 1:
+            return list(numbers)
+        flat = torch.cat([t.flatten() for t in tensors] + [n.reshape(1).to(torch.float32) for n in numbers])
+        dist.all_reduce(flat)
+        flat /= self.world
+        parts = flat.split([t.numel() for t in tensors] + [1] * len(numbers))
+        for tensor, part in zip(tensors, parts, strict=False):
+            tensor.copy_(part.view_as(tensor))
+        return [part[0] for part in parts[len(tensors) :]]
+
+    def agree(self, answer: bool | None = None) -> bool:
+        """What the first process answers (the others give None, and wait for it)."""
+        if self.world == 1:
+            return bool(answer)
+        told = [answer]
+        dist.broadcast_object_list(told, src=0)
+        return bool(told[0])
+
+    @contextlib.contextmanager
+    def calling(self) -> Iterator[Callable[[], None]]:
+        """In the first process: a function that calls the others to a training; at the end those not called may go."""
+        called = []
+        try:
+            yield lambda: called.append(self.agree(True))
+        finally:
+            if not called:
+                self.agree(False)
+
+
+def join() -> Ranks:
+    """Meet the other processes that torchrun has started, if any."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Ranks()
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank())
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def local_rank() -> int:
+    """This process among those on its machine; 0 for a process alone."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -20,6 +20,7 @@ from nsr_cli.engine.interrupts import deferred
 from nsr_cli.engine.ranks import Ranks
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
+from nsr_cli.layers.sparse_conv import best_layout
 
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 
@@ -45,6 +46,7 @@ def train(
     signature: str,  # of the run; a checkpoint of another run is refused
     *,
     steps: int,  # in all, across resumes
+    patch: int,  # side of a degraded patch, in pixels
     seed: int,
     learning_rate: float,  # of Adam
     lr_drops: list[float],  # fractions of the training after which the learning rate drops
@@ -75,7 +77,8 @@ def train(
         Diverged: a loss or weights that are not finite; names the step, the batch's files and the last checkpoint.
         Failed: a checkpoint of another run, of other training images or of another version; none that can be read.
     """
-    device = next(model.parameters()).device
+    device, layout = next(model.parameters()).device, best_layout(model, patch)
+    model.to(memory_format=layout)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -114,6 +117,7 @@ def train(
             upcoming = ahead.submit(batch_at, step + 1) if step + 1 < steps else None
             own = ranks.share(len(batch.degraded))
             degraded, truth = (as_float(patches[own], device) for patches in (batch.degraded, batch.truth))
+            degraded = degraded.contiguous(memory_format=layout)
             rate = learning_rate * lr_factor ** sum(step >= round(drop * steps) for drop in lr_drops)
             for group in optimizer.param_groups:
                 group["lr"] = rate

@@ -7,6 +7,7 @@ from statistics import mean
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
@@ -44,7 +45,10 @@ def validation(
         network = copy.deepcopy(network).eval()  # of its own: training goes on where it was, to the bit
         tiling = tiling_of(network, patch)
         method = ColourByLuma(network) if luma_only and convention.given == "rgb" else network
-        scores = [score(restore(method, low, scale, tiling), truth, image, convention) for low, truth, image in chosen]
+        with parametrize.cached():  # weights are normalised once, not for each tile
+            scores = [
+                score(restore(method, low, scale, tiling), truth, image, convention) for low, truth, image in chosen
+            ]
         return mean(found["psnr"] for found in scores)
 
     return measure

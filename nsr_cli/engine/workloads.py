@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
 from nsr_cli.models.wdsr import WDSR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -109,7 +109,11 @@ def networks(spec: dict, precision: str, device: torch.device) -> dict[tuple[str
     calls = {}
     for name, settings in zip(NETWORKS, ({}, sparsity), strict=True):
         evaluated, trained = (WDSR(**sizes, **settings).to(device).train(training) for training in (False, True))
-        optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3)
+        layout = best_layout(trained, patch)
+        for network in (evaluated, trained):
+            network.to(memory_format=layout)
+        degraded = degraded.contiguous(memory_format=layout)
+        optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
         calls[name, MODES[0]] = partial(run_forward, evaluated, degraded, precision)
         calls[name, MODES[1]] = partial(training_step, trained, optimizer, degraded, truth, precision)
     return calls

@@ -26,6 +26,26 @@ def gumbel_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor: 
 ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbel_gate, "se": sigmoid_gate}
 
 
+class Pool(torch.autograd.Function):
+    """Global average pool of (B, C, H, W) in at least float32, (B, C).
+
+    Its gradient to the input is one number a channel, seen from every pixel and stored once: autograd's own would fill
+    an image, and be added to the convolution's gradient in another memory layout.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        wide = torch.promote_types(x.dtype, torch.float32)
+        parts = [x] if wide == x.dtype or x.device.type != "cpu" else x.split(1)  # a wider copy of one sample at a time
+        return torch.cat([part.mean(dim=(2, 3), dtype=wide) for part in parts])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        pixels = ctx.shape[2] * ctx.shape[3]
+        return (gradient / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
+
+
 class Gate(nn.Module):
     """Global average pool, a linear layer (or two), an activation along the sparsity groups.
 
@@ -59,8 +79,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
         with torch.autocast(x.device.type, enabled=False):
-            pooled = x.mean(dim=(2, 3), dtype=torch.promote_types(x.dtype, torch.float32))  # (B, C_in)
-            pooled = pooled.to(self.linear.weight.dtype)
+            pooled = Pool.apply(x).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
             logits = self.linear(pooled)  # (B, k * d)

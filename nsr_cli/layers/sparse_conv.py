@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.layers.gates import GATES, Gate
+from nsr_cli.layers.per_sample import Pair, as_groups, fills_a_cpu, one_by_one
 
 
 def channel_groups(channels: int, cardinality: int) -> Tensor:
@@ -24,8 +25,8 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     Returns:
         (B, C_out, ...)
     """
-    samples, k, d = gate.shape
-    stacked = weight.view(k, weight.shape[0] // k, -1)  # (k, C_out, n)
+    _, k, d = gate.shape
+    stacked = weight.reshape(k, weight.shape[0] // k, -1)  # (k, C_out, n)
     channels = stacked.shape[1]
     if channels % d == 0:  # equal cardinal groups: one small matrix product for each
         stacked = stacked.view(k, d, -1).transpose(0, 1)  # (d, k, C_out / d * n)
@@ -33,7 +34,7 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     else:
         per_channel = gate[:, :, channel_groups(channels, d).to(gate.device)]  # (B, k, C_out)
         mixed = torch.einsum("bkc,kcn->bcn", per_channel.to(weight.dtype), stacked)
-    return mixed.reshape(samples, channels, *weight.shape[1:])
+    return mixed.reshape(len(gate), channels, *weight.shape[1:])
 
 
 def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
@@ -48,7 +49,14 @@ def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 def sparse_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, kernels_of: Callable = mix_kernels, **conv
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    gate: Tensor,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    kernels_of: Callable = mix_kernels,
 ) -> Tensor:
     """Convolve each sample of x with its own mixture of kernels.
 
@@ -57,18 +65,19 @@ def sparse_conv2d(
         weight: (k * C_out, C_in, kh, kw).
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
+        stride, padding, dilation: as in torch.nn.functional.conv2d.
         kernels_of: mix_kernels, or choose_kernels for the largest group alone.
-        conv: stride, padding, dilation of torch.nn.functional.conv2d.
 
     Returns:
         (B, C_out, H', W')
     """
-    samples, k, _ = gate.shape
-    kernels = kernels_of(weight, gate).flatten(0, 1)  # (B * C_out, C_in, kh, kw)
-    biases = None if bias is None else kernels_of(bias, gate).flatten()  # (B * C_out)
-    folded = x.reshape(1, -1, *x.shape[2:])  # the samples are the groups of one convolution
-    out = F.conv2d(folded, kernels, biases, groups=samples, **conv)
-    return out.view(samples, weight.shape[0] // k, *out.shape[2:])
+    biases = None if bias is None else kernels_of(bias, gate)  # (B, C_out)
+    conv = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
+    shape = weight.shape[0] // gate.shape[1], *weight.shape[1:]
+    if fills_a_cpu(x, shape, *conv):
+        last = kernels_of(weight.permute(0, 2, 3, 1), gate)  # (B, C_out, kh, kw, C_in)
+        return one_by_one(x, last.permute(0, 1, 4, 2, 3), biases, *conv)
+    return as_groups(x, kernels_of(weight, gate), biases, *conv)
 
 
 def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
@@ -156,11 +165,12 @@ class SparseConv2d(nn.Conv2d):
         if len(x) == 0:  # one blank sample gives the shape, and zero gradients
             return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)))[:0]
         gate, padding = self.gate(x) if gate is None else gate, self.padding
-        if self.padding_mode != "zeros":
-            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
+        if self.padding_mode != "zeros" or isinstance(padding, str):
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
         if self.chooses:
-            return sparse_conv2d(x, self.weight, self.bias, gate, choose_kernels, **conv)
+            return sparse_conv2d(x, self.weight, self.bias, gate, **conv, kernels_of=choose_kernels)
         return FORMS[self.form](x, self.weight, self.bias, gate, **conv)
 
     @property
@@ -170,6 +180,21 @@ class SparseConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"
+
+
+def best_layout(network: nn.Module, side: int) -> torch.memory_format:
+    """The memory layout in which a network of images trains fastest, on samples of ``side`` pixels a side.
+
+    Channels-last for convolutions of a whole batch or of one sample at a time; contiguous for samples as groups.
+    """
+    device = next(network.parameters()).device
+    for layer in network.modules():
+        if isinstance(layer, SparseConv2d) and layer.is_gated:
+            kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
+            sample = torch.empty(1, layer.in_channels, side, side, device=device)
+            if not fills_a_cpu(sample, kernel, layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation):
+                return torch.contiguous_format
+    return torch.channels_last
 
 
 def check_sparsity(out_channels: int, sparsity_groups: int, cardinality: int, gate: str, tau: float) -> None:

@@ -142,7 +142,7 @@ def network_caption(network: dict) -> str:
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
         f"{network['width']}, plain (N/A) or with softmax gates of k = {network['groups']} and "
         f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
-        "contiguous. A training step is forward, L1 loss, backward and Adam."
+        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam."
     )
 
 

@@ -34,7 +34,14 @@ def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=
     network = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
     folder.mkdir(exist_ok=True)
     drops = {"learning_rate": 1e-3, "lr_drops": [0.5], "lr_factor": 0.2}
-    settings = {"steps": STEPS, "seed": 1, "precision": precision, "checkpoint_minutes": checkpoint_minutes, **drops}
+    settings = {
+        "steps": STEPS,
+        "patch": 8,
+        "seed": 1,
+        "precision": precision,
+        "checkpoint_minutes": checkpoint_minutes,
+        **drops,
+    }
     asked = []
 
     def batches(step: int) -> Batch:

@@ -16,8 +16,8 @@ from nsr_cli.errors import Failed
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
 SETTINGS = {
-    "signature": "abc", "steps": 12, "seed": 3, "learning_rate": 1e-2, "lr_drops": [0.5, 0.75], "lr_factor": 0.1,
-    "precision": "fp32", "checkpoint_minutes": 0, "log_every": 5,
+    "signature": "abc", "steps": 12, "patch": 8, "seed": 3, "learning_rate": 1e-2, "lr_drops": [0.5, 0.75],
+    "lr_factor": 0.1, "precision": "fp32", "checkpoint_minutes": 0, "log_every": 5,
 }  # fmt: skip
 
 

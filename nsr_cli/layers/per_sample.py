@@ -1,0 +1,89 @@
+"""Convolutions in which every sample has a kernel of its own, in two ways."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+LARGE = 2**25  # multiply-accumulates of a sample from which on a call of its own pays, on two cores of an EPYC
+
+
+def fills_a_cpu(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> bool:
+    """Whether the convolution of each sample of x is worth a call of its own.
+
+    Args:
+        x: input (B, C_in, H, W).
+        kernel: (C_out, C_in, kh, kw) of one sample.
+        stride, padding, dilation: of both axes, as in torch.nn.functional.conv2d.
+    """
+    pixels = output_size(x, kernel[2:], stride, padding, dilation)
+    return x.device.type == "cpu" and math.prod(kernel) * math.prod(pixels) >= LARGE
+
+
+def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
+    """[H', W'] of the output of a convolution with kernels (kh, kw)."""
+    sides = zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+    return [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides]
+
+
+def as_groups(x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    """The samples as groups of one convolution, as in the authors' code.
+
+    Args:
+        x: input (B, C_in, H, W).
+        kernels: (B, C_out, C_in, kh, kw).
+        biases: (B, C_out) or None.
+
+    Returns:
+        (B, C_out, H', W')
+    """
+    folded = x.reshape(1, -1, *x.shape[2:])  # (1, B * C_in, H, W)
+    biases = None if biases is None else biases.flatten()
+    out = F.conv2d(folded, kernels.flatten(0, 1), biases, stride, padding, dilation, groups=len(x))
+    return out.view(*kernels.shape[:2], *out.shape[2:])
+
+
+def one_by_one(
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """The same, a convolution for each sample; the fastest with kernels that are channels-last, as the output is."""
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, kernels, biases = (None if t is None else t.to(dtype) for t in (x, kernels, biases))
+    return OneByOne.apply(x.contiguous(memory_format=torch.channels_last), kernels, biases, stride, padding, dilation)
+
+
+class OneByOne(torch.autograd.Function):
+    """Each into its place of one channels-last output: a sample stays in the caches of a CPU, a batch does not."""
+
+    @staticmethod
+    def forward(ctx, x, kernels, biases, stride, padding, dilation):
+        ctx.save_for_backward(x, kernels)
+        ctx.conv, ctx.has_bias = (stride, padding, dilation), biases is not None
+        shape = *kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation)
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        biases = [None] * len(x) if biases is None else biases
+        for place, sample, kernel, bias in zip(out.split(1), x.split(1), kernels, biases, strict=True):
+            place.copy_(torch.conv2d(sample, kernel, bias, stride, padding, dilation))
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, kernels = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[1], False
+        to_x = torch.empty_like(x) if wanted[0] else None
+        to_kernels = torch.empty_like(kernels) if wanted[1] else None  # in the layout of the kernels
+        for i, (sample, kernel, own) in enumerate(zip(x.split(1), kernels, gradient.split(1), strict=True)):
+            to_sample, to_kernel, _ = torch.ops.aten.convolution_backward(
+                own, sample, kernel, None, *ctx.conv, False, (0, 0), 1, wanted
+            )
+            if wanted[0]:
+                to_x[i : i + 1] = to_sample
+            if wanted[1]:
+                to_kernels[i] = to_kernel
+        to_biases = gradient.sum(dim=(2, 3)) if ctx.has_bias and ctx.needs_input_grad[2] else None
+        return to_x, to_kernels, to_biases, None, None, None

@@ -29,11 +29,13 @@ import torch
 from skimage.metrics import structural_similarity
 from tabulate import tabulate
 
-sys.path.insert(0, str(Path(__file__).parent / "ops"))
+sys.path.extend(str(Path(__file__).parent / room) for room in ("data", "ops"))
 
 from dense_gather import gather, gather_passes
+from plain_sampler import plain_batch
 
 from nsr_cli.classical.bicubic import upscale
+from nsr_cli.data.cache import cached
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.images import write_png
 from nsr_cli.data.sampler import Example, PatchSampler
@@ -49,14 +51,14 @@ NOISY = cv2.add(PHOTO, np.random.default_rng(0).integers(0, 30, PHOTO.shape, np.
 FACTORS = {"1/2": 1 / 2, "1/3": 1 / 3, "1/4": 1 / 4, "x2": 2, "x3": 3, "x4": 4}
 
 
-def medians(*calls: Callable, runs: int) -> list[float]:
+def medians(*calls: Callable, runs: int, clock: Callable[[], float] = time.perf_counter) -> list[float]:
     """Median seconds of each call; they take turns, after one round that is not counted."""
     times = [[] for _ in calls]
     for _ in range(runs + 1):
         for call, seconds in zip(calls, times, strict=True):
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
     return [statistics.median(seconds[1:]) for seconds in times]
 
 
@@ -92,12 +94,24 @@ def similarity(runs: int) -> list[list[str]]:
 
 
 def sampling(runs: int) -> list[str]:
-    degraded = imresize(PHOTO, 1 / 2)
-    examples = [Example(str(i), degraded, PHOTO) for i in range(16)]
-    sampler = PatchSampler(examples, scale=2, patch=48, batch=16, patches_per_image=100, seed=0)
-    steps = iter(range(10**9))
-    (seconds,) = medians(lambda: sampler(next(steps)), runs=20 * runs)
-    return ["training patches, 48x48 RGB, x2, batches of 16", f"{16 / seconds:,.0f} a second", "", "", ""]
+    """Patches of the loader alone, by the seconds that a core worked: so many a core makes beside other work."""
+    size = {"scale": 2, "patch": 48, "batch": 16, "patches_per_image": 100, "seed": 0}
+    names = [str(i) for i in range(100)]  # more than a core's own memory holds
+    with tempfile.TemporaryDirectory() as folder:
+        keep = partial(cached, Path(folder), sources=[], names=names, say=lambda text: None)
+        truths = keep("truths", make=lambda i: np.roll(PHOTO, i, axis=0))
+        degraded = keep("degraded", make=lambda i: imresize(truths[i], 1 / 2))
+        examples = [Example(*example) for example in zip(names, degraded, truths, strict=True)]
+        sampler, steps = PatchSampler(examples, **size), [iter(range(10**9)) for _ in range(2)]
+        assert torch.equal(sampler(7).truth / 255, plain_batch(examples, **size, step=7).truth)
+        own, other = medians(
+            lambda: sampler(next(steps[0])),
+            lambda: plain_batch(examples, **size, step=next(steps[1])),
+            runs=20 * runs,
+            clock=time.thread_time,
+        )
+    rates = [f"{size['batch'] / seconds:,.0f} a second" for seconds in (own, other)]
+    return ["training patches, 48x48 RGB, x2, by 16; in float, one by one", *rates, f"{other / own:.1f}x", "20,000"]
 
 
 def set5(root: Path) -> list[str]:

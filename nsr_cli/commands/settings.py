@@ -17,7 +17,8 @@ from nsr_cli.folders import package_folder
 # What a knob may be: (types, test, in words).
 ABOVE_ZERO, WHOLE, FROM_ZERO = "a number above 0", "a whole number above 0", "a whole number, 0 or above"
 FLAGS = (
-    "learn_tau shared_gate wait dry_run rescore save_images explain run save networks tensorboard compile deterministic"
+    "learn_tau shared_gate wait dry_run weights rescore save_images explain run save networks tensorboard compile "
+    "deterministic"
 ).split()
 NUMBER, NONE = (int, float), type(None)
 KNOBS = {

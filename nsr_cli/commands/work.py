@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -19,10 +20,11 @@ from tabulate import tabulate
 from torch import nn
 
 from nsr_cli.commands.settings import Run, check, data_name, digest_of, run_of, sha256, weights_file
-from nsr_cli.data import degrade
 from nsr_cli.data.catalog import image_paths, lr_partner
-from nsr_cli.data.images import image_size, read_image, write_png
-from nsr_cli.data.sampler import Example, PatchSampler, check_size
+from nsr_cli.data.examples import load_examples
+from nsr_cli.data.images import image_size, write_png
+from nsr_cli.data.resident import nearest
+from nsr_cli.data.sampler import Batch, Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
@@ -84,10 +86,10 @@ def lead(
         return cfg.rescore or unsaved or record is None or record.get("official_low_resolution", False) != official
 
     missing = [name for name in benchmarks if is_missing(name)]
-    if missing or cfg.explain:
+    trains = cfg.model.trained and not cfg.ckpt
+    weights, begin = run.folder / "weights.pt", None
+    if missing or cfg.explain or (cfg.weights and trains and not weights.exists()):
         method = build(cfg, device)
-        trains = cfg.model.trained and not cfg.ckpt
-        weights, begin = run.folder / "weights.pt", None
         if trains and not weights.exists():
             if not may_train:
                 where = run.folder.resolve()
@@ -131,8 +133,11 @@ def preparation(
     if cfg.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if cfg.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
     examples = training_examples(cfg, task, Path(cfg.data))
-    steps, sampler = steps_of(cfg, len(examples)), sampler_of(cfg, task, examples)
+    steps, device = steps_of(cfg, len(examples)), next(network.parameters()).device
+    sampler = sampler_of(cfg, task, examples, device)
     benchmark, paths = next(iter(benchmarks.items()))
     convention = conventions(task, benchmark, list(cfg.model.reads))[0]
     validate = validation(paths, task, convention, cfg.patch, luma_only(cfg))
@@ -147,6 +152,7 @@ def preparation(
             run.folder,
             run.weights.signature,
             steps=steps,
+            patch=cfg.patch,
             seed=cfg.seed,
             learning_rate=cfg.learning_rate,
             lr_drops=list(cfg.lr_drops),
@@ -220,26 +226,16 @@ def pick_device(name: str) -> torch.device:
 
 def training_examples(cfg: DictConfig, task: dict, root: Path) -> list[Example]:
     """The training images, degraded where that does not change from step to step."""
-    paths = image_paths(cfg.train, root)
-    rgb_or_luma = degrade.as_luma if cfg.model.reads[0] == "luma" else degrade.as_rgb
-    given = {"sr": rgb_or_luma, "denoise": degrade.as_grey, "dejpeg": degrade.as_luma}[task["name"]]
-    examples = []
-    for path in paths:
-        truth = given(read_image(path))
-        if task["name"] == "sr":
-            truth = degrade.modcrop(truth, task["scale"])
-            if min(truth.shape[:2]) < task["scale"]:
-                raise UserError(f"{path} is smaller than the scale {task['scale']}")
-            degraded = degrade.low_resolution(path, truth, task["scale"])
-        else:
-            degraded = degrade.jpeg(truth, task["quality"]) if task["name"] == "dejpeg" else truth
-        examples.append(Example(path.name, degraded, truth))
-    return examples
+    form = {"sr": "luma" if cfg.model.reads[0] == "luma" else "rgb", "denoise": "grey", "dejpeg": "luma"}[task["name"]]
+    place = Path(cfg.results) / "cache", data_name(cfg.train)
+    return load_examples(image_paths(cfg.train, root), task, form, cfg.patch, *place, say)
 
 
-def sampler_of(cfg: DictConfig, task: dict, examples: list[Example]) -> PatchSampler:
+def sampler_of(cfg: DictConfig, task: dict, examples: list[Example], device: torch.device) -> Callable[[int], Batch]:
+    """The batch of each step, as uint8 where the task adds no noise; cut on a GPU if the images fit there."""
     sizes = {"patch": cfg.patch, "batch": cfg.batch, "patches_per_image": cfg.patches_per_image}
-    return PatchSampler(examples, task.get("scale", 1), **sizes, seed=cfg.seed, sigma=task.get("sigma", 0))
+    sampler = PatchSampler(examples, task.get("scale", 1), **sizes, seed=cfg.seed, sigma=task.get("sigma", 0))
+    return nearest(sampler, device)
 
 
 def steps_of(cfg: DictConfig, images: int) -> int:

@@ -36,6 +36,9 @@ def as_luma(image: np.ndarray) -> np.ndarray:
     return quantize(rgb_to_y(image))
 
 
+GIVEN = {"rgb": as_rgb, "luma": as_luma, "grey": as_grey}  # what methods read
+
+
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     """MATLAB's bicubic at 1/scale: rounded to uint8 if the image is, else float."""
     return imresize(image, 1 / scale)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,11 +24,26 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """degraded (B, C, p, p) and truth (B, C, p * scale, p * scale), float32 in [0, 1]; the files they come from."""
+    """degraded (B, C, p, p) and truth (B, C, p * scale, p * scale); the files they come from.
+
+    Patches are uint8 in 0..255, or float32 in [0, 1] as those with noise are.
+    """
 
     degraded: Tensor
     truth: Tensor
     names: list[str]
+
+
+class Crop(NamedTuple):
+    """One patch: the number of its image, its corner in degraded pixels, and one of the square's eight symmetries.
+
+    The bits of ``flip`` turn the rows around, then the columns, then exchange both.
+    """
+
+    image: int
+    top: int
+    left: int
+    flip: int
 
 
 def check_size(name: str, height: int, width: int, patch: int) -> None:
@@ -41,7 +58,7 @@ class PatchSampler:
     """Draws every image ``patches_per_image`` times an epoch, in an order shuffled anew for each.
 
     Args:
-        examples: the training images.
+        examples: the training images, which all have as many channels.
         scale: side of a truth over the side of its degraded image.
         patch: side of a degraded patch.
         batch: patches in a step.
@@ -73,43 +90,48 @@ class PatchSampler:
     def _order(self, epoch: int) -> np.ndarray:
         return self._generator(0, epoch).permutation(self.epoch_size) % len(self.examples)
 
+    def crops(self, step: int) -> tuple[list[Crop], np.random.Generator]:
+        """The patches of a step, counted from 0, and the generator that goes on to draw their noise."""
+        draws = range(step * self.batch, (step + 1) * self.batch)
+        indices = [int(self.order(draw // self.epoch_size)[draw % self.epoch_size]) for draw in draws]
+        generator = self._generator(1, step)
+        places, flips = generator.random((self.batch, 2)).tolist(), generator.integers(0, 8, self.batch).tolist()
+        crops = []
+        for index, (down, right), flip in zip(indices, places, flips, strict=True):
+            height, width = self.examples[index].degraded.shape[:2]
+            top, left = int(down * (height - self.patch + 1)), int(right * (width - self.patch + 1))
+            crops.append(Crop(index, top, left, flip))
+        return crops, generator
+
+    def noise(self, generator: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        """Noise for degraded patches in [0, 1], float32."""
+        noise = generator.standard_normal(shape, dtype=np.float32)
+        noise *= self.sigma / 255
+        return noise
+
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
-        draws = np.arange(step * self.batch, (step + 1) * self.batch)
-        indices = [self.order(draw // self.epoch_size)[draw % self.epoch_size] for draw in draws.tolist()]
-        chosen = [self.examples[index] for index in indices]
-        generator = self._generator(1, step)
-        places, flips = generator.random((self.batch, 2)), generator.integers(0, 8, self.batch)
-        pairs = [self._crop(e, place, flip) for e, place, flip in zip(chosen, places, flips, strict=True)]
-        degraded, truth = (_stack(patches) for patches in zip(*pairs, strict=True))
+        crops, generator = self.crops(step)
+        chosen = [self.examples[crop.image] for crop in crops]
+        degraded = torch.from_numpy(_cut([example.degraded for example in chosen], crops, self.patch, 1))
+        truth = torch.from_numpy(_cut([example.truth for example in chosen], crops, self.patch, self.scale))
         if self.sigma:
-            noise = generator.standard_normal(degraded.shape, dtype=np.float32)
-            degraded = degraded + self.sigma / 255 * torch.from_numpy(noise)
+            degraded = degraded.float().div_(255).add_(torch.from_numpy(self.noise(generator, degraded.shape)))
         return Batch(degraded, truth, [example.name for example in chosen])
 
-    def _crop(self, example: Example, place: np.ndarray, flip: int) -> tuple[np.ndarray, np.ndarray]:
-        height, width = example.degraded.shape[:2]
-        top, left = int(place[0] * (height - self.patch + 1)), int(place[1] * (width - self.patch + 1))
-        return (
-            _augment(_window(example.degraded, top, left, self.patch), flip),
-            _augment(_window(example.truth, top * self.scale, left * self.scale, self.patch * self.scale), flip),
-        )
+
+def _cut(images: Sequence[np.ndarray], crops: Sequence[Crop], patch: int, scale: int) -> np.ndarray:
+    """The patches of images, ``scale`` times as large as the crops say: (B, C, p * scale, p * scale)."""
+    side, channels = patch * scale, 1 if images[0].ndim == 2 else images[0].shape[2]
+    patches = np.empty((len(images), channels, side, side), np.uint8)
+    for planes, image, (_, top, left, flip) in zip(patches, images, crops, strict=True):
+        window = image[top * scale : top * scale + side, left * scale : left * scale + side]
+        cv2.split(np.ascontiguousarray(_augment(window, flip)), list(planes))
+    return patches
 
 
-def _window(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
-    return image[top : top + side, left : left + side]
-
-
-def _augment(patch: np.ndarray, flip: int) -> np.ndarray:
-    """One of the eight symmetries of the square, by the three bits of ``flip``."""
-    if flip & 1:
-        patch = patch[::-1]
-    if flip & 2:
-        patch = patch[:, ::-1]
-    return patch.swapaxes(0, 1) if flip & 4 else patch
-
-
-def _stack(patches: Sequence[np.ndarray]) -> Tensor:
-    stacked = np.stack(patches)  # (B, p, p[, C])
-    stacked = stacked[:, None] if stacked.ndim == 3 else stacked.transpose(0, 3, 1, 2)
-    return torch.from_numpy(np.ascontiguousarray(stacked)).float().div_(255)  # (B, C, p, p)
+def _augment(window: np.ndarray, flip: int) -> np.ndarray:
+    """By OpenCV, which takes a third of the time of NumPy's strided copies."""
+    if flip & 3:
+        window = cv2.flip(window, (None, 0, 1, -1)[flip & 3])
+    return cv2.transpose(window) if flip & 4 else window

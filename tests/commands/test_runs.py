@@ -331,3 +331,41 @@ def test_the_first_records_did_not_say_where_low_resolution_came_from(nsr, tmp_p
 def test_flags_may_stand_anywhere(nsr, tmp_path):
     assert nsr("eval scale=2,3 -m model=bicubic").code == 0
     assert len(records(tmp_path, "untrained")) == 2
+
+
+def test_weights_can_be_had_although_there_are_records(nsr, tmp_path, tiny):
+    """A fresh clone has records; a picture needs the network."""
+    nsr(f"ablate {tiny}")
+    (record,) = records(tmp_path)
+    before = weights(tmp_path), record.read_text()
+    shutil.rmtree(tmp_path / "results/runs")
+    assert "training" in nsr(f"ablate {tiny} weights=true").out
+    assert all(torch.equal(tensor, before[0][name]) for name, tensor in weights(tmp_path).items())
+    assert record.read_text() == before[1]
+    assert "training" not in nsr(f"ablate {tiny} weights=true").out
+
+
+def test_compiling_without_a_compiler_is_said(nsr, monkeypatch, tiny):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    result = nsr(f"ablate {tiny} compile=true")
+    assert result.code == 2 and result.err.startswith("nsr ablate: compile=true: needs a C++ compiler")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, tiny):
+    process = start(tmp_path, f"ablate {tiny} results=/proc/nothing")
+    out = process.communicate()[0]
+    assert process.returncode == 1 and out.strip().splitlines()[-1].startswith("nsr ablate: ")
+    assert "Traceback" not in out and "/proc/nothing" in out
+
+
+def test_a_network_can_be_compiled_on_a_cpu(nsr, tmp_path, tiny):
+    if not shutil.which("g++"):
+        pytest.skip("no g++ on this machine")
+    plain = nsr(f"ablate sparsity=softmax {tiny} results=plain")
+    compiled = nsr(f"ablate sparsity=softmax {tiny} results=compiled compile=true")
+    assert plain.code == compiled.code == 0, compiled.err
+    losses = [
+        json.loads(next((tmp_path / r / "runs").glob("*/stats.jsonl")).read_text())["loss"]
+        for r in ("plain", "compiled")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

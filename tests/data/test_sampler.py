@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from plain_sampler import plain_batch
 
+from nsr_cli.data.resident import ResidentSampler, nearest
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.errors import UserError
+
+CPU = torch.device("cpu")
 
 
 def coordinates(height: int, width: int, scale: int, number: int) -> Example:
@@ -20,6 +24,20 @@ def sampler(scale=2, seed=0, patches_per_image=4, sigma=0, images=3):
     return PatchSampler(examples, scale, patch=20, batch=4, patches_per_image=patches_per_image, seed=seed, sigma=sigma)
 
 
+def noise_images(scale: int, colour: bool) -> list[Example]:
+    """Images of several sizes in which no two places are alike; truths are views into larger images, read-only, as
+    those from the cache are."""
+    rng, examples = np.random.default_rng(0), []
+    for number, (height, width) in enumerate([(20, 33), (41, 20), (52, 37)]):
+        shape = (height, width, 3)[: 2 + colour]
+        degraded = rng.integers(0, 256, shape, np.uint8)
+        wider = rng.integers(0, 256, (height * scale + 1, width * scale + 1, *shape[2:]), np.uint8)
+        truth = wider[: height * scale, : width * scale]
+        truth.setflags(write=False)
+        examples.append(Example(f"{number}.png", degraded, truth))
+    return examples
+
+
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_patches_are_aligned_under_every_symmetry(scale):
     draw = sampler(scale)
@@ -28,6 +46,61 @@ def test_patches_are_aligned_under_every_symmetry(scale):
         assert batch.degraded.shape == (4, 3, 20, 20) and batch.truth.shape == (4, 3, 20 * scale, 20 * scale)
         repeated = batch.degraded.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         assert torch.equal(batch.truth, repeated)
+
+
+SETTINGS = [
+    dict(scale=2, patch=20, batch=5, patches_per_image=7, seed=3),
+    dict(scale=3, patch=18, batch=16, patches_per_image=1, seed=0),  # a batch of several epochs
+    dict(scale=1, patch=20, batch=4, patches_per_image=100, seed=2**31 - 1, sigma=25),
+    dict(scale=1, patch=20, batch=3, patches_per_image=2, seed=1, sigma=15.5),
+]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_every_number_is_the_reference_s(settings, colour):
+    examples = noise_images(settings["scale"], colour)
+    draw = PatchSampler(examples, **settings)
+    for step in [*range(12), 10**6]:
+        batch, expected = draw(step), plain_batch(examples, **settings, step=step)
+        degraded = batch.degraded if "sigma" in settings else batch.degraded.float().div(255)
+        assert batch.names == expected.names
+        assert torch.equal(degraded, expected.degraded)
+        assert torch.equal(batch.truth.float().div(255), expected.truth)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_batches_cut_on_a_device_are_the_same_bits(settings, colour):
+    draw = PatchSampler(noise_images(settings["scale"], colour), **settings)
+    resident = ResidentSampler(draw, CPU)
+    for step in [*range(12), 10**6]:
+        batch, expected = resident(step), draw(step)
+        assert batch.names == expected.names
+        assert batch.degraded.dtype == expected.degraded.dtype and torch.equal(batch.degraded, expected.degraded)
+        assert batch.truth.dtype == torch.uint8 and torch.equal(batch.truth, expected.truth)
+
+
+@pytest.mark.parametrize("free, moves", [(290_251, True), (290_250, False)])
+def test_images_move_to_a_gpu_with_room_for_them(monkeypatch, free, moves):
+    # (40 + 43 + 46) rows of 50 pixels of 3 bytes, and four times that: 96,750 bytes, a third of 290,250
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    monkeypatch.setattr("nsr_cli.data.resident.ResidentSampler", lambda sampler, device: (sampler, device))
+    draw, gpu = sampler(), torch.device("cuda:1")
+    assert nearest(draw, gpu) == ((draw, gpu) if moves else draw)
+    assert nearest(draw, CPU) is draw
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_batches_cut_on_a_gpu(settings):
+    draw, gpu = PatchSampler(noise_images(settings["scale"], True), **settings), torch.device("cuda")
+    resident = nearest(draw, gpu)
+    assert isinstance(resident, ResidentSampler)
+    for step in range(12):
+        batch, expected = resident(step), draw(step)
+        assert batch.truth.device.type == "cuda" and torch.equal(batch.truth.cpu(), expected.truth)
+        torch.testing.assert_close(batch.degraded.cpu(), expected.degraded, rtol=1e-6, atol=1e-6)
 
 
 def test_a_step_is_the_same_in_any_order_and_any_process():
@@ -54,7 +127,7 @@ def test_every_image_is_drawn_equally_often_in_an_epoch_and_orders_differ_betwee
 def test_all_eight_symmetries_and_all_corners_occur():
     draw, seen, tops = sampler(images=1), set(), set()
     for step in range(200):
-        for patch in (draw(step).degraded * 255).round().int():
+        for patch in draw(step).degraded.int():
             rows, columns = patch[0], patch[1]
             transposed = bool(rows[0, 0] == rows[1, 0])
             down = rows[0, 0] < rows[-1, -1]
@@ -67,7 +140,7 @@ def test_all_eight_symmetries_and_all_corners_occur():
 
 def test_noise_is_added_to_the_degraded_patch_alone_and_repeats():
     noisy, clean = sampler(scale=1, sigma=25, images=2), sampler(scale=1, images=2)
-    difference = torch.cat([noisy(s).degraded - clean(s).degraded for s in range(50)])
+    difference = torch.cat([noisy(s).degraded - clean(s).degraded / 255 for s in range(50)])
     assert difference.std() * 255 == pytest.approx(25, rel=0.01)
     assert torch.equal(noisy(3).truth, clean(3).truth)
     assert torch.equal(noisy(3).degraded, sampler(scale=1, sigma=25, images=2)(3).degraded)
@@ -76,7 +149,7 @@ def test_noise_is_added_to_the_degraded_patch_alone_and_repeats():
 def test_grey_images_make_one_channel():
     grey = np.arange(30 * 30, dtype=np.uint16).reshape(30, 30).astype(np.uint8)
     batch = PatchSampler([Example("g", grey, grey)], 1, patch=20, batch=2, patches_per_image=1, seed=0)(0)
-    assert batch.truth.shape == (2, 1, 20, 20) and batch.truth.dtype == torch.float32 and batch.truth.max() <= 1
+    assert batch.truth.shape == (2, 1, 20, 20) and batch.truth.dtype == torch.uint8
 
 
 def test_an_image_smaller_than_a_patch_is_named():

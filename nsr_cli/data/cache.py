@@ -1,0 +1,144 @@
+"""Images as bytes in a memory-mapped file: decoded and degraded once, for all trainings on them and all processes.
+
+images.bin holds the pixels of one image after the other, then an index as JSON, then a trailer of 20 bytes: the mark
+b"nsrcache", the index's length and its CRC-32.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import struct
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+
+from nsr_cli.data import degrade, images
+from nsr_cli.files import hold, replacing
+from nsr_cli.ops import color, resize
+
+MARK = b"nsrcache"
+TRAILER = struct.Struct("<8sQI")
+SAY_EVERY = 10  # seconds between lines, while a cache is built
+
+
+class Damaged(Exception):
+    """Not the file that was written; the text says in what."""
+
+
+def cached(
+    folder: Path,
+    name: str,
+    sources: Sequence[Path],
+    names: Sequence[str],
+    make: Callable[[int], np.ndarray],
+    say: Callable[[str], None] = print,
+) -> list[np.ndarray]:
+    """Images from a cache, which is built first if there is none or it is damaged.
+
+    Every checksum is verified each time, which takes seconds for gigabytes and brings the file into memory. Of several
+    processes one builds, and the others wait for it. Where no cache can be written, the images stay in memory.
+
+    Args:
+        folder: of all caches.
+        name: what the images are and how they were made, for example div2k_train-rgb-x2.
+        sources: the files that they are made from; a cache is of their names, sizes and times of change.
+        names: of the images.
+        make: the image of a number, uint8 (H, W[, C]).
+
+    Returns:
+        The images, memory-mapped (or in memory), to be read only.
+    """
+    identity = identity_of(name, sources)
+    path = folder / f"{name}-{identity[:8]}" / "images.bin"
+
+    def waiting(text: str) -> None:
+        say(f"{text.partition(';')[0]}, which builds the training images; waiting for them")
+
+    try:
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            return read(path, identity)
+        with hold(path.parent, wait=True, say=waiting):
+            try:
+                return read(path, identity)  # another process has built it meanwhile
+            except FileNotFoundError:
+                pass
+            except Damaged as error:
+                say(f"{path.resolve()} is damaged ({error}); building it again")
+            write(path, identity, names, make, say)
+            return read(path, identity)
+    except (OSError, Damaged) as error:
+        reason = getattr(error, "strerror", None) or error
+        say(f"no cache of training images in {path.parent.absolute()} ({reason}); they stay in this process's memory")
+        return [make(number) for number in range(len(names))]
+
+
+def identity_of(name: str, sources: Sequence[Path]) -> str:
+    """A digest of all that the pixels of a cache depend on: the files, and the code that turns them into pixels."""
+    digest = hashlib.sha256(f"{name} Pillow {PIL.__version__} OpenCV {cv2.__version__}\n".encode())
+    for module in (color, degrade, images, resize):  # rather than a version number that someone has to think of
+        digest.update(Path(module.__file__).read_bytes())
+    for path in sources:
+        status = path.stat()
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def write(
+    path: Path, identity: str, names: Sequence[str], make: Callable[[int], np.ndarray], say: Callable[[str], None]
+) -> None:
+    """Write a cache, whole or not at all, with one image in memory at a time."""
+    began = said = time.monotonic()
+    say(f"building {path.resolve()}: {len(names)} images")
+    entries, offset = [], 0
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        for number, name in enumerate(names):
+            image = np.ascontiguousarray(make(number))
+            file.write(image)
+            entries.append((name, offset, image.shape, zlib.crc32(image)))
+            offset += image.nbytes
+            if time.monotonic() - said > SAY_EVERY:
+                said = time.monotonic()
+                say(f"  {number + 1} of {len(names)}")
+        index = json.dumps({"identity": identity, "images": entries}).encode()
+        file.write(index + TRAILER.pack(MARK, len(index), zlib.crc32(index)))
+    say(f"  {offset / 2**20:,.0f} MiB in {time.monotonic() - began:.0f} s")
+    older = sorted({*path.parents[1].glob(f"{path.parent.name[:-8]}????????")} - {path.parent})
+    if older:  # not deleted here: another machine may have one of them mapped
+        listed = ", ".join(other.name for other in older)
+        say(f"  beside it, of other files or another version of nsr; delete what no training uses: {listed}")
+
+
+def read(path: Path, identity: str) -> list[np.ndarray]:
+    """The images of a cache, memory-mapped.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damaged: some byte is not as it was written, or the cache is of something else.
+    """
+    size = path.stat().st_size
+    if size < TRAILER.size:
+        raise Damaged(f"it ends after {size} bytes")
+    content = np.asarray(np.memmap(path, np.uint8, "r"))
+    mark, length, checksum = TRAILER.unpack(content[-TRAILER.size :])
+    end = size - TRAILER.size - length
+    if mark != MARK or end < 0:
+        raise Damaged(f"it has no end of its own at byte {size}")
+    index = content[end : end + length].tobytes()
+    if zlib.crc32(index) != checksum:
+        raise Damaged("the index has a wrong checksum")
+    index = json.loads(index)
+    if index["identity"] != identity:
+        raise Damaged("it is of other images")
+    found = []
+    for name, offset, shape, checksum in index["images"]:
+        image = content[offset : min(offset + math.prod(shape), end)]
+        if image.size != math.prod(shape) or zlib.crc32(image) != checksum:
+            raise Damaged(f"{name} has a wrong checksum")
+        found.append(image.reshape(shape))
+    return found

@@ -1,0 +1,73 @@
+"""Training images in a GPU's memory: the patches of a batch are one gather there, and nothing waits for a CPU."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nsr_cli.data.sampler import Batch, Crop, PatchSampler
+
+SHARE = 1 / 3  # of a GPU's free memory that images may take
+
+
+def nearest(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler":
+    """The sampler, with its images moved to the device where that is a GPU with plenty of room for them."""
+    if device.type != "cuda":
+        return sampler
+    free, _ = torch.cuda.mem_get_info(device)
+    size = sum(image.nbytes for e in sampler.examples for image in (e.degraded, e.truth))
+    return ResidentSampler(sampler, device) if size < SHARE * free else sampler
+
+
+class ResidentSampler:
+    """The batches of a PatchSampler, cut on a device; noise is drawn on the CPU, so that it is the same noise."""
+
+    def __init__(self, sampler: PatchSampler, device: torch.device):
+        self.sampler, self.device = sampler, device
+        self.names = [example.name for example in sampler.examples]
+        self.degraded = Pixels([example.degraded for example in sampler.examples], device)
+        self.truth = Pixels([example.truth for example in sampler.examples], device)
+
+    def __call__(self, step: int) -> Batch:
+        crops, generator = self.sampler.crops(step)
+        degraded = self.degraded.cut(crops, self.sampler.patch, 1)
+        truth = self.truth.cut(crops, self.sampler.patch, self.sampler.scale)
+        if self.sampler.sigma:
+            noise = _sent(self.sampler.noise(generator, degraded.shape), self.device)
+            degraded = degraded.float().div_(255).add_(noise)
+        return Batch(degraded, truth, [self.names[crop.image] for crop in crops])
+
+
+class Pixels:
+    """uint8 images (H, W[, C]) of any sizes, one after the other on a device."""
+
+    def __init__(self, images: Sequence[np.ndarray], device: torch.device):
+        self.starts = np.cumsum([0] + [image.size for image in images]).tolist()
+        self.widths = [image.shape[1] for image in images]
+        self.channels = 1 if images[0].ndim == 2 else images[0].shape[2]
+        self.bytes = torch.empty(self.starts[-1], dtype=torch.uint8, device=device)
+        for start, image in zip(self.starts, images, strict=False):
+            self.bytes[start : start + image.size] = torch.from_numpy(image.flatten())
+
+    def cut(self, crops: Sequence[Crop], patch: int, scale: int) -> Tensor:
+        """The patches, ``scale`` times as large as the crops say: (B, C, p * scale, p * scale)."""
+        side, ways = patch * scale, []
+        for image, top, left, flip in crops:
+            down, right = self.widths[image] * self.channels, self.channels  # bytes to the pixel below, to the next
+            first = self.starts[image] + top * scale * down + left * scale * right
+            if flip & 1:
+                first, down = first + (side - 1) * down, -down
+            if flip & 2:
+                first, right = first + (side - 1) * right, -right
+            ways.append((first, right, down) if flip & 4 else (first, down, right))
+        first, down, right = _sent(np.array(ways, np.int64), self.bytes.device).T[:, :, None, None, None]
+        line = torch.arange(side, device=self.bytes.device)
+        channel = torch.arange(self.channels, device=self.bytes.device)[:, None, None]
+        return self.bytes[first + channel + down * line[:, None] + right * line]  # (B, C, side, side)
+
+
+def _sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array on the device; to a GPU without waiting for the work that is queued there."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -5,9 +5,10 @@ LAUNCHER ?=
 PYTHON   ?= python3
 BIN      := .venv/bin
 TABLES   := table1 table2 table3 table4 table5 table6
+FIGURES  := 4 5 table2 table3 curves compare
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean $(TABLES)
+.PHONY: help install demo test lint figures bench clean $(TABLES)
 
 help: ## this list
 	@grep -hE '^[a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -36,8 +37,14 @@ lint: $(BIN)/.installed ## ruff alone
 $(TABLES): $(BIN)/.installed ## a table of the paper; runs what is missing first
 	@$(BIN)/nsr table $(@:table%=%) protocol=$(PROTOCOL) seeds=[$(SEEDS)] run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 
-bench: $(BIN)/.installed ## ratios of speed against reference implementations, measured in one run
+figures: $(BIN)/.installed ## every figure as PNG and PDF; runs what is missing first
+	@failed=0; for name in $(FIGURES); do \
+	  $(BIN)/nsr figure $$name protocol=$(PROTOCOL) seeds=[$(SEEDS)] run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) || failed=1; \
+	done; exit $$failed
+
+bench: $(BIN)/.installed ## speed: against reference implementations, and the rebuttal's timing table
 	@$(BIN)/python tests/bench_ops.py
+	@$(BIN)/nsr bench
 
 clean: ## remove .venv and build files; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

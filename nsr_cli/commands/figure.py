@@ -1,81 +1,117 @@
-"""nsr figure: pictures from runs that are trained."""
+"""nsr figure: plots of records and trainings, and pictures of what trained runs do."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from nsr_cli.commands.chosen import configs_of, lacking
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
-from nsr_cli.errors import UserError, did_you_mean
+from nsr_cli.commands.table import filling, gather
+from nsr_cli.errors import Failed, UserError, did_you_mean
+from nsr_cli.folders import package_folder
+from nsr_cli.report import plots
+from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.figures import check_matplotlib, save
+from nsr_cli.report.tables import Value, is_scored, values_of
 
-FIGURES = ["compare"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = ["4", "5", "compare", "curves", "table2", "table3"]
 
 
 @job
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
-    if cfg.figure not in FIGURES:
-        raise UserError(
-            f"no figure '{cfg.figure}'{did_you_mean(str(cfg.figure), FIGURES)}; there are: {', '.join(FIGURES)}"
-        )
-    compare(cfg)
+    check_matplotlib()
+    for name, figure in drawn(cfg, str(cfg.figure)):
+        for path in save(figure, Path(cfg.results) / "figures" / cfg.protocol.name / name):
+            print(path.resolve())
 
 
-def compare(cfg: DictConfig) -> None:
-    """One benchmark image: low resolution, bicubic, each of the runs, ground truth."""
-    import torch
+def drawn(cfg: DictConfig, figure: str) -> Iterator[tuple[str, "Figure"]]:
+    """The figures of that name, each with the name of its file."""
+    if figure not in FIGURES:
+        raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
+    if figure in ("5", "compare"):
+        from nsr_cli.commands import pictures  # imports torch
 
-    from nsr_cli.commands.work import build
-    from nsr_cli.data.catalog import image_paths
-    from nsr_cli.data.images import read_image
-    from nsr_cli.engine import checkpoint
-    from nsr_cli.engine.conventions import conventions
-    from nsr_cli.engine.evaluator import prepare, restore, score
-    from nsr_cli.models.tiled import tiling_of
-    from nsr_cli.report.figures import Panel, side_by_side
+        return pictures.gates(cfg) if figure == "5" else pictures.compare(cfg)
+    if figure == "curves":
+        return curves(cfg)
+    return measured(cfg, load(package_folder("experiments"), "figure4" if figure == "4" else figure))
 
-    shared = [f"protocol={cfg.protocol.name}", f"seed={cfg.seed}"]
-    configs = {run: compose("ablate", [*run.split(), *shared]) for run in cfg.runs}
-    for config in configs.values():
-        config.results, config.data = cfg.results, cfg.data
-    scales = {config.scale for config in configs.values()}
-    if len(scales) > 1:
-        raise UserError(f"runs={list(cfg.runs)}: of several scales, {sorted(scales)}; expected runs of one")
-    bicubic, device = compose("eval", ["model=bicubic", f"scale={scales.pop()}"]), torch.device("cpu")
-    benchmark = next(iter(configs.values())).benchmarks[0]
-    paths = {path.name: path for path in image_paths(benchmark, Path(cfg.data))}
-    name = cfg.image or next(iter(paths))
-    if name not in paths:
-        raise UserError(
-            f"image={name}: not in {benchmark}{did_you_mean(name, list(paths))}; there are: {', '.join(paths)}"
-        )
-    task = OmegaConf.to_container(bicubic.task, resolve=True)
-    convention = conventions(task, benchmark, ["rgb"])[-1]
-    image = read_image(paths[name])
-    degraded, truth = prepare(paths[name], image, task, convention)
 
-    def panel(title: str, method, tiling) -> Panel:
-        with torch.no_grad():
-            restored = restore(method, degraded, task["scale"], tiling)
-        return Panel(title, restored, f"{score(restored, truth, image, convention)['psnr']:.2f} dB")
+def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
+    """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
+    seeds = list(dict.fromkeys(cfg.seeds))
+    cells, failed = gather(cfg, experiment)
+    commands = [f"nsr {' '.join(words)}" for words in filling(cfg, experiment, cells)]
+    scored = [cell for cell in cells if is_scored(cell.record)]
+    if not scored:
+        first = f"run=true, or {'; '.join(commands)}" if commands else f"nsr data get {cells[0].benchmark}"
+        raise UserError(f"{cfg.figure}: nothing is measured yet at protocol {cfg.protocol.name}; {first}")
+    heading = f"{experiment.title}\nprotocol {cfg.protocol.name}, seed{'s' * (len(seeds) > 1)} "
+    heading += ", ".join(map(str, seeds)) + (": mean and standard deviation" if len(seeds) > 1 else "")
+    if len(scored) < len(cells):
+        heading += f"; {len(cells) - len(scored)} of {len(cells)} values are missing"
+    values = values_of(experiment, cells, cfg.protocol.name)
+    if experiment.columns:
+        costs = {(cell.row, cell.column): cell.record["cost"] for cell in scored}
+        yield experiment.name, plots.against_cost(lines_of(experiment, values, costs), scored[0].benchmark, heading)
+    else:
+        panels: dict[str, dict[str, list[float]]] = {}
+        for value in values:
+            panels.setdefault(value.column, {})[value.row] = list(value.measured["psnr"].values())
+        yield experiment.name, plots.against_cardinality(panels, heading)
+    say_missing(commands)
+    if failed:
+        raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
-    def nearest(x: torch.Tensor) -> torch.Tensor:
-        return x.repeat_interleave(task["scale"], 2).repeat_interleave(task["scale"], 3)
 
-    panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
-    for run, config in configs.items():
-        weights = run_of(config).folder / "weights.pt"
-        if not weights.exists():
-            command = f"nsr ablate {run} {' '.join(shared)} rescore=true"
-            raise UserError(f"no weights in {weights.parent.resolve()}; train them: {command}")
-        network = build(config, device)
-        network.load_state_dict(checkpoint.load_finished(weights, run_of(config).weights.signature)["model"])
-        title = "N/A" if config.sparsity.gate == "none" else run.replace("sparsity=", "")
-        panels.append(panel(title, network.eval(), tiling_of(network, config.patch)))
-    panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
-    path = Path(cfg.results) / "figures" / cfg.protocol.name / f"compare-{Path(name).stem}.png"
-    heading = f"{name}, x{task['scale']}: {cfg.protocol.name} protocol, PSNR in RGB, border {convention.border}"
-    side_by_side(panels, cfg.crop, heading, path)
-    print(path.resolve())
+def lines_of(experiment: Experiment, values: list[Value], costs: dict) -> dict[str, list[plots.Point]]:
+    """A line for each row, with a point for each column that is measured."""
+    lines: dict[str, list[plots.Point]] = {}
+    for value in values:
+        label = f"{experiment.corner} = {value.row}" if value.row.isdigit() else value.row
+        points = lines.setdefault(label, [])
+        if cost := costs.get((value.row, value.column)):
+            points.append(plots.Point(cost["macs"], cost["parameters"], list(value.measured["psnr"].values())))
+    return lines
+
+
+def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
+    """Loss and validation PSNR during training: of Table 1's rows, unless other runs are given."""
+    labels = {run: run for run in cfg.runs or []}
+    if not labels:
+        slots = load(package_folder("experiments"), "1").slots(cfg.protocol.name)
+        labels = {" ".join(overrides): row.label for row, _, _, overrides in slots}
+    configs = configs_of(cfg, list(labels))
+    commands = lacking(cfg, configs, "stats.jsonl")
+    stats = {labels[run]: stats_in(run_of(configs[run]).folder) for run in configs if run not in commands}
+    stats = {label: lines for label, lines in stats.items() if lines}  # a training that has just begun has none
+    if not stats:
+        raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
+    heading = f"Training curves: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}"
+    yield "curves", plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else ""))
+    say_missing(list(commands.values()))
+
+
+def say_missing(commands: list[str]) -> None:
+    if commands:
+        print("Missing; run=true runs these:\n\n" + "\n".join(f"    {command}" for command in commands))
+
+
+def stats_in(folder: Path) -> list[dict]:
+    """The lines of a training's stats.jsonl; the last one may not be whole yet."""
+    lines = []
+    for line in (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines

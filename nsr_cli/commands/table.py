@@ -30,11 +30,7 @@ from nsr_cli.report.tables import FORMATS, Cell, render
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
     experiment = load(package_folder("experiments"), str(cfg.table))
-    seeds = list(dict.fromkeys(cfg.seeds))
-    cells, failed = find_cells(cfg, experiment, seeds), []
-    if cfg.run and (commands := filling(cfg, experiment, cells)):
-        failed = run_missing(cfg, commands)
-        cells = find_cells(cfg, experiment, seeds)
+    cells, failed = gather(cfg, experiment)
     text = render(experiment, cells, cfg.protocol.name, cfg.format)
     print(text)
     aside = sys.stdout if cfg.format == "markdown" else sys.stderr  # so that CSV can be piped
@@ -50,6 +46,16 @@ def main(cfg: DictConfig) -> None:
         print(path.resolve(), file=aside)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
+
+
+def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[str]]:
+    """The cells of an experiment, and the command lines that failed; run=true makes the missing ones first."""
+    seeds = list(dict.fromkeys(cfg.seeds))
+    cells = find_cells(cfg, experiment, seeds)
+    if not cfg.run or not (commands := filling(cfg, experiment, cells)):
+        return cells, []
+    failed = run_missing(cfg, commands)
+    return find_cells(cfg, experiment, seeds), failed
 
 
 class Composer:

@@ -45,7 +45,7 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr ablate ta", {"task=", "tau="}),
         ("nsr table ", {"1", "2", "3", "4", "5", "6", "run="}),
         ("nsr table 1 ru", {"run="}),
-        ("nsr figure ", {"compare"}),
+        ("nsr figure ", {"4", "5", "compare", "curves", "table2", "table3"}),
         ("nsr figure compare cro", {"crop="}),
         ("nsr data ", {"list", "get", "check"}),
         ("nsr data get set", {"set5", "set14"}),
@@ -61,7 +61,7 @@ def test_completion_installs_for_the_program_nsr(nsr):
     assert nsr("--shell-completion install=bash").out.rstrip().endswith("hydra_bash_completion nsr")
 
 
-@pytest.mark.parametrize("line", ["--help", "table 1", "ablate --help", "ablate tauu=1"])
+@pytest.mark.parametrize("line", ["--help", "table 1", "figure 4", "ablate --help", "ablate tauu=1"])
 def test_torch_is_not_imported_where_it_is_not_needed(tmp_path, line):
     code = (
         "import sys; from nsr_cli import cli\n"

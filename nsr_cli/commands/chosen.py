@@ -1,0 +1,45 @@
+"""The runs that a figure shows, each given by its overrides of `nsr ablate`."""
+
+from pathlib import Path
+
+from hydra import compose
+from omegaconf import DictConfig
+
+from nsr_cli.commands.settings import check, run_of
+from nsr_cli.commands.table import run_missing
+from nsr_cli.errors import Failed, UserError
+
+
+def configs_of(cfg: DictConfig, runs: list[str]) -> dict[str, DictConfig]:
+    """The config of each run, with the figure's protocol, first seed and folders."""
+    configs = {}
+    for run in runs:
+        configs[run] = compose("ablate", [*run.split(), *_shared(cfg)])
+        configs[run].results, configs[run].data = cfg.results, cfg.data
+        check(configs[run], trains=True)
+    return configs
+
+
+def lacking(cfg: DictConfig, configs: dict[str, DictConfig], file: str) -> dict[str, str]:
+    """The runs whose folder lacks a file, and the command lines that make it; with run=true they are run first."""
+
+    def missing() -> list[str]:
+        return [run for run, config in configs.items() if not (run_of(config).folder / file).exists()]
+
+    def overrides(run: str) -> list[str]:
+        return [*run.split(), *_shared(cfg), "weights=true"]
+
+    if cfg.run and (failed := run_missing(cfg, [["ablate", "-m", *overrides(run)] for run in missing()])):
+        raise Failed(f"these failed: {'; '.join(failed)}")
+    return {run: f"nsr ablate {' '.join(overrides(run))}" for run in missing()}
+
+
+def need_weights(cfg: DictConfig, configs: dict[str, DictConfig]) -> None:
+    """Raise UserError unless all these runs are trained, which run=true does."""
+    if commands := lacking(cfg, configs, "weights.pt"):
+        folder = Path(cfg.results).resolve() / "runs"
+        raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
+
+
+def _shared(cfg: DictConfig) -> list[str]:
+    return [f"protocol={cfg.protocol.name}", f"seed={cfg.seeds[0]}"]

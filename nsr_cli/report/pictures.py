@@ -1,0 +1,147 @@
+"""Figures made of images: restored ones side by side, gates as maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nsr_cli.report.figures import INK, SMALL, TEXT, blank, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+FRAME = "#e4572e"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture (H, W[, 3]) uint8 of the size of the ground truth, and what is written under it."""
+
+    title: str
+    picture: np.ndarray
+    score: str = ""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """An image and the gates of a network over it.
+
+    Attributes:
+        name: of the image.
+        picture: what the network is given, (H, W[, 3]) uint8.
+        maps: mixing weights (blocks, groups shown, rows, columns).
+        stride: pixels of the picture that a value of the maps stands for, in either direction.
+    """
+
+    name: str
+    picture: np.ndarray
+    maps: np.ndarray
+    stride: int
+
+
+def busiest(truth: np.ndarray, side: int) -> tuple[int, int]:
+    """Top left corner of the square of ``side`` pixels in which neighbouring pixels differ most."""
+    grey = truth.astype(np.float64).mean(axis=2) if truth.ndim == 3 else truth.astype(np.float64)
+    detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
+    sums = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    boxes = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    top, left = np.unravel_index(boxes.argmax(), boxes.shape)
+    return int(top), int(left)
+
+
+def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
+    """Each panel whole above its zoomed crop; the crop is the busiest part of the last panel."""
+    from matplotlib.patches import Rectangle
+
+    truth = panels[-1].picture
+    crop = min(crop, *(side - 1 for side in truth.shape[:2]))
+    top, left = busiest(truth, crop)
+    height = truth.shape[0] / truth.shape[1]
+    figure = blank(2.6 * len(panels), 2.6 * (height + 1) + 0.7, heading)
+    axes = figure.subplots(2, len(panels), height_ratios=[height, 1], squeeze=False)
+    for (whole, zoom), panel in zip(axes.T, panels, strict=True):
+        whole.imshow(panel.picture, cmap="gray", vmin=0, vmax=255)
+        whole.add_patch(Rectangle((left - 0.5, top - 0.5), crop, crop, fill=False, edgecolor=FRAME, linewidth=1.2))
+        whole.set_title(panel.title, fontsize=TEXT, color=INK)
+        zoom.imshow(panel.picture[top : top + crop, left : left + crop], cmap="gray", vmin=0, vmax=255)
+        zoom.set_xlabel(panel.score, fontsize=TEXT, color=INK)
+        bare(whole, "none")
+        bare(zoom, FRAME)
+    return figure
+
+
+def gates(images: list[Gated], groups: Sequence[str], heading: str) -> "Figure":
+    """Each image beside the gates of every block and their mean over the depth; a row for each group that is shown.
+
+    Gates may differ little over an image, and much from block to block: every column has a range of its own, from
+    blue to yellow, with a bar below that tells it.
+    """
+    blocks = len(images[0].maps)
+    wide = max(1.2, min(2.1, 16 / (blocks + 2)))  # inches of a column
+    rows = [(image, group) for image in images for group in range(len(groups))]
+    ratios = [image.picture.shape[0] / image.picture.shape[1] for image, _ in rows]
+    figure = blank(wide * (blocks + 2) + 0.4, sum(ratio * wide + 0.08 for ratio in ratios) + 1.5, heading)
+    *axes, bars = figure.subplots(len(rows) + 1, blocks + 2, height_ratios=[*ratios, 0.1 / wide])
+    axes = np.array(axes)
+    for (image, group), axis in zip(rows, axes[:, 0], strict=True):
+        if group == 0:
+            axis.imshow(image.picture, cmap="gray", vmin=0, vmax=255)
+            axis.set_ylabel(image.name, fontsize=SMALL, color=INK)
+    titles = ["input", *(f"block {number}" for number in range(1, blocks + 1)), "mean"]
+    bars[0].axis("off")
+    for block, (column, below) in enumerate(zip(axes.T[1:], bars[1:], strict=True)):
+        shown = [depth(image)[block, group] for image, group in rows]
+        lowest, highest = span(shown)
+        for axis, values, (image, _) in zip(column, shown, rows, strict=True):
+            drawn = over(axis, values, image, lowest, highest)
+        bar = figure.colorbar(drawn, cax=below, orientation="horizontal")
+        digits = 2 if highest - lowest >= 0.1 else 3
+        bar.set_ticks([lowest, highest], labels=[f"{lowest:.{digits}f}", f"{highest:.{digits}f}"])
+        for label, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
+            label.set(horizontalalignment=side, fontsize=SMALL, color=INK)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=TEXT, color=INK)
+    if len(groups) > 1:
+        for axis, (_, group) in zip(axes[:, 1], rows, strict=True):
+            axis.set_ylabel(groups[group], fontsize=SMALL, color=INK)
+    for axis in axes.flat:
+        bare(axis, "none")
+    of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
+    said = f"mixing weight of {of}; its mean is over the network's depth; each column has its own range of colours"
+    figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
+    return figure
+
+
+def depth(image: Gated) -> np.ndarray:
+    """The maps of every block, and behind them their mean over the blocks."""
+    return np.concatenate([image.maps, image.maps.mean(axis=0, keepdims=True)])
+
+
+def span(maps: list[np.ndarray]) -> tuple[float, float]:
+    """The least and largest value, and at least 0.002 between them: less is not shown as a difference."""
+    lowest, highest = min(map(np.min, maps)), max(map(np.max, maps))
+    wider = max(0, 0.001 - (highest - lowest) / 2)
+    return float(lowest - wider), float(highest + wider)
+
+
+def over(axis: "Axes", values: np.ndarray, image: Gated, lowest: float, highest: float) -> "AxesImage":
+    """Draw a map so that every value lies over the pixels that it stands for."""
+    height, width = image.picture.shape[:2]
+    rows, columns = values.shape
+    extent = (-0.5, columns * image.stride - 0.5, rows * image.stride - 0.5, -0.5)
+    colours = {"cmap": "cividis", "vmin": lowest, "vmax": highest}  # blue to yellow, and dark to light in grey
+    drawn = axis.imshow(values, **colours, extent=extent, interpolation="bilinear")
+    axis.set_xlim(-0.5, width - 0.5)
+    axis.set_ylim(height - 0.5, -0.5)
+    return drawn
+
+
+def bare(axis: "Axes", edge: str) -> None:
+    """No ticks, and a frame of that colour."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_edgecolor(edge)

@@ -28,6 +28,7 @@ import skimage.data
 import torch
 from skimage.metrics import structural_similarity
 from tabulate import tabulate
+from torch.nn.utils import parametrize
 
 sys.path.extend(str(Path(__file__).parent / room) for room in ("data", "ops"))
 
@@ -41,7 +42,7 @@ from nsr_cli.data.images import write_png
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.engine.conventions import conventions
 from nsr_cli.engine.evaluator import evaluate
-from nsr_cli.models.tiled import tiling_of
+from nsr_cli.models.tiled import restore_bands, tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.ops.metrics import ssim
 from nsr_cli.ops.resize import imresize
@@ -114,6 +115,34 @@ def sampling(runs: int) -> list[str]:
     return ["training patches, 48x48 RGB, x2, by 16; in float, one by one", *rates, f"{other / own:.1f}x", "20,000"]
 
 
+@torch.no_grad()
+def tiling(runs: int) -> list[str]:
+    """A whole network over an image: tile by tile, and from one batch of all tiles."""
+    network = WDSR(2, blocks=4, units=32, width=4, gate="softmax", sparsity_groups=4, cardinality=16).eval()
+    tiles = tiling_of(network, 48)
+
+    def ours() -> np.ndarray:
+        with parametrize.cached():  # as `evaluate` does
+            return np.concatenate(list(restore_bands(network, PHOTO, 2, tiles)))
+
+    def at_once() -> np.ndarray:
+        places = [(top, left) for top in tiles.starts(512) for left in tiles.starts(512)]
+        whole = torch.from_numpy(PHOTO).permute(2, 0, 1) / 255
+        restored = network(torch.stack([whole[:, y : y + tiles.side, x : x + tiles.side] for y, x in places]))
+        total, covered = torch.zeros(3, 1024, 1024), torch.zeros(1024, 1024)
+        for (top, left), tile in zip(places, restored, strict=True):
+            first_y, first_x = (tiles.margin * (start > 0) for start in (top, left))
+            last_y, last_x = (tiles.side - tiles.margin * (start < 512 - tiles.side) for start in (top, left))
+            target = (slice(2 * (t + a), 2 * (t + b)) for t, a, b in ((top, first_y, last_y), (left, first_x, last_x)))
+            rows, columns = target
+            total[:, rows, columns] += tile[:, 2 * first_y : 2 * last_y, 2 * first_x : 2 * last_x]
+            covered[rows, columns] += 1
+        return (total / covered).permute(1, 2, 0).numpy()
+
+    assert np.abs(ours() - at_once()).max() < 1e-4
+    return versus("sparse WDSR, 512x512 RGB to x2, by tiles; all tiles in a batch", ours, at_once, "1.5x", runs // 5)
+
+
 def set5(root: Path) -> list[str]:
     paths, task = image_paths("set5", root), {"name": "sr", "scale": 2}
     used = conventions(task, "set5", ["luma", "rgb"])
@@ -167,7 +196,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     large = [memory()] if chosen.memory else []  # first: a process starts with the peak of the one that starts it
-    rows = [*resizing(chosen.runs), *similarity(chosen.runs), sampling(chosen.runs)]
+    rows = [*resizing(chosen.runs), *similarity(chosen.runs), sampling(chosen.runs), tiling(chosen.runs)]
     root = Path(os.environ.get("NSR_DATA", "data"))
     if (root / "Set5").is_dir():
         rows.append(set5(root))

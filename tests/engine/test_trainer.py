@@ -212,3 +212,16 @@ def test_seeds_and_clocks():
     seeds = {step_seed(seed, step) for seed, step in itertools.product(range(20), range(2000))}
     assert len(seeds) == 20 * 2000 and max(seeds) < 2**63
     assert clock(59.6) == "1:00" and clock(3661) == "1:01:01"
+
+
+def test_tensorboard_has_the_numbers_of_the_stats(tmp_path):
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(8), tensorboard=True)
+    run(tmp_path, tensorboard=True, validate=lambda model: 30.0, validate_every=100)
+    read = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [event.step for event in read.Scalars("loss")] == [line["step"] for line in lines] == [5, 10, 12]
+    assert [event.value for event in read.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
+    assert [event.value for event in read.Scalars("psnr")] == [30.0]
+    assert "gates/0/chosen/3" in read.Tags()["scalars"]

@@ -15,7 +15,7 @@ from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs
 from nsr_cli.commands.work import pick_device, provenance, say
 from nsr_cli.engine.stopwatch import ratio, take_turns
-from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, convolutions, networks, ways
+from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.errors import UserError
 from nsr_cli.files import write_json, write_text
 from nsr_cli.folders import package_folder
@@ -68,7 +68,8 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
         seconds[title] = {str(one): values for one, values in times.items()}
-        tables[title] = {column: table(times, column, cfg.channels, groups, backward) for column in COLUMNS}
+        shape = {"channels": cfg.channels, "size": cfg.size, "kernel": setting["kernel"], "device": device}
+        tables[title] = {column: table(times, column, groups, backward, **shape) for column in COLUMNS}
     if cfg.networks:
         say(f"whole networks: {cfg.rounds} rounds after one to warm up")
         times = race(networks(timing.network, cfg.precision, device))
@@ -85,16 +86,15 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     }
 
 
-def table(
-    times: dict[Convolution, list[float]], column: str, channels: int, groups: list[int], backward: bool
-) -> list[dict]:
+def table(times: dict[Convolution, list[float]], column: str, groups: list[int], backward: bool, **shape) -> list[dict]:
     """The rows of a column of the rebuttal's table; N/A comes first."""
+    channels = shape["channels"]
     plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
     for k in [PLAIN, *groups]:
         outputs = outputs_of(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
         sparse = {one.way: times[one] for one in ways(k, outputs, backward)} if k else {}
-        rows.append(row_of(k, outputs, static, sparse, plain))
+        rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(k, outputs, **shape)))
     return rows
 
 

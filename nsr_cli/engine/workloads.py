@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsr_cli.layers import per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
 from nsr_cli.models.wdsr import WDSR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 PER_SAMPLE = "per sample"  # channels-last too
+FORMULATIONS = {"as groups": 2**62, "one by one": 0}  # of sparse convolutions, and the per_sample.LARGE that has them
 PLAIN = 0  # sparsity groups of a static convolution
 
 
@@ -30,8 +32,15 @@ class Convolution(NamedTuple):
 
 def ways(groups: int, outputs: int, backward: bool) -> list[Convolution]:
     """The ways to compute one convolution; which is the fastest depends on the machine."""
-    also = [] if groups or backward else [PER_SAMPLE]  # the output of autograd is not ours to place
-    return [Convolution(groups, outputs, way) for way in (*LAYOUTS, *also)]
+    static = [*LAYOUTS, *([] if backward else [PER_SAMPLE])]  # the output of autograd is not ours to place
+    return [Convolution(groups, outputs, way) for way in (FORMULATIONS if groups else static)]
+
+
+def chosen_way(groups: int, outputs: int, *, channels: int, size: int, kernel: int, device: torch.device) -> str:
+    """The formulation that the layer itself takes for this shape."""
+    sample, same = torch.empty(1, channels, size, size, device=device), (kernel // 2, kernel // 2)
+    large = per_sample.fills_a_cpu(sample, (outputs, channels, kernel, kernel), (1, 1), same, (1, 1))
+    return "one by one" if large else "as groups"
 
 
 def convolutions(
@@ -51,7 +60,8 @@ def convolutions(
     image = torch.rand(batch, channels, size, size, device=device)
     image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given
     inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
-    inputs[PER_SAMPLE] = inputs["channels-last"]
+    inputs[PER_SAMPLE] = inputs["one by one"] = inputs["channels-last"]
+    inputs["as groups"] = inputs["contiguous"]
     calls = {}
     for one in wanted:
         x, shape = inputs[one.way], (channels, one.outputs, kernel)
@@ -61,9 +71,19 @@ def convolutions(
         if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
             layer.to(memory_format=torch.channels_last)
         forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
+        forward = partial(formulated, layer, one.way) if one.groups else forward
         run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
         calls[one] = partial(run, forward, x, precision)
     return calls
+
+
+def formulated(layer: SparseConv2d, way: str, x: Tensor) -> Tensor:
+    """What the layer makes of x by one formulation, whichever it would choose."""
+    usual, per_sample.LARGE = per_sample.LARGE, FORMULATIONS[way]
+    try:
+        return layer(x)
+    finally:
+        per_sample.LARGE = usual
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:

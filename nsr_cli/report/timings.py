@@ -45,7 +45,12 @@ def outputs_of(column: str, channels: int, groups: int) -> int:
 
 
 def row_of(
-    groups: int, outputs: int, static: Mapping[str, list[float]], sparse: Mapping[str, list[float]], plain: list[float]
+    groups: int,
+    outputs: int,
+    static: Mapping[str, list[float]],
+    sparse: Mapping[str, list[float]],
+    plain: list[float],
+    chosen: str,
 ) -> dict:
     """A row of the table.
 
@@ -53,16 +58,17 @@ def row_of(
         groups: k; 0 for N/A, which has no sparse convolution.
         static, sparse: seconds in each round, by the way of computing the shape of this row.
         plain: seconds in each round of the plain convolution, at its full shape.
+        chosen: the way that the sparse layer takes by itself.
     """
-    static_way, sparse_way = (min(ways, key=lambda way: median(ways[way]), default="") for ways in (static, sparse))
-    own = sparse[sparse_way] if sparse else plain
+    static_way = min(static, key=lambda way: median(static[way]))
+    own = sparse[chosen] if sparse else plain
     return {
         "k": groups or "N/A",
         "outputs": outputs,
         "static": {way: median(seconds) for way, seconds in static.items()},
         "sparse": {way: median(seconds) for way, seconds in sparse.items()},
         "fastest static": static_way,
-        "fastest sparse": sparse_way,
+        "chosen": chosen if sparse else "",
         "of plain": ratio(own, plain),
         "of fastest static": ratio(own, static[static_way]),
     }
@@ -84,8 +90,8 @@ def render(measured: dict, timing: Timing) -> str:
 LEGEND = """\
 - static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last one, and, forward, on the
   latter sample by sample into an output that is there before (the fastest is bold);
-- sparse: a kernel for each sample; with its gate and the mixing of kernels, on a contiguous or a channels-last batch,
-  whichever is faster (it is named);
+- sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
+  (contiguous, as in the authors' code), or one by one (channels-last): what the layer takes by itself is bold;
 - of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 
@@ -108,16 +114,23 @@ def caption(measured: dict, timing: Timing) -> str:
 
 def convolution_table(rows: list[dict], printed: dict[int | str, str], setting: dict) -> str:
     """A table of rows as :func:`row_of` makes them, beside the printed numbers where there are any."""
-    head = ["k", "channels", *(f"static, {way}" for way in rows[0]["static"]), "sparse", "of plain"]
-    head += [*(["paper's"] if printed else []), "of fastest static"]
+    formulations = list(dict.fromkeys(way for row in rows for way in row["sparse"]))
+    head = ["k", "channels", *(f"static, {way}" for way in rows[0]["static"])]
+    head += [
+        *(f"sparse, {way}" for way in formulations),
+        "of plain",
+        *(["paper's"] if printed else []),
+        "of fastest static",
+    ]
     body = []
     for row in rows:
         line = [str(row["k"]), f"{setting['channels']} to {row['outputs']}"]
         for way, seconds in row["static"].items():
             text = milliseconds(seconds / setting["batch"])
             line.append(f"**{text}**" if way == row["fastest static"] else text)
-        way = row["fastest sparse"]
-        line.append(f"{milliseconds(row['sparse'][way] / setting['batch'])} ({way})" if way else "")
+        for way in formulations:
+            text = milliseconds(row["sparse"][way] / setting["batch"]) if row["sparse"] else ""
+            line.append(f"**{text}**" if way == row["chosen"] else text)
         line.append(f"{row['of plain']:.2f}")
         if printed:
             paper = printed.get(row["k"])

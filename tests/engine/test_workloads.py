@@ -6,7 +6,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, convolutions, in_place, networks, room, ways
+from nsr_cli.engine.workloads import (
+    MODES,
+    NETWORKS,
+    PLAIN,
+    Convolution,
+    chosen_way,
+    convolutions,
+    formulated,
+    in_place,
+    networks,
+    room,
+    ways,
+)
+from nsr_cli.layers import per_sample
+from nsr_cli.layers.sparse_conv import SparseConv2d
 
 CPU = torch.device("cpu")
 SMALL = {"batch": 3, "channels": 8, "size": 6, "kernel": 3, "cardinality": 2, "device": CPU}
@@ -29,14 +43,28 @@ def test_every_way_runs(precision, backward):
         assert layer.training == backward and layer.out_channels == one.outputs
         assert len(layer.weight) == (one.groups or 1) * one.outputs
         assert x.shape == (3, 8, 6, 6) and x.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-        assert x.is_contiguous() == (one.way == "contiguous")
+        assert x.is_contiguous() == (one.way in ("contiguous", "as groups"))
 
 
 def test_a_plain_convolution_has_a_way_more_forward_than_backward():
     assert [one.way for one in ways(PLAIN, 8, backward=False)] == ["contiguous", "channels-last", "per sample"]
     assert [one.way for one in ways(PLAIN, 8, backward=True)] == ["contiguous", "channels-last"]
-    assert [one.way for one in ways(4, 8, backward=False)] == ["contiguous", "channels-last"]
-    assert str(Convolution(4, 8, "contiguous")) == "sparse, k = 4, 8 outputs, contiguous"
+    assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one"]
+    assert str(Convolution(4, 8, "as groups")) == "sparse, k = 4, 8 outputs, as groups"
+
+
+def test_a_formulation_is_forced_and_then_left_to_the_layer_again():
+    torch.manual_seed(0)
+    layer, x, before = SparseConv2d(8, 8, 3, padding=1), torch.rand(2, 8, 6, 6), per_sample.LARGE
+    one, groups = (formulated(layer, way, x) for way in ("one by one", "as groups"))
+    assert one.is_contiguous(memory_format=torch.channels_last) and groups.is_contiguous()
+    torch.testing.assert_close(one, groups)
+    assert before == per_sample.LARGE
+
+
+def test_the_way_that_a_layer_takes_by_itself():
+    small, large = ({"channels": 64, "size": size, "kernel": 3, "device": torch.device("cpu")} for size in (8, 64))
+    assert chosen_way(4, 64, **small) == "as groups" and chosen_way(4, 64, **large) == "one by one"
 
 
 def test_forward_keeps_no_graph_and_backward_reaches_the_input_and_every_weight(monkeypatch):
@@ -46,12 +74,12 @@ def test_forward_keeps_no_graph_and_backward_reaches_the_input_and_every_weight(
         seen.append((out.grad_fn is not None, inputs, real(out, inputs, *rest)))
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    (call,) = convolutions([Convolution(2, 8, "contiguous")], **SMALL, precision="fp32", backward=True).values()
+    (call,) = convolutions([Convolution(2, 8, "as groups")], **SMALL, precision="fp32", backward=True).values()
     call()
     (has_graph, inputs, gradients), layer = seen[0], layer_of(call)
     assert has_graph and inputs[0] is call.args[1] and len(inputs) == 1 + len(list(layer.parameters())) == 5
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
-    (call,) = convolutions([Convolution(2, 8, "contiguous")], **SMALL, precision="fp32", backward=False).values()
+    (call,) = convolutions([Convolution(2, 8, "as groups")], **SMALL, precision="fp32", backward=False).values()
     outputs = []
     layer_of(call).register_forward_hook(lambda module, given, out: outputs.append(out))
     call()

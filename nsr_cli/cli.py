@@ -117,6 +117,8 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
             return f"{flag} {value}: expected one of {', '.join(expected)}"
     sweeps = any(word in SWEEP for word in arguments)
     shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
+    if sweeps and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "-m: torchrun's processes make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
     if sweeps and verb in ("table", "figure", "bench"):

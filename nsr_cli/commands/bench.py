@@ -46,9 +46,9 @@ def check(cfg: DictConfig) -> None:
     if cfg.precision not in ("fp32", "bf16"):
         raise UserError(f"precision={cfg.precision}: expected fp32 or bf16")
     most = max(cfg.groups)
+    if any(cfg.channels % k for k in cfg.groups):
+        raise UserError(f"groups={list(cfg.groups)}: expected divisors of channels={cfg.channels}")
     narrowest = outputs_of(SIZE, cfg.channels, most)
-    if narrowest < 1:
-        raise UserError(f"groups={list(cfg.groups)}: expected at most channels={cfg.channels}, which k divides")
     if cfg.cardinality > narrowest:
         why = f"the output channels at {SIZE} and k = {most}"
         raise UserError(f"cardinality={cfg.cardinality}: expected 1 to {narrowest}, {why}")
@@ -64,7 +64,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
     seconds, tables, rows = {}, {}, []
     for title, backward in PASSES.items():
-        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward))}
+        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward, device.type))}
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
         seconds[title] = {str(one): values for one, values in times.items()}
@@ -93,7 +93,7 @@ def table(times: dict[Convolution, list[float]], column: str, groups: list[int],
     for k in [PLAIN, *groups]:
         outputs = outputs_of(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
-        sparse = {one.way: times[one] for one in ways(k, outputs, backward)} if k else {}
+        sparse = {one.way: times[one] for one in ways(k, outputs, backward, shape["device"].type)} if k else {}
         rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(k, outputs, **shape)))
     return rows
 
@@ -123,7 +123,9 @@ def processor() -> str:
 
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
-    """<device>-<precision>, and what is not as in the rebuttal, so that a trial does not replace the real table."""
-    usual = {**timing.setting, "threads": None}
-    other = [f"{name}{cfg[name]}" for name in ("batch", "channels", "size", "threads") if cfg[name] != usual[name]]
-    return "-".join([re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-"), cfg.precision, *other])
+    """<device>-<precision>, and what is not as usual, so that a trial does not replace the real table."""
+    usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16], "networks": True}
+    other = [f"{name}{cfg[name]}" for name in usual if name in cfg and cfg[name] != usual[name]]
+    other = [re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") for text in other]
+    threads = f"{torch.get_num_threads()}-threads"
+    return "-".join([re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-"), cfg.precision, threads, *other])

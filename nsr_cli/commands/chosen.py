@@ -14,6 +14,10 @@ def configs_of(cfg: DictConfig, runs: list[str]) -> dict[str, DictConfig]:
     """The config of each run, with the figure's protocol, first seed and folders."""
     configs = {}
     for run in runs:
+        keys = [word.partition("=")[0].lstrip("+~") for word in run.split()]
+        if given := [key for key in keys if key in ("protocol", "seed", "results", "data", "dry_run")]:
+            said = "seeds" if given[0] == "seed" else given[0]
+            raise UserError(f"runs=[{run}]: {given[0]} is the figure's own; expected {said}=... beside runs")
         configs[run] = compose("ablate", [*run.split(), *_shared(cfg)])
         configs[run].results, configs[run].data = cfg.results, cfg.data
         check(configs[run], trains=True)
@@ -39,6 +43,11 @@ def need_weights(cfg: DictConfig, configs: dict[str, DictConfig]) -> None:
     if commands := lacking(cfg, configs, "weights.pt"):
         folder = Path(cfg.results).resolve() / "runs"
         raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
+
+
+def suffix(cfg: DictConfig, configs: dict[str, DictConfig]) -> str:
+    """For the names of files: the names of runs that are not the figure's own."""
+    return "".join(f"-{run_of(config).weights.name}" for config in configs.values()) if cfg.runs else ""
 
 
 def _shared(cfg: DictConfig) -> list[str]:

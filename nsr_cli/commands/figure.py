@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from nsr_cli.commands.chosen import configs_of, lacking
+from nsr_cli.commands.chosen import configs_of, lacking, suffix
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
 from nsr_cli.commands.table import filling, gather
@@ -91,13 +91,16 @@ def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
         slots = load(package_folder("experiments"), "1").slots(cfg.protocol.name)
         labels = {" ".join(overrides): row.label for row, _, _, overrides in slots}
     configs = configs_of(cfg, list(labels))
-    commands = lacking(cfg, configs, "stats.jsonl")
+    commands = lacking(cfg, configs, "weights.pt")  # stats alone may be of a training that was interrupted
     stats = {labels[run]: stats_in(run_of(configs[run]).folder) for run in configs if run not in commands}
     stats = {label: lines for label, lines in stats.items() if lines}  # a training that has just begun has none
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
     heading = f"Training curves: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}"
-    yield "curves", plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else ""))
+    yield (
+        f"curves{suffix(cfg, configs)}",
+        plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else "")),
+    )
     say_missing(list(commands.values()))
 
 

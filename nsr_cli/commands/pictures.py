@@ -11,7 +11,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from nsr_cli.commands.chosen import configs_of, need_weights
+from nsr_cli.commands.chosen import configs_of, need_weights, suffix
 from nsr_cli.commands.settings import run_of
 from nsr_cli.commands.work import build, pick_device
 from nsr_cli.data.catalog import image_paths
@@ -36,6 +36,8 @@ CELLS = 60  # values of a map along the longer side of an image
 def compare(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
     """One benchmark image: low resolution, bicubic, each of the runs, ground truth."""
     configs = configs_of(cfg, list(cfg.runs or RUNS))
+    if other := [config.task.name for config in configs.values() if config.task.name != "sr"]:
+        raise UserError(f"runs={list(cfg.runs)}: compare shows super-resolution, and task={other[0]} is not")
     scales = {config.scale for config in configs.values()}
     if len(scales) > 1:
         raise UserError(f"runs={list(cfg.runs)}: of several scales, {sorted(scales)}; expected runs of one")
@@ -59,11 +61,13 @@ def compare(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
     panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
     for run, config in configs.items():
         network = with_weights(build(config, device), config)
-        title = "N/A" if config.sparsity.gate == "none" else run.replace("sparsity=", "")
+        title = "N/A" if run == "sparsity=none" else run.replace("sparsity=", "")
         panels.append(panel(title, network, tiling_of(network, config.patch)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
-    heading = f"{path.name}, x{task['scale']}: {cfg.protocol.name} protocol, PSNR in RGB, border {convention.border}"
-    yield f"compare-{path.stem}", pictures.side_by_side(panels, cfg.crop, heading)
+    measured = {"rgb": "RGB"}.get(convention.measured, "Y")
+    heading = f"{path.name}, x{task['scale']}: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}\n"
+    heading += f"PSNR in {measured}, border {convention.border}"
+    yield f"compare-{path.stem}{suffix(cfg, configs)}", pictures.side_by_side(panels, cfg.crop, heading)
 
 
 def gates(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
@@ -86,8 +90,10 @@ def gates(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
         images = [gated(network, config, path, list(groups)) for path in paths]
         of = f", the first of {gate.cardinality} cardinal groups" if gate.cardinality > 1 else ""
         heading = f"{experiment['title']}{of}\nnsr ablate {run}; protocol {protocol}, seed {config.seed}"
-        name = f"figure5-{run_of(config).weights.name}" if cfg.runs else "figure5"
-        yield name, pictures.gates(images, [f"group {group + 1}" for group in groups], heading)
+        yield (
+            f"figure5{suffix(cfg, {run: config})}",
+            pictures.gates(images, [f"group {group + 1}" for group in groups], heading),
+        )
 
 
 def gated(network: nn.Module, config: DictConfig, path: Path, groups: list[int]) -> Gated:

@@ -117,6 +117,8 @@ def check(cfg: DictConfig, trains: bool) -> None:
         raise UserError(f"task={cfg.task.name}: model={cfg.model.name} is not for it; it does: {can}")
     if cfg.inference == "hard" and cfg.sparsity.groups == 1:
         raise UserError(f"inference=hard: sparsity={cfg.sparsity.gate} has one group; there is nothing to choose from")
+    if not cfg.model.trained and cfg.sparsity.gate != "none":
+        raise UserError(f"sparsity={cfg.sparsity.gate}: model={cfg.model.name} has no convolutions to make sparse")
     if not cfg.model.trained and cfg.ckpt:
         raise UserError(f"ckpt={cfg.ckpt}: model={cfg.model.name} has no weights to read")
     if trains and not is_folder(cfg.train) and find(cfg.train).role == "test":

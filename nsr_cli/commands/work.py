@@ -28,8 +28,8 @@ from nsr_cli.data.sampler import Batch, Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
-from nsr_cli.engine.ranks import Ranks, join, local_rank
-from nsr_cli.engine.trainer import Diverged, clock, train
+from nsr_cli.engine.ranks import Ranks, joined, local_rank, world_size
+from nsr_cli.engine.trainer import DTYPES, Diverged, clock, train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
@@ -48,22 +48,30 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     task = OmegaConf.to_container(cfg.task, resolve=True)
     benchmarks = {name: image_paths(name, root) for name in cfg.benchmarks}
     device = pick_device(cfg.device)
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    ranks = join()
-    if cfg.batch % ranks.world:
-        raise UserError(f"batch={cfg.batch}: expected a multiple of {ranks.world}, the processes that share it")
-    if cfg.dry_run:
-        if ranks.leads:
+    with joined(device) as ranks:
+        if cfg.batch % ranks.world:
+            raise UserError(f"batch={cfg.batch}: expected a multiple of {ranks.world}, the processes that share it")
+        if cfg.dry_run and ranks.leads:
             print(plan(cfg, run, build(cfg, device), device))
-        return
-    if not ranks.leads:
-        if ranks.agree():
-            preparation(cfg, run, build(cfg, device), task, benchmarks)(ranks)
-        return
+        elif ranks.leads:
+            with ranks.calling() as call:
+                lead(cfg, may_train, run, task, benchmarks, device, ranks, call)
+        elif not cfg.dry_run and ranks.agree():
+            follow(cfg, run, task, benchmarks, device, ranks)
 
-    with ranks.calling() as call:
-        lead(cfg, may_train, run, task, benchmarks, device, ranks, call)
+
+def follow(
+    cfg: DictConfig, run: Run, task: dict, benchmarks: dict[str, list[Path]], device: torch.device, ranks: Ranks
+) -> None:
+    """The work of torchrun's other processes: their share of a training."""
+    try:
+        preparation(cfg, run, build(cfg, device), task, benchmarks)(ranks)
+    except Diverged:
+        ranks.agree()  # once the first process has recorded it
+        raise
 
 
 def lead(
@@ -87,7 +95,13 @@ def lead(
 
     missing = [name for name in benchmarks if is_missing(name)]
     trains = cfg.model.trained and not cfg.ckpt
-    weights, begin = run.folder / "weights.pt", None
+    weights, gone, begin = run.folder / "weights.pt", run.folder / "diverged.txt", None
+
+    def record_divergence() -> None:
+        what = gone.read_text(encoding="utf-8")
+        for name in missing:
+            write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=what)
+
     if missing or cfg.explain or (cfg.weights and trains and not weights.exists()):
         method = build(cfg, device)
         if trains and not weights.exists():
@@ -100,25 +114,33 @@ def lead(
         with hold(run.folder, cfg.wait, say):
             sweep_up(run.records, f"{run.scores.name}--")
             trained = None
+            if begin and gone.exists() and not cfg.rescore:  # once is enough, for whichever benchmark or inference
+                record_divergence()
+                begin, trains, missing = None, False, []
             if begin and not weights.exists():  # else another process has trained it while this one waited
                 write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.weights.signed)))
                 call()
                 try:
                     begin(ranks)
+                    gone.unlink(missing_ok=True)
                 except Diverged as error:
-                    for name in missing:
-                        write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=error.what)
+                    write_text(gone, error.what)
+                    record_divergence()
+                    ranks.agree(True)  # the others may leave
                     raise
             if trains:
+                for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
+                    path.unlink()
                 trained = checkpoint.load_finished(weights, run.weights.signature)
                 method.load_state_dict(trained["model"])
+            set_inference(method, cfg.inference)
             for name in missing:
                 if is_missing(name):  # else the one who held the run has scored it
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
     for name, paths in benchmarks.items():
         if diverged := record_of(cfg, run, task, name).get("diverged"):
             where = run.record(name).resolve()
-            raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true trains once more")
+            raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true tries once more")
         say(summary(cfg, run, task, name))
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
@@ -135,7 +157,8 @@ def preparation(
         torch.use_deterministic_algorithms(True)
     if cfg.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
-    examples = training_examples(cfg, task, Path(cfg.data))
+    examples, sources = training_examples(cfg, task, Path(cfg.data)), image_paths(cfg.train, Path(cfg.data))
+    partners = [p for path in sources if (p := lr_partner(path, task.get("scale", 1)))]  # official low resolution
     steps, device = steps_of(cfg, len(examples)), next(network.parameters()).device
     sampler = sampler_of(cfg, task, examples, device)
     benchmark, paths = next(iter(benchmarks.items()))
@@ -159,7 +182,7 @@ def preparation(
             lr_factor=cfg.lr_factor,
             precision=cfg.precision,
             checkpoint_minutes=cfg.checkpoint_minutes,
-            data=digest_of(image_paths(cfg.train, Path(cfg.data))),
+            data=digest_of([*sources, *partners]),
             compiled=cfg.compile,
             ranks=ranks,
             validate=validate,
@@ -188,11 +211,14 @@ def build(cfg: DictConfig, device: torch.device) -> Callable:
         if path.is_file() and sha256(str(path)) != checksum:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
         load_weights(method, path)
-    if isinstance(method, nn.Module):
-        for layer in method.modules():
-            if isinstance(layer, SparseConv2d):
-                layer.inference = cfg.inference
     return method.to(device) if isinstance(method, nn.Module) else method
+
+
+def set_inference(method: Callable, inference: str) -> None:
+    """Let the sparse layers of a trained network mix, or choose."""
+    for layer in method.modules() if isinstance(method, nn.Module) else ():
+        if isinstance(layer, SparseConv2d):
+            layer.inference = inference
 
 
 def attach(network: nn.Module, cfg: DictConfig) -> None:
@@ -214,7 +240,10 @@ def attach(network: nn.Module, cfg: DictConfig) -> None:
 
 def pick_device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if world_size() > 1 and name.startswith("cuda:"):
+        raise UserError(f"device={name}: {world_size()} processes take a GPU each; expected auto, cuda or cpu")
+    name = f"cuda:{local_rank()}" if name == "cuda" else name
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -423,7 +452,7 @@ def rehearse(cfg: DictConfig, network: nn.Module, device: torch.device) -> tuple
     for _ in range(4):
         began = time.monotonic()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bf16"):
+            with torch.autocast(device.type, DTYPES[cfg.precision], enabled=cfg.precision != "fp32"):
                 loss = network(batch).float().abs().mean()
             held = sum(saved.values())
         loss.backward()

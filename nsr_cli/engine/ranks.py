@@ -62,15 +62,26 @@ class Ranks:
                 self.agree(False)
 
 
-def join() -> Ranks:
-    """Meet the other processes that torchrun has started, if any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Ranks()
-    if not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(local_rank())
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    return Ranks(dist.get_rank(), dist.get_world_size())
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Be together with the other processes that torchrun has started, if any; each computes on its own ``device``.
+
+    All leave together, unless one fails: then torchrun ends the others.
+    """
+    if world_size() == 1:
+        yield Ranks()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    yield Ranks(dist.get_rank(), dist.get_world_size())
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def world_size() -> int:
+    """Processes that torchrun has started; 1 for a process alone."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_rank() -> int:

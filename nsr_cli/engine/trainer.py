@@ -1,5 +1,6 @@
 """Training: one flat loop."""
 
+import contextlib
 import json
 import math
 import signal
@@ -22,6 +23,7 @@ from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 from nsr_cli.layers.sparse_conv import best_layout
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 
 
@@ -82,16 +84,18 @@ def train(
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     network = torch.compile(model) if compiled else model
     step, seconds, best = 0, 0.0, {}
     if state := checkpoint.load_newest(folder, say):
         checkpoint.check_resumable(folder, state, signature=signature, data=data)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(optimizer, state["optimizer"])
         scaler.load_state_dict(state["scaler"])
         step, seconds, best = state["step"], state["seconds"], state["best"]
         say(f"resuming after step {step:,} of {steps:,}")
+    (agreed,) = ranks.average([], torch.tensor(float(step), device=device))
+    if agreed != step:
+        raise Failed(f"this process would go on after step {step}, others elsewhere: all must see the same {folder}")
 
     def snapshot() -> dict | None:
         """The state to save; None where a weight is not finite."""
@@ -123,17 +127,16 @@ def train(
                 group["lr"] = rate
 
             torch.manual_seed(step_seed(seed, step) + ranks.rank)  # for gates that sample
-            with torch.autocast(device.type, dtype, enabled=precision != "fp32"):
+            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
                 restored = network(degraded)
             loss = F.l1_loss(restored.float(), truth)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
-            gradients = [p.grad for p in parameters]
-            stopping = (
-                bool(signalled) if ranks.world > 1 else interrupts.came is not None
-            )  # read once: it may come late
-            signalled = torch.tensor(float(interrupts.came is not None), device=device)
-            loss, signalled = ranks.average(gradients, loss.detach(), signalled)
+            gradients, loss = gradients_of(model), loss.detach()
+            stopping = interrupts.came is not None  # read once: a signal may come on any line
+            if ranks.world > 1:  # all stop together, a step later, without waiting for an answer
+                mine, stopping = torch.tensor(float(stopping), device=device), bool(signalled)
+                loss, signalled = ranks.average(gradients, loss, mine)
             scaler.unscale_(optimizer)
             scaler.step(optimizer)
             scaler.update()
@@ -143,7 +146,8 @@ def train(
             bar.update()
             now = time.monotonic()
             seconds = seconds_before + now - began
-            line_due = step % log_every == 0 or step == steps
+            look_due = validate is not None and (step % validate_every == 0 or step == steps)
+            line_due = look_due or step % log_every == 0 or step == steps
             save_due = ranks.leads and (now - last_save > 60 * checkpoint_minutes or stopping)
             if line_due:
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
@@ -154,7 +158,7 @@ def train(
                 line["gradient_norm"] = nn.utils.get_total_norm(gradients).item()
                 line["steps_per_second"] = speed = round(len(values) / elapsed, 2)
                 line["waiting"] = round(waiting / elapsed, 4)  # share of the time that the device had no batch
-                if validate and (step % validate_every == 0 or step == steps):
+                if look_due:
                     line["psnr"] = validate(model)
                     best = max(best, {"psnr": line["psnr"], "step": step}, key=lambda found: found.get("psnr", 0))
                 if gates := gate_statistics(model, degraded):
@@ -167,6 +171,7 @@ def train(
                     say(f"step {step:,}/{steps:,}  loss {mean:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")
             if line_due:
                 losses, waiting, last_line = [], 0.0, time.monotonic()
+            state = None
             if save_due and step < steps:
                 state = snapshot() if all(map(math.isfinite, torch.stack(losses).tolist() if losses else [])) else None
                 if state:  # else the next line stops all processes
@@ -176,7 +181,8 @@ def train(
             if stopping and step < steps:
                 bar.close()
                 interrupts.came = interrupts.came or signal.SIGTERM  # which another process has had
-                say(f"stopped by {signal.Signals(interrupts.came).name} after step {step:,}, which is saved")
+                saved = "which is saved" if state else "which is not finite and not saved"
+                say(f"stopped by {signal.Signals(interrupts.came).name} after step {step:,}, {saved}")
                 interrupts.leave()
         bar.close()
         final = snapshot()
@@ -184,12 +190,29 @@ def train(
             raise Diverged(f"the weights are not finite after step {step}", folder)
         if ranks.leads:
             stats.close()
-            checkpoint.save(folder / "weights.pt", final)
+            checkpoint.save(folder / "weights.pt", {**final, "best": best})
             for path in checkpoint.checkpoints(folder):
                 path.unlink()
         if interrupts.came:
             interrupts.leave()
     return final
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Load what a checkpoint holds, in the memory layout of the parameters: fused steps go through raw memory."""
+    optimizer.load_state_dict(saved)
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def gradients_of(model: nn.Module) -> list[Tensor]:
+    """The gradients of all trained parameters; every one must have been used."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    if unused := [name for name, gradient in gradients.items() if gradient is None]:
+        raise Failed(f"the loss does not depend on {', '.join(unused)}; freeze them (requires_grad=False)")
+    return list(gradients.values())
 
 
 def as_float(patches: Tensor, device: torch.device) -> Tensor:
@@ -226,11 +249,9 @@ class Stats:
         self.path = folder / "stats.jsonl"
         kept = []
         if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a crash, or damaged
                     kept += [line + "\n"] if json.loads(line)["step"] <= keep_until else []
-                except json.JSONDecodeError:  # torn by a crash
-                    break
         write_text(self.path, "".join(kept))
         self.board = summary_writer(folder, keep_until) if tensorboard else None
 

@@ -10,9 +10,9 @@ from nsr_cli.layers.gates import GATES, Gate
 from nsr_cli.layers.per_sample import Pair, as_groups, fills_a_cpu, one_by_one
 
 
-def channel_groups(channels: int, cardinality: int) -> Tensor:
+def channel_groups(channels: int, cardinality: int, device: torch.device) -> Tensor:
     """Cardinal group floor(c * d / C) of each output channel c, as integers (C,)."""
-    return torch.arange(channels) * cardinality // channels
+    return torch.arange(channels, device=device) * cardinality // channels
 
 
 def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
         stacked = stacked.view(k, d, -1).transpose(0, 1)  # (d, k, C_out / d * n)
         mixed = torch.bmm(gate.permute(2, 0, 1).to(weight.dtype), stacked).transpose(0, 1)  # (B, d, ...)
     else:
-        per_channel = gate[:, :, channel_groups(channels, d).to(gate.device)]  # (B, k, C_out)
+        per_channel = gate[:, :, channel_groups(channels, d, gate.device)]  # (B, k, C_out)
         mixed = torch.einsum("bkc,kcn->bcn", per_channel.to(weight.dtype), stacked)
     return mixed.reshape(len(gate), channels, *weight.shape[1:])
 
@@ -44,7 +44,7 @@ def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     """
     _, k, d = gate.shape
     channels = weight.shape[0] // k
-    chosen = gate.argmax(dim=1)[:, channel_groups(channels, d).to(gate.device)]  # (B, C_out)
+    chosen = gate.argmax(dim=1)[:, channel_groups(channels, d, gate.device)]  # (B, C_out)
     return weight[chosen * channels + torch.arange(channels, device=gate.device)]
 
 
@@ -86,7 +86,7 @@ def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor
     channels = weight.shape[0] // k
     branches = F.conv2d(x, weight, bias, **conv)  # (B, k * C_out, H', W')
     branches = branches.view(samples, k, channels, *branches.shape[2:])
-    per_channel = gate[:, :, channel_groups(channels, d).to(gate.device)]  # (B, k, C_out)
+    per_channel = gate[:, :, channel_groups(channels, d, gate.device)]  # (B, k, C_out)
     return (branches * per_channel[..., None, None].to(branches.dtype)).sum(dim=1)
 
 
@@ -163,7 +163,8 @@ class SparseConv2d(nn.Conv2d):
         if x.dim() == 3:
             return self.forward(x[None], gate)[0]
         if len(x) == 0:  # one blank sample gives the shape, and zero gradients
-            return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)))[:0]
+            blank = None if gate is None else F.pad(gate, (0, 0, 0, 0, 0, 1))
+            return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0]
         gate, padding = self.gate(x) if gate is None else gate, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode

@@ -1,6 +1,7 @@
 """Verdicts: what the paper says of rows of a table, against records of several seeds."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, stdev
@@ -89,10 +90,11 @@ def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0
     greater, less = (max(p_images[side], p_seeds[side]) for side in (0, 1))
     if greater < ALPHA:
         return Finding(low, high, effects, p_images[0], p_seeds[0], HOLDS)
-    if less < ALPHA / tests:
+    if less * tests < ALPHA:
         return Finding(low, high, effects, p_images[1], p_seeds[1], FAILS)
     side = 0 if mean(effects) > margin else 1  # the risk of what it looks like
     why = "seeds disagree" if min(effects) < margin < max(effects) else "too close to tell"
+    why = f"not clear enough among {tests} comparisons" if less < ALPHA else why
     return Finding(low, high, effects, p_images[side], p_seeds[side], UNDECIDED, why)
 
 
@@ -107,20 +109,24 @@ def risks(values: list[float] | tuple[float, ...], margin: float) -> tuple[float
     return tuple(float(ttest_1samp(centred, 0.0, alternative=side).pvalue) for side in ("greater", "less"))
 
 
-def judge(claim: Claim, rows: dict[str, Scores]) -> tuple[str, list[Finding]]:
-    """The verdict on a claim in one column, and the finding of each of its steps.
+def judge(claim: Claim, columns: dict[str, dict[str, Scores]]) -> dict[str, list[Finding]]:
+    """The finding of each step of a claim, by column; the claim rests on all of them.
 
     Args:
-        claim: its rows must be among ``rows``.
-        rows: scores by label.
+        claim: its rows must be among those of each column.
+        columns: scores by row, by column.
     """
     steps = list(pairwise(claim.order))
-    findings = [compare(low, high, rows[low], rows[high], claim.margin, len(steps)) for low, high in steps]
-    return overall([finding.verdict for finding in findings]), findings
+    tests = len(steps) * len(columns)
+    return {
+        column: [compare(low, high, rows[low], rows[high], claim.margin, tests) for low, high in steps]
+        for column, rows in columns.items()
+    }
 
 
-def overall(verdicts: list[str]) -> str:
+def overall(findings: Iterable[Finding]) -> str:
     """All must hold; one that fails is enough."""
+    verdicts = [finding.verdict for finding in findings]
     if FAILS in verdicts:
         return FAILS
     return HOLDS if set(verdicts) == {HOLDS} else UNDECIDED

@@ -1,5 +1,6 @@
 """Tables: a pure function of an experiment and its records, as Markdown, CSV or LaTeX."""
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -11,8 +12,9 @@ from nsr_cli.report.records import number
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
 RULE = (
-    f"A claim holds (or fails) when both t-tests, paired by image and paired by seed, say so at {ALPHA}, for which "
-    f"{ENOUGH_SEEDS} seeds are needed. Effects are means over seeds, with their standard deviation."
+    f"A claim holds when two one-sided t-tests, paired by image and paired by seed, say so at {ALPHA} in every column; "
+    f"it fails when both say the opposite in one, at {ALPHA} over the number of comparisons. It takes {ENOUGH_SEEDS} "
+    "seeds. Effects and gains are means over the seeds that both rows have, with their standard deviation."
 )
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
@@ -273,16 +275,19 @@ def _claims(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
         if is_scored(cell.record):
             images = score_of(experiment, cell.record)["images"]
             scores[cell.seed] = {name: number(score["psnr"]) for name, score in images.items()}
+    lost = Counter((c.column, c.row) for c in cells if c.record is not None and not is_scored(c.record))
     lines = []
     for claim in claims:
-        judged = {column: judge(claim, rows) for column, rows in columns.items()}
-        verdict = overall([verdict for verdict, _ in judged.values()])
-        for i, (column, (own, findings)) in enumerate(judged.items()):
-            step = weakest(findings)
+        judged = judge(claim, columns)
+        verdict = overall(finding for findings in judged.values() for finding in findings)
+        for i, (column, findings) in enumerate(judged.items()):
+            step, own = weakest(findings), overall(findings)
             effect = "" if step.effect is None else f"{step.effect:+.3f}"
             effect += "" if step.spread is None else f" ± {step.spread:.3f}"
             risks = [_risk(p) for p in (step.p_images, step.p_seeds)]
-            said = own if own == step.verdict and not step.why else f"{own}: {step.why}"
+            why = [step.why] if step.why else []
+            why += [f"{lost[column, row]} of {row} diverged" for row in claim.order if lost[column, row]]
+            said = ": ".join([own, ", ".join(why)] if why else [own])
             lines.append([f"**{verdict}**: {claim.says}" * (i == 0), column, f"{step.high} - {step.low}"])
             lines[-1] += [effect, f"{claim.margin:+g}" if claim.margin else "0", *risks, said]
     head = ["The paper's claim", "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]

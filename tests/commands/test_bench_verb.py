@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 
 from nsr_cli.commands import bench
@@ -24,7 +25,7 @@ def small_networks(monkeypatch):
 def test_bench_prints_and_saves_tables_and_every_time(nsr, tmp_path):
     result = nsr(SMALL)
     assert result.code == 0, result.err
-    stem = tmp_path / "results/bench/some-cpu-r-2-0-ghz-fp32-batch2-channels8-size8-threads1"
+    stem = tmp_path / "results/bench/some-cpu-r-2-0-ghz-fp32-1-threads-batch2-channels8-size8-groups_4_2_4"
     text, content = stem.with_suffix(".md").read_text(), json.loads(stem.with_suffix(".json").read_text())
     assert text in result.out and all(str(stem.with_suffix(end)) in result.out for end in (".md", ".json"))
     assert text == render(content, load_timing(package_folder("experiments")))
@@ -58,7 +59,9 @@ def test_the_defaults_are_the_rebuttals_setting_under_a_short_name():
     class Config(dict):
         __getattr__ = dict.__getitem__
 
-    assert bench.file_stem(Config(config), timing, "NVIDIA H200") == "nvidia-h200-fp32"
+    assert (
+        bench.file_stem(Config(config), timing, "NVIDIA H200") == f"nvidia-h200-fp32-{torch.get_num_threads()}-threads"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,8 @@ def test_the_defaults_are_the_rebuttals_setting_under_a_short_name():
         ("bench groups=4", "nsr bench: groups=4: expected a list in brackets, of a whole number above 0 each"),
         ("bench groups=[2,0]", "nsr bench: groups=[2, 0]: expected a list in brackets"),
         ("bench groups=[]", "nsr bench: groups=[]: expected a list in brackets"),
-        ("bench groups=[2,128]", "nsr bench: groups=[2, 128]: expected at most channels=64"),
+        ("bench groups=[2,3]", "nsr bench: groups=[2, 3]: expected divisors of channels=64"),
+        ("bench groups=[2,128]", "nsr bench: groups=[2, 128]: expected divisors of channels=64"),
         (
             "bench cardinality=8",
             "nsr bench: cardinality=8: expected 1 to 4, the output channels at fixed size and k = 16",

@@ -171,9 +171,12 @@ def test_a_diverging_run_stops_with_a_line_and_is_recorded_as_that(nsr, tmp_path
     assert record["scores"] == {} and record["diverged"] in result.err and str(tmp_path) not in text
     again = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")
     assert again.code == 1 and again.err == (
-        f"nsr ablate: diverged: {record['diverged']}; it is recorded in {path}, and rescore=true trains once more\n"
+        f"nsr ablate: diverged: {record['diverged']}; it is recorded in {path}, and rescore=true tries once more\n"
     )
     assert "training" not in again.out and path.read_text() == text
+    path.unlink()
+    other = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")  # for another benchmark, say: it is known already
+    assert other.code == 1 and "training" not in other.out and json.loads(path.read_text())["diverged"]
     assert nsr(f"ablate sparsity=none {tiny} learning_rate=1e30 rescore=true").out.startswith("protocol smoke")
 
 
@@ -181,6 +184,9 @@ def test_hard_inference_scores_the_weights_of_the_soft_run(nsr, tmp_path, tiny):
     soft = nsr(f"ablate sparsity=softmax {tiny}")
     (first,) = records(tmp_path)
     hard = nsr(f"ablate sparsity=softmax {tiny} inference=hard save_images=true")
+    reverse = nsr(f"ablate sparsity=softmax {tiny} inference=hard results=reverse")  # what trains is always soft
+    logs = [next((tmp_path / r / "runs").glob("*/stats.jsonl")).read_text() for r in ("results", "reverse")]
+    assert reverse.code == 0 and len({json.loads(log)["psnr"] for log in logs}) == 1
     assert soft.code == hard.code == 0, hard.err
     assert "training" not in hard.out and len(list((tmp_path / "results/runs").iterdir())) == 1
     (second,) = set(records(tmp_path)) - {first}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nsr_cli.data.sampler import Batch
-from nsr_cli.engine import checkpoint
+from nsr_cli.engine import checkpoint, trainer
 from nsr_cli.engine.trainer import Diverged, clock, step_seed, train
 from nsr_cli.errors import Failed
 from nsr_cli.layers.sparse_conv import SparseConv2d
@@ -67,6 +67,44 @@ def test_resumed_runs_end_in_the_same_bits(tmp_path, precision):
         assert any("resuming after step" in line for line in said)
         for name, tensor in straight["model"].items():
             assert torch.equal(tensor, resumed["model"][name]), (stops, name)
+
+
+@pytest.mark.parametrize(
+    "layouts", [(torch.channels_last, torch.contiguous_format), (torch.contiguous_format, torch.channels_last)]
+)
+def test_a_checkpoint_of_another_memory_layout_is_the_same(tmp_path, monkeypatch, layouts):
+    """As when a training moves between kinds of devices: the optimizer's numbers must stay with their parameters."""
+    before, after = layouts
+    straight, _ = run(tmp_path / "straight")
+    monkeypatch.setattr(trainer, "best_layout", lambda network, patch: before)
+    with pytest.raises(Killed):
+        run(tmp_path / "moved", killed_at(6))
+    monkeypatch.setattr(trainer, "best_layout", lambda network, patch: after)
+    moved, _ = run(tmp_path / "moved")
+    for name, tensor in straight["model"].items():
+        torch.testing.assert_close(moved["model"][name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_a_parameter_that_is_not_used_is_named(tmp_path):
+    model = network()
+    model[0].spare = nn.Linear(2, 2)
+    with pytest.raises(Failed, match=r"^the loss does not depend on 0.spare.weight, 0.spare.bias; freeze them"):
+        train(model, batch_at, tmp_path, **SETTINGS, say=lambda text: None)
+
+
+def test_validation_comes_when_it_is_due(tmp_path):
+    run(tmp_path, validate=lambda model: 30.0, validate_every=4, log_every=5)
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert {line["step"]: line.get("psnr") for line in lines} == {4: 30.0, 5: None, 8: 30.0, 10: None, 12: 30.0}
+
+
+def test_damaged_stats_do_not_stop_a_resume(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(11))
+    path = tmp_path / "stats.jsonl"
+    path.write_bytes(b'\xff\n{"stop": 1}\n[]\n' + path.read_bytes())
+    run(tmp_path)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10, 12]
 
 
 def test_it_learns(tmp_path):

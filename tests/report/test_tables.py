@@ -174,6 +174,13 @@ def test_verdicts_stand_under_the_table():
     ]  # fmt: skip
 
 
+def test_a_verdict_says_what_diverged():
+    gone = {"scores": {}, "diverged": "the loss is nan", "cost": None}
+    cells = [cell("N/A", 30.0, s) for s in range(3)] + [cell("Softmax", 30.1, s) for s in range(2)]
+    cells.append(Cell("Softmax", "div2k_val", "div2k_val", 2, gone))
+    assert table_of(render(EXAMPLE, cells, "paper"))[-1][-1] == "undecided: 2 seeds, 3 needed, 1 of Softmax diverged"
+
+
 def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     rows = (EXAMPLE.rows[0], replace(EXAMPLE.rows[1], protocols=("paper",)))
     text = render(replace(EXAMPLE, rows=rows), [cell("N/A", 30.0)], "smoke")

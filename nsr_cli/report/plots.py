@@ -1,5 +1,6 @@
 """Plots of PSNR against what it costs, and of training."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, stdev
@@ -94,17 +95,18 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
     validated = any("psnr" in line for lines in runs.values() for line in lines)
     figure = blank(10.5 if validated else 7.5, 4.8, heading)
     loss, *validation = figure.subplots(1, 1 + validated, squeeze=False)[0]
-    highest, begun = 0.0, max(lines[-1]["step"] for lines in runs.values()) / 10
+    lowest, highest, begun = math.inf, 0.0, max(lines[-1]["step"] for lines in runs.values()) / 10
     for number, (label, lines) in enumerate(runs.items()):
         steps, window = [line["step"] for line in lines], max(1, len(lines) // 20)
         values = smoothed([255 * line["loss"] for line in lines], window)
         every = max(1, len(lines) // 8)
         marks = number * every // len(runs), every  # of close lines, not one upon the other
         loss.plot(steps, values, label=label, markersize=4, linewidth=1.2, markevery=marks, **look(number))
+        lowest = min(lowest, *values)
         highest = max([highest, *(value for step, value in zip(steps, values, strict=True) if step >= begun)])
         if measured := [(line["step"], line["psnr"]) for line in lines if "psnr" in line]:
             validation[0].plot(*zip(*measured, strict=True), label=label, markersize=4, linewidth=1.2, **look(number))
-    loss.set_ylim(top=1.02 * highest)  # the first steps would flatten all others
+    loss.set_ylim(0.98 * lowest, 1.02 * highest)  # the first steps would flatten all others
     mark_drops(loss, next(iter(runs.values())))
     dress(loss, "training step", "L1 loss, running mean [grey levels of 255]")
     for axis in validation:

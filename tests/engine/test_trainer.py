@@ -170,7 +170,7 @@ def test_validation_does_not_change_what_is_trained(tmp_path):
     straight, _ = run(tmp_path / "a")
     watched, _ = run(
         tmp_path / "b",
-        validate=lambda model: float(copy.deepcopy(model).eval()(torch.rand(1, 1, 8, 8)).mean()),
+        validate=lambda model: float(copy.deepcopy(model).eval()(torch.rand(1, 1, 8, 8)).mean().detach()),
         validate_every=1,
         log_every=1,
     )

@@ -98,3 +98,9 @@ def test_weighted_branches_cost_k_times_the_blocks():
     blocks = 2 * 2 * 8 * 16 * 9  # multiply-accumulates per pixel inside of two blocks
     assert reduced.macs == plain.macs and exact.macs == plain.macs + 3 * blocks
     assert exact.overhead < reduced.overhead  # nothing is mixed
+
+
+def test_squeeze_and_excitation_costs_what_plain_convolutions_do():
+    """Figure 4's line: the same multiply-accumulates, and gates on top."""
+    plain, excited = (count(WDSR(2, blocks=2, units=8, gate=gate), 3, 48) for gate in ("none", "se"))
+    assert excited.macs == plain.macs and excited.overhead > 0 and excited.parameters > plain.parameters

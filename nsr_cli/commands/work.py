@@ -129,9 +129,9 @@ def lead(
                     ranks.agree(True)  # the others may leave
                     raise
             if trains:
+                trained = checkpoint.load_finished(weights, run.weights.signature)
                 for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
                     path.unlink()
-                trained = checkpoint.load_finished(weights, run.weights.signature)
                 method.load_state_dict(trained["model"])
             set_inference(method, cfg.inference)
             for name in missing:

@@ -47,6 +47,16 @@ def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json_lines(path: Path) -> list[dict]:
+    """The objects of a file with one in each line; without lines that were torn by a crash or damaged."""
+    found = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found += [content] if isinstance(content := json.loads(line), dict) else []
+    return found
+
+
 def _lock_file(folder: Path) -> TextIO:
     while True:
         folder.mkdir(parents=True, exist_ok=True)

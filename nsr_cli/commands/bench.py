@@ -110,7 +110,7 @@ def machine(device: torch.device) -> dict:
     """What times depend on, beside the versions that every record names."""
     found = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
     if device.type == "cuda":
-        return {**found, "cudnn": torch.backends.cudnn.version(), "tf32": torch.backends.cudnn.allow_tf32}
+        return {**found, "cudnn": torch.backends.cudnn.version()}
     return {**found, "device": processor()}
 
 

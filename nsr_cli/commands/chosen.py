@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from nsr_cli.commands.explain import explain
 from nsr_cli.commands.settings import check, run_of
 from nsr_cli.commands.table import run_missing
 from nsr_cli.errors import Failed, UserError
@@ -18,17 +20,20 @@ def configs_of(cfg: DictConfig, runs: list[str]) -> dict[str, DictConfig]:
         if given := [key for key in keys if key in ("protocol", "seed", "results", "data", "dry_run")]:
             said = "seeds" if given[0] == "seed" else given[0]
             raise UserError(f"runs=[{run}]: {given[0]} is the figure's own; expected {said}=... beside runs")
-        configs[run] = compose("ablate", [*run.split(), *_shared(cfg)])
+        try:
+            configs[run] = compose("ablate", [*run.split(), *_shared(cfg)])
+        except HydraException as error:
+            raise UserError(f"runs=[{run}]: {explain(error, 'ablate')}") from None
         configs[run].results, configs[run].data = cfg.results, cfg.data
         check(configs[run], trains=True)
     return configs
 
 
-def lacking(cfg: DictConfig, configs: dict[str, DictConfig], file: str) -> dict[str, str]:
-    """The runs whose folder lacks a file, and the command lines that make it; with run=true they are run first."""
+def untrained(cfg: DictConfig, configs: dict[str, DictConfig]) -> dict[str, str]:
+    """The runs without weights, and the command lines that train them; with run=true they are run first."""
 
     def missing() -> list[str]:
-        return [run for run, config in configs.items() if not (run_of(config).folder / file).exists()]
+        return [run for run, config in configs.items() if not (run_of(config).folder / "weights.pt").exists()]
 
     def overrides(run: str) -> list[str]:
         return [*run.split(), *_shared(cfg), "weights=true"]
@@ -40,7 +45,7 @@ def lacking(cfg: DictConfig, configs: dict[str, DictConfig], file: str) -> dict[
 
 def need_weights(cfg: DictConfig, configs: dict[str, DictConfig]) -> None:
     """Raise UserError unless all these runs are trained, which run=true does."""
-    if commands := lacking(cfg, configs, "weights.pt"):
+    if commands := untrained(cfg, configs):
         folder = Path(cfg.results).resolve() / "runs"
         raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
 

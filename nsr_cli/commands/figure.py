@@ -1,17 +1,17 @@
 """nsr figure: plots of records and trainings, and pictures of what trained runs do."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from nsr_cli.commands.chosen import configs_of, lacking, suffix
+from nsr_cli.commands.chosen import configs_of, suffix, untrained
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
-from nsr_cli.commands.table import filling, gather
+from nsr_cli.commands.table import filling, gather, to_run, what_is_missing
 from nsr_cli.errors import Failed, UserError, did_you_mean
+from nsr_cli.files import read_json_lines
 from nsr_cli.folders import package_folder
 from nsr_cli.report import plots
 from nsr_cli.report.experiments import Experiment, load
@@ -50,9 +50,9 @@ def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Fi
     """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
     seeds = list(dict.fromkeys(cfg.seeds))
     cells, failed = gather(cfg, experiment)
-    commands = [f"nsr {' '.join(words)}" for words in filling(cfg, experiment, cells)]
     scored = [cell for cell in cells if is_scored(cell.record)]
     if not scored:
+        commands = [f"nsr {' '.join(words)}" for words in filling(cfg, experiment, cells)]
         first = f"run=true, or {'; '.join(commands)}" if commands else f"nsr data get {cells[0].benchmark}"
         raise UserError(f"{cfg.figure}: nothing is measured yet at protocol {cfg.protocol.name}; {first}")
     heading = f"{experiment.title}\nprotocol {cfg.protocol.name}, seed{'s' * (len(seeds) > 1)} "
@@ -68,7 +68,8 @@ def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Fi
         for value in values:
             panels.setdefault(value.column, {})[value.row] = list(value.measured["psnr"].values())
         yield experiment.name, plots.against_cardinality(panels, heading)
-    say_missing(commands)
+    for paragraph in what_is_missing(cfg, experiment, cells):
+        print(paragraph)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
@@ -91,9 +92,10 @@ def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
         slots = load(package_folder("experiments"), "1").slots(cfg.protocol.name)
         labels = {" ".join(overrides): row.label for row, _, _, overrides in slots}
     configs = configs_of(cfg, list(labels))
-    commands = lacking(cfg, configs, "weights.pt")  # stats alone may be of a training that was interrupted
-    stats = {labels[run]: stats_in(run_of(configs[run]).folder) for run in configs if run not in commands}
-    stats = {label: lines for label, lines in stats.items() if lines}  # a training that has just begun has none
+    commands = untrained(cfg, configs)  # an interrupted training has statistics, but not all of them
+    trained = [run for run in configs if run not in commands]
+    stats = {labels[run]: read_json_lines(run_of(configs[run]).folder / "stats.jsonl") for run in trained}
+    stats = {label: lines for label, lines in stats.items() if lines}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
     heading = f"Training curves: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}"
@@ -101,20 +103,5 @@ def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
         f"curves{suffix(cfg, configs)}",
         plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else "")),
     )
-    say_missing(list(commands.values()))
-
-
-def say_missing(commands: list[str]) -> None:
     if commands:
-        print("Missing; run=true runs these:\n\n" + "\n".join(f"    {command}" for command in commands))
-
-
-def stats_in(folder: Path) -> list[dict]:
-    """The lines of a training's stats.jsonl; the last one may not be whole yet."""
-    lines = []
-    for line in (folder / "stats.jsonl").read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+        print(to_run(commands.values()))

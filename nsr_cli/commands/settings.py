@@ -63,7 +63,7 @@ LISTS = {
     "benchmarks": (str, bool, "a list of data sets, as in benchmarks=[set5,set14]"),
     "lr_drops": (NUMBER, lambda v: 0 < v <= 1, "a list of fractions of the training, above 0 and up to 1"),
     "seeds": (int, lambda v: 0 <= v < 2**31, "a list of whole numbers, as in seeds=[0,1,2]"),
-    "runs": ((str, NONE), bool, "a list of overrides, as in runs=[sparsity=none,sparsity=softmax], or null"),
+    "runs": ((str, NONE), bool, "a list of overrides, as in \"runs=['groups=2','groups=4']\", or null"),
 }
 GROUPS = ("task", "model", "sparsity", "protocol")
 TRAINING = "train epochs patches_per_image steps batch patch learning_rate lr_drops lr_factor precision seed".split()

@@ -34,18 +34,29 @@ def main(cfg: DictConfig) -> None:
     text = render(experiment, cells, cfg.protocol.name, cfg.format)
     print(text)
     aside = sys.stdout if cfg.format == "markdown" else sys.stderr  # so that CSV can be piped
-    if commands := filling(cfg, experiment, cells):
-        lines = "\n".join(f"    nsr {' '.join(words)}" for words in commands)
-        print(f"Missing; run=true runs these:\n\n{lines}\n", file=aside)
-    if absent := sorted({cell.benchmark for cell in cells if not cell.record and not at_hand(cell.benchmark, cfg)}):
-        names = ", ".join(f"{name} (nsr data get {name})" for name in absent)
-        print(f"Not on this machine, or not whole: {names}\n", file=aside)
+    for paragraph in what_is_missing(cfg, experiment, cells):
+        print(f"{paragraph}\n", file=aside)
     if cfg.save:
         path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{experiment.name}{FORMATS[cfg.format]}"
         write_text(path, text)
         print(path.resolve(), file=aside)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
+
+
+def what_is_missing(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[str]:
+    """Said under a table or a figure: the commands that make missing cells, and benchmarks that are not here."""
+    said = []
+    if commands := filling(cfg, experiment, cells):
+        said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
+    if absent := sorted({cell.benchmark for cell in cells if not cell.record and not at_hand(cell.benchmark, cfg)}):
+        names = ", ".join(f"{name} (nsr data get {name})" for name in absent)
+        said.append(f"Not on this machine, or not whole: {names}")
+    return said
+
+
+def to_run(commands: Iterable[str]) -> str:
+    return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
 
 
 def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[str]]:

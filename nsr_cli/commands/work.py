@@ -20,7 +20,7 @@ from tabulate import tabulate
 from torch import nn
 
 from nsr_cli.commands.settings import Run, check, data_name, digest_of, run_of, sha256, weights_file
-from nsr_cli.data.catalog import image_paths, lr_partner
+from nsr_cli.data.catalog import image_paths, lr_partner, lr_partners
 from nsr_cli.data.examples import load_examples
 from nsr_cli.data.images import image_size, write_png
 from nsr_cli.data.resident import nearest
@@ -29,7 +29,7 @@ from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
 from nsr_cli.engine.ranks import Ranks, joined, local_rank, world_size
-from nsr_cli.engine.trainer import DTYPES, Diverged, clock, train
+from nsr_cli.engine.trainer import Diverged, autocast, clock, train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
@@ -48,7 +48,6 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     task = OmegaConf.to_container(cfg.task, resolve=True)
     benchmarks = {name: image_paths(name, root) for name in cfg.benchmarks}
     device = pick_device(cfg.device)
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     with joined(device) as ranks:
@@ -157,8 +156,8 @@ def preparation(
         torch.use_deterministic_algorithms(True)
     if cfg.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
-    examples, sources = training_examples(cfg, task, Path(cfg.data)), image_paths(cfg.train, Path(cfg.data))
-    partners = [p for path in sources if (p := lr_partner(path, task.get("scale", 1)))]  # official low resolution
+    sources = image_paths(cfg.train, Path(cfg.data))
+    examples = training_examples(cfg, task, sources)
     steps, device = steps_of(cfg, len(examples)), next(network.parameters()).device
     sampler = sampler_of(cfg, task, examples, device)
     benchmark, paths = next(iter(benchmarks.items()))
@@ -182,7 +181,7 @@ def preparation(
             lr_factor=cfg.lr_factor,
             precision=cfg.precision,
             checkpoint_minutes=cfg.checkpoint_minutes,
-            data=digest_of([*sources, *partners]),
+            data=digest_of([*sources, *lr_partners(sources, task.get("scale", 1))]),
             compiled=cfg.compile,
             ranks=ranks,
             validate=validate,
@@ -244,6 +243,7 @@ def pick_device(name: str) -> torch.device:
     if world_size() > 1 and name.startswith("cuda:"):
         raise UserError(f"device={name}: {world_size()} processes take a GPU each; expected auto, cuda or cpu")
     name = f"cuda:{local_rank()}" if name == "cuda" else name
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -253,11 +253,11 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device={name}: not on this machine; there are: auto, {', '.join(found)}") from None
 
 
-def training_examples(cfg: DictConfig, task: dict, root: Path) -> list[Example]:
+def training_examples(cfg: DictConfig, task: dict, paths: list[Path]) -> list[Example]:
     """The training images, degraded where that does not change from step to step."""
     form = {"sr": "luma" if cfg.model.reads[0] == "luma" else "rgb", "denoise": "grey", "dejpeg": "luma"}[task["name"]]
     place = Path(cfg.results) / "cache", data_name(cfg.train)
-    return load_examples(image_paths(cfg.train, root), task, form, cfg.patch, *place, say)
+    return load_examples(paths, task, form, cfg.patch, *place, say)
 
 
 def sampler_of(cfg: DictConfig, task: dict, examples: list[Example], device: torch.device) -> Callable[[int], Batch]:
@@ -452,7 +452,7 @@ def rehearse(cfg: DictConfig, network: nn.Module, device: torch.device) -> tuple
     for _ in range(4):
         began = time.monotonic()
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            with torch.autocast(device.type, DTYPES[cfg.precision], enabled=cfg.precision != "fp32"):
+            with autocast(device, cfg.precision):
                 loss = network(batch).float().abs().mean()
             held = sum(saved.values())
         loss.backward()

@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -387,6 +388,11 @@ def lr_partner(path: Path, scale: int) -> Path | None:
     if not partner.is_file():
         raise UserError(f"{path.name} lacks its low-resolution partner {partner}; complete that folder or remove it")
     return partner
+
+
+def lr_partners(paths: Iterable[Path], scale: int) -> list[Path]:
+    """The partners that are on this machine."""
+    return [partner for path in paths if (partner := lr_partner(path, scale))]
 
 
 def _folder_images(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nsr_cli.data import degrade
 from nsr_cli.data.cache import cached
-from nsr_cli.data.catalog import lr_partner
+from nsr_cli.data.catalog import lr_partners
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
 
@@ -55,8 +55,7 @@ def load_examples(
 
     truths = degraded = kept(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task["name"] == "sr":
-        partners = [partner for path in paths if (partner := lr_partner(path, scale))]
-        degraded = kept(f"{form}-x{scale}", [*paths, *partners], low_resolution)
+        degraded = kept(f"{form}-x{scale}", [*paths, *lr_partners(paths, scale)], low_resolution)
     elif task["name"] == "dejpeg":
         quality = task["quality"]
         degraded = kept(f"{form}-q{quality}", paths, lambda number: degrade.jpeg(truths[number], quality))

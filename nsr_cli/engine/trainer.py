@@ -1,6 +1,5 @@
 """Training: one flat loop."""
 
-import contextlib
 import json
 import math
 import signal
@@ -20,10 +19,9 @@ from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.interrupts import deferred
 from nsr_cli.engine.ranks import Ranks
 from nsr_cli.errors import Failed, UserError
-from nsr_cli.files import write_text
+from nsr_cli.files import read_json_lines, write_text
 from nsr_cli.layers.sparse_conv import best_layout
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 
 
@@ -127,12 +125,15 @@ def train(
                 group["lr"] = rate
 
             torch.manual_seed(step_seed(seed, step) + ranks.rank)  # for gates that sample
-            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+            with autocast(device, precision):
                 restored = network(degraded)
             loss = F.l1_loss(restored.float(), truth)
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
-            gradients, loss = gradients_of(model), loss.detach()
+            gradients, loss = [p.grad for p in parameters], loss.detach()
+            if any(gradient is None for gradient in gradients):
+                unused = ", ".join(name for name, p in model.named_parameters() if p.requires_grad and p.grad is None)
+                raise Failed(f"the loss does not depend on {unused}; freeze them (requires_grad=False)")
             stopping = interrupts.came is not None  # read once: a signal may come on any line
             if ranks.world > 1:  # all stop together, a step later, without waiting for an answer
                 mine, stopping = torch.tensor(float(stopping), device=device), bool(signalled)
@@ -198,6 +199,12 @@ def train(
     return final
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """What the forward pass of a training with fp32, bf16 or fp16 runs in."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
     """Load what a checkpoint holds, in the memory layout of the parameters: fused steps go through raw memory."""
     optimizer.load_state_dict(saved)
@@ -205,14 +212,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
         for name, value in state.items():
             if value.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter).copy_(value)
-
-
-def gradients_of(model: nn.Module) -> list[Tensor]:
-    """The gradients of all trained parameters; every one must have been used."""
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    if unused := [name for name, gradient in gradients.items() if gradient is None]:
-        raise Failed(f"the loss does not depend on {', '.join(unused)}; freeze them (requires_grad=False)")
-    return list(gradients.values())
 
 
 def as_float(patches: Tensor, device: torch.device) -> Tensor:
@@ -247,12 +246,9 @@ class Stats:
 
     def __init__(self, folder: Path, keep_until: int, tensorboard: bool = False):
         self.path = folder / "stats.jsonl"
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a crash, or damaged
-                    kept += [line + "\n"] if json.loads(line)["step"] <= keep_until else []
-        write_text(self.path, "".join(kept))
+        lines = [line for line in read_json_lines(self.path) if isinstance(line.get("step"), int)]
+        kept = [line for line in lines if line["step"] <= keep_until]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self.board = summary_writer(folder, keep_until) if tensorboard else None
 
     def add(self, line: dict) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsr_cli.engine.trainer import autocast
 from nsr_cli.layers import per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
 from nsr_cli.models.wdsr import WDSR
@@ -88,13 +89,13 @@ def formulated(layer: SparseConv2d, way: str, x: Tensor) -> Tensor:
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
-    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with torch.no_grad(), autocast(x.device, precision):
         forward(x)
 
 
 def run_both(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
     """Forward, and the gradients to ``inputs``."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(x.device, precision):
         out = forward(x)
     torch.autograd.grad(out, inputs, out.detach())  # any gradient will do; this one takes no time and no memory
 
@@ -144,7 +145,7 @@ def training_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, degraded: Tensor, truth: Tensor, precision: str
 ) -> None:
     """What the trainer does in a step."""
-    with torch.autocast(degraded.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(degraded.device, precision):
         restored = network(degraded)
     loss = F.l1_loss(restored.float(), truth)
     optimizer.zero_grad(set_to_none=True)

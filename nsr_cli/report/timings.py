@@ -104,7 +104,7 @@ def caption(measured: dict, timing: Timing) -> str:
         f"{size}x{size} pixels; sparse ones have softmax gates and d = {used['cardinality']}. {timing.text}\n\n"
         f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
         f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
-        f"{plural(threads, 'thread')}, in {used['precision']}{' (TF32)' * made.get('tf32', False)}, with "
+        f"{plural(threads, 'thread')}, in {used['precision']}, with "
         f"torch {made['torch']}."
     )
     if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:

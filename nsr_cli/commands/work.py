@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -360,9 +361,13 @@ def commit() -> str | None:
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None
+    code = [name for name in ("nsr_cli", "conf", "experiments") if (checkout / name).is_dir()]
     with contextlib.suppress(OSError):
-        command = ["git", "-C", checkout, "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+        git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True)
+        name = git(["git", "describe", "--always"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", *code]).stdout  # results change while runs are made
+        return name + ("-dirty" if changed else "") or None
+    return None
 
 
 def record_of(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> dict | None:

@@ -1,6 +1,5 @@
 """nsr table: a table of the paper from the records at hand; run=true makes the missing ones first."""
 
-import copy
 import os
 import shlex
 import subprocess
@@ -9,16 +8,16 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-import yaml
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.engine.conventions import conventions
-from nsr_cli.errors import Failed, UserError
+from nsr_cli.errors import Failed
 from nsr_cli.files import write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import Experiment, expand, load
@@ -69,37 +68,17 @@ def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[st
     return find_cells(cfg, experiment, seeds), failed
 
 
-class Composer:
-    """Composes configs; those that differ in plain keys alone share one composition, which is the slow part."""
-
-    def __init__(self, cfg: DictConfig):
-        self.shared = [f"protocol={cfg.protocol.name}"]
-        self.paths = {"results": cfg.results, "data": cfg.data}
-        self.groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
-        self.composed: dict[tuple, DictConfig] = {}
-
-    def __call__(self, verb: str, overrides: list[str]) -> DictConfig:
-        chosen = [o for o in overrides if o.partition("=")[0] in self.groups]
-        key = (verb, *chosen)
-        if key not in self.composed:
-            self.composed[key] = compose(verb, [*chosen, *self.shared])
-        config = copy.deepcopy(self.composed[key])
-        plain = dict(o.split("=", 1) for o in overrides if o not in chosen)
-        for name, value in [*((name, yaml.safe_load(text)) for name, text in plain.items()), *self.paths.items()]:
-            if name not in config:
-                raise UserError(f"no key '{name}' in `nsr {verb}`")
-            config[name] = value
-        return config
-
-
 def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> list[Cell]:
     """Every cell of the table with its record, or None where that is missing."""
-    composer, cells, runs = Composer(cfg), [], {}
+    composers = {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
+    shared = [f"protocol={cfg.protocol.name}"]
+    cells, runs = [], {}
     for row, column, verb, overrides in experiment.slots(cfg.protocol.name):
         for seed in seeds:
             job = (verb, *overrides)
             if (job, seed) not in runs:  # the rows of a table share the jobs of its columns
-                config = composer(verb, [*overrides, f"seed={seed}"])
+                config = composers[verb]([*overrides, f"seed={seed}", *shared])
+                config.results, config.data = cfg.results, cfg.data
                 task, reads = OmegaConf.to_container(config.task, resolve=True), list(config.model.reads)
                 runs[job, seed] = run_of(config), list(config.benchmarks), partial(conventions, task, reads=reads)
             run, benchmarks, expected = runs[job, seed]

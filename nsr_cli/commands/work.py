@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
@@ -20,8 +19,18 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
+from nsr_cli.commands.recorded import (
+    benchmarks_of,
+    images_folder,
+    is_missing,
+    lacks_weights,
+    record_of,
+    saved_images,
+    trains,
+    uses_official,
+)
 from nsr_cli.commands.settings import Run, check, data_name, digest_of, run_of, sha256, weights_file
-from nsr_cli.data.catalog import image_paths, lr_partner, lr_partners
+from nsr_cli.data.catalog import image_paths, lr_partners
 from nsr_cli.data.examples import load_examples
 from nsr_cli.data.images import image_size, write_png
 from nsr_cli.data.resident import nearest
@@ -39,15 +48,15 @@ from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
 from nsr_cli.ops import flops
-from nsr_cli.report.records import number, read_record, to_json
+from nsr_cli.report.records import number, to_json
 
 
 def perform(cfg: DictConfig, may_train: bool) -> None:
     """Train if need be, score what was not scored, and print where everything is."""
     check(cfg, trains=may_train)
-    run, root = run_of(cfg), Path(cfg.data)
+    run = run_of(cfg)
     task = OmegaConf.to_container(cfg.task, resolve=True)
-    benchmarks = {name: image_paths(name, root) for name in cfg.benchmarks}
+    benchmarks = benchmarks_of(cfg)
     device = pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
@@ -86,15 +95,10 @@ def lead(
 ) -> None:
     """The work of the first process, which is the only one but for torchrun's."""
 
-    def is_missing(name: str) -> bool:
-        images = saved_images(run, name, benchmarks[name]).values()
-        unsaved = cfg.save_images and not all(path.exists() for path in images)
-        record = record_of(cfg, run, task, name)
-        official = uses_official(task, benchmarks[name])  # low-resolution images, which may have come since
-        return cfg.rescore or unsaved or record is None or record.get("official_low_resolution", False) != official
+    def missing_now() -> list[str]:
+        return [name for name, paths in benchmarks.items() if is_missing(cfg, run, name, paths)]
 
-    missing = [name for name in benchmarks if is_missing(name)]
-    trains = cfg.model.trained and not cfg.ckpt
+    missing, own = missing_now(), trains(cfg)
     weights, gone, begin = run.folder / "weights.pt", run.folder / "diverged.txt", None
 
     def record_divergence() -> None:
@@ -102,9 +106,9 @@ def lead(
         for name in missing:
             write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=what)
 
-    if missing or cfg.explain or (cfg.weights and trains and not weights.exists()):
+    if missing or cfg.explain or (cfg.weights and lacks_weights(cfg, run)):
         method = build(cfg, device)
-        if trains and not weights.exists():
+        if lacks_weights(cfg, run):
             if not may_train:
                 where = run.folder.resolve()
                 raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
@@ -116,7 +120,7 @@ def lead(
             trained = None
             if begin and gone.exists() and not cfg.rescore:  # once is enough, for whichever benchmark or inference
                 record_divergence()
-                begin, trains, missing = None, False, []
+                begin, own, missing = None, False, []
             if begin and not weights.exists():  # else another process has trained it while this one waited
                 write_text(run.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(run.weights.signed)))
                 call()
@@ -128,20 +132,21 @@ def lead(
                     record_divergence()
                     ranks.agree(True)  # the others may leave
                     raise
-            if trains:
+            if own:
                 trained = checkpoint.load_finished(weights, run.weights.signature)
                 for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
                     path.unlink()
                 method.load_state_dict(trained["model"])
             set_inference(method, cfg.inference)
+            still = missing_now()  # the one who held the run may have scored it
             for name in missing:
-                if is_missing(name):  # else the one who held the run has scored it
+                if name in still:
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
     for name, paths in benchmarks.items():
-        if diverged := record_of(cfg, run, task, name).get("diverged"):
+        if diverged := record_of(cfg, run, name).get("diverged"):
             where = run.record(name).resolve()
             raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true tries once more")
-        say(summary(cfg, run, task, name))
+        say(summary(cfg, run, name))
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
         if cfg.explain:
@@ -319,18 +324,6 @@ def write_record(cfg: DictConfig, run: Run, method: Callable, benchmark: str, pa
     write_json(run.record(benchmark), to_json(record))
 
 
-def images_folder(run: Run, benchmark: str) -> Path:
-    way = "-hard" if run.scores != run.weights else ""
-    return run.folder / "images" / f"{data_name(benchmark)}{way}"
-
-
-def saved_images(run: Run, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
-    """Where the restored image of each file is saved; a stem that two files share keeps its ending."""
-    stems = Counter(path.stem for path in paths)
-    folder = images_folder(run, benchmark)
-    return {path: folder / f"{path.name if stems[path.stem] > 1 else path.stem}.png" for path in paths}
-
-
 def cost_of(cfg: DictConfig, network: nn.Module) -> flops.Cost:
     return flops.count(network, channels_of(cfg), cfg.patch)
 
@@ -370,20 +363,10 @@ def commit() -> str | None:
     return None
 
 
-def record_of(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> dict | None:
-    used = conventions(task, benchmark, list(cfg.model.reads))
-    return read_record(run.record(benchmark), run.scores.signature, data_name(benchmark), used)
-
-
-def uses_official(task: Mapping, paths: list[Path]) -> bool:
-    """Whether low-resolution images are DIV2K's official ones."""
-    return task["name"] == "sr" and lr_partner(paths[0], task["scale"]) is not None
-
-
-def summary(cfg: DictConfig, run: Run, task: dict, benchmark: str) -> str:
+def summary(cfg: DictConfig, run: Run, benchmark: str) -> str:
     scores = "   ".join(
         f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
-        for name, score in record_of(cfg, run, task, benchmark)["scores"].items()
+        for name, score in record_of(cfg, run, benchmark)["scores"].items()
     )
     return f"{run.scores.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
 

@@ -1,0 +1,52 @@
+"""Many configs of one verb, composed fast."""
+
+import copy
+import functools
+from collections.abc import Callable, Iterable
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from nsr_cli.folders import package_folder
+
+
+class Composer:
+    """Composes configs; those that differ in plain keys alone share one composition, which is the slow part.
+
+    Args:
+        compose: the config of a list of overrides.
+    """
+
+    def __init__(self, compose: Callable[[list[str]], DictConfig]):
+        self.compose = compose
+        self.groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, overrides: Iterable[str]) -> DictConfig:
+        read = {text: parsed(text) for text in overrides}
+        chosen = tuple(text for text, override in read.items() if not self.is_plain(override))
+        if chosen not in self.composed:
+            self.composed[chosen] = base = self.compose(list(chosen))
+            with open_dict(base):
+                base.pop("hydra", None)
+        config = copy.deepcopy(self.composed[chosen])
+        try:
+            for text, override in read.items():
+                if text not in chosen:
+                    OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except OmegaConfBaseException:
+            self.compose(list(read))  # says what is wrong as Hydra does
+            raise
+        return config
+
+    def is_plain(self, override: Override) -> bool:
+        """Whether it sets one value, and chooses nothing."""
+        group = override.key_or_group in self.groups or override.key_or_group.startswith("hydra")
+        return override.type is OverrideType.CHANGE and override.package is None and not group
+
+
+@functools.lru_cache(maxsize=2**16)
+def parsed(text: str) -> Override:
+    return OverridesParser.create().parse_override(text)

@@ -25,6 +25,20 @@ class Held(Reported):
     exit_code = 75
 
 
+class JobFailed(Reported):
+    """A job failed in another process.
+
+    Attributes:
+        exit_code: of that process.
+        trace: what it has printed last, where that tells more than the error's text.
+    """
+
+    def __init__(self, text: str, exit_code: int, trace: str):
+        super().__init__(text)
+        self.exit_code = exit_code
+        self.trace = trace
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean x?)`` for an error's text, or nothing."""
     from difflib import get_close_matches  # not for every start of the program

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands.settings import Run, data_name
 from nsr_cli.data.catalog import image_paths, lr_partner
 from nsr_cli.engine.conventions import conventions
-from nsr_cli.report.records import read_record
+from nsr_cli.errors import Failed
+from nsr_cli.report.records import number, read_record
 
 
 def benchmarks_of(cfg: DictConfig) -> dict[str, list[Path]]:
@@ -20,6 +21,14 @@ def benchmarks_of(cfg: DictConfig) -> dict[str, list[Path]]:
 def record_of(cfg: DictConfig, run: Run, benchmark: str) -> dict | None:
     used = conventions(OmegaConf.to_container(cfg.task, resolve=True), benchmark, list(cfg.model.reads))
     return read_record(run.record(benchmark), run.scores.signature, data_name(benchmark), used)
+
+
+def scores_of(cfg: DictConfig, run: Run, benchmark: str) -> str:
+    """What a record says, in words."""
+    return "   ".join(
+        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
+        for name, score in record_of(cfg, run, benchmark)["scores"].items()
+    )
 
 
 def is_missing(cfg: DictConfig, run: Run, benchmark: str, paths: list[Path]) -> bool:
@@ -44,6 +53,14 @@ def is_finished(cfg: DictConfig, run: Run) -> bool:
     """Whether a config asks for nothing that is not on the disk."""
     asks = cfg.explain or cfg.dry_run or (cfg.weights and lacks_weights(cfg, run))
     return not asks and not any(is_missing(cfg, run, *benchmark) for benchmark in benchmarks_of(cfg).items())
+
+
+def check_diverged(cfg: DictConfig, run: Run) -> None:
+    """Raise Failed if the training of a recorded run diverged."""
+    for benchmark in cfg.benchmarks:
+        if diverged := record_of(cfg, run, benchmark).get("diverged"):
+            where = run.record(benchmark).resolve()
+            raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true tries once more")
 
 
 def images_folder(run: Run, benchmark: str) -> Path:

@@ -19,13 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
+from nsr_cli.clock import clock
 from nsr_cli.commands.recorded import (
     benchmarks_of,
+    check_diverged,
     images_folder,
     is_missing,
     lacks_weights,
-    record_of,
     saved_images,
+    scores_of,
     trains,
     uses_official,
 )
@@ -38,17 +40,19 @@ from nsr_cli.data.sampler import Batch, Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
-from nsr_cli.engine.ranks import Ranks, joined, local_rank, world_size
-from nsr_cli.engine.trainer import Diverged, autocast, clock, train
+from nsr_cli.engine.processes import local_rank, world_size
+from nsr_cli.engine.ranks import Ranks, joined
+from nsr_cli.engine.trainer import Diverged, autocast, train
 from nsr_cli.engine.validation import validation
-from nsr_cli.errors import Failed, UserError
+from nsr_cli.errors import UserError
 from nsr_cli.files import hold, sweep_up, write_json, write_text
+from nsr_cli.folders import SUBMITTED_CODE, code_digest
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
 from nsr_cli.ops import flops
-from nsr_cli.report.records import number, to_json
+from nsr_cli.report.records import to_json
 
 
 def perform(cfg: DictConfig, may_train: bool) -> None:
@@ -142,11 +146,9 @@ def lead(
             for name in missing:
                 if name in still:
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
+    check_diverged(cfg, run)
     for name, paths in benchmarks.items():
-        if diverged := record_of(cfg, run, name).get("diverged"):
-            where = run.record(name).resolve()
-            raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true tries once more")
-        say(summary(cfg, run, name))
+        say(f"{run.scores.name} on {name}: {scores_of(cfg, run, name)}\n  {run.record(name).resolve()}")
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
         if cfg.explain:
@@ -340,12 +342,14 @@ def channels_of(cfg: DictConfig) -> int:
 def provenance(cfg: DictConfig) -> dict:
     """Device, versions and commit that a record was made with."""
     device = pick_device(cfg.device)
+    submitted = os.environ.get(SUBMITTED_CODE)
     return {
         "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
         "commit": commit(),
+        **({"code": "changed after it was submitted"} if submitted and submitted != code_digest() else {}),
     }
 
 
@@ -361,14 +365,6 @@ def commit() -> str | None:
         changed = git(["git", "status", "--porcelain", "--", *code]).stdout  # results change while runs are made
         return name + ("-dirty" if changed else "") or None
     return None
-
-
-def summary(cfg: DictConfig, run: Run, benchmark: str) -> str:
-    scores = "   ".join(
-        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
-        for name, score in record_of(cfg, run, benchmark)["scores"].items()
-    )
-    return f"{run.scores.name} on {benchmark}: {scores}\n  {run.record(benchmark).resolve()}"
 
 
 def explanation(cfg: DictConfig, method: Callable, task: dict, benchmark: str, paths: list[Path]) -> str:

@@ -1,17 +1,25 @@
-"""SIGINT and SIGTERM, put off to a moment at which nothing is half done."""
+"""SIGINT, SIGTERM and SIGUSR2, put off to a moment at which nothing is half done."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TIME_IS_UP = signal.SIGUSR2  # Slurm sends it, if asked to, some time before a job's limit
+SIGNALS = (signal.SIGINT, signal.SIGTERM, TIME_IS_UP)  # the last counts most
 
 
 class Interrupts:
     """Which signal has come, if any; ``leave`` ends the process as that signal would have."""
 
-    came: int | None = None
+    def __init__(self) -> None:
+        self.came: int | None = None
+
+    def look(self) -> int | None:
+        """The signal that has come; to be asked once a step."""
+        if TIME_IS_UP in signal.sigpending():
+            self.came = TIME_IS_UP
+        return self.came
 
     def leave(self) -> None:
         if self.came == signal.SIGINT:
@@ -21,7 +29,12 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Interrupts]:
-    """Collect SIGINT and SIGTERM instead of acting on them; a second one of a kind acts at once."""
+    """Collect signals instead of acting on them; a second SIGINT acts at once.
+
+    SIGTERM does not, for Slurm sends several.
+    SIGUSR2, which goes to a job's every process, stays blocked meanwhile: so it is in all that is started here (helpers
+    of a compiler, readers of data), which it would end.
+    """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield interrupts
@@ -30,12 +43,17 @@ def deferred() -> Iterator[Interrupts]:
 
     def note(number: int, frame: object) -> None:
         interrupts.came = number
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     for number in SIGNALS:
-        signal.signal(number, note)
+        signal.signal(number, note)  # of SIGUSR2 too: a thread of before may take it
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {TIME_IS_UP})
     try:
         yield interrupts
     finally:
+        if interrupts.came == TIME_IS_UP and hasattr(signal, "sigtimedwait"):
+            signal.sigtimedwait({TIME_IS_UP}, 0)  # it is answered
         for number in SIGNALS:
             signal.signal(number, before[number])
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

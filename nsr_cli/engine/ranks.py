@@ -1,4 +1,4 @@
-"""Several processes on one training, as torchrun starts them: each takes a share of every batch."""
+"""Several processes on one training, as torchrun or Slurm's srun starts them: each takes a share of every batch."""
 
 import contextlib
 import os
@@ -10,6 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nsr_cli.engine.processes import end_with_parent, place_in_step, world_size
+from nsr_cli.errors import Failed
+
+GATHERING = timedelta(minutes=10)  # from the first process that is there to the last
 PATIENCE = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
 
 
@@ -36,7 +40,8 @@ class Ranks:
         if self.world == 1:
             return list(numbers)
         flat = torch.cat([t.flatten() for t in tensors] + [n.reshape(1).to(torch.float32) for n in numbers])
-        dist.all_reduce(flat)
+        with together():
+            dist.all_reduce(flat)
         flat /= self.world
         parts = flat.split([t.numel() for t in tensors] + [1] * len(numbers))
         for tensor, part in zip(tensors, parts, strict=False):
@@ -48,7 +53,8 @@ class Ranks:
         if self.world == 1:
             return bool(answer)
         told = [answer]
-        dist.broadcast_object_list(told, src=0)
+        with together():
+            dist.broadcast_object_list(told, src=0)
         return bool(told[0])
 
     @contextlib.contextmanager
@@ -64,26 +70,35 @@ class Ranks:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Be together with the other processes that torchrun has started, if any; each computes on its own ``device``.
+    """Be together with the other processes that were started with this one, if any; each has its own ``device``.
 
-    All leave together, unless one fails: then torchrun ends the others.
+    All leave together, unless one fails: then torchrun, or srun, ends the others.
     """
     if world_size() == 1:
         yield Ranks()
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    yield Ranks(dist.get_rank(), dist.get_world_size())
-    dist.barrier()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()  # torchrun cannot end its processes if it is killed outright
+    place = {"url": "env://"} if "WORLD_SIZE" in os.environ else place_in_step()
+    with together():
+        store, rank, world = next(dist.rendezvous(**place, timeout=GATHERING))
+        store.set_timeout(PATIENCE)  # from now on it fails at once where the process that holds it is gone
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+    yield Ranks(rank, world)
+    with together():
+        dist.barrier()
     dist.destroy_process_group()
 
 
-def world_size() -> int:
-    """Processes that torchrun has started; 1 for a process alone."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_rank() -> int:
-    """This process among those on its machine; 0 for a process alone."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """One line, instead of gloo's or NCCL's many, where another process is no longer there."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "connection" not in str(error).lower():  # gloo's has no name
+            raise
+        raise Failed("another process of this training has ended, so this one does; repeat the command") from error

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from nsr_cli.clock import clock
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.gate_stats import gate_statistics
-from nsr_cli.engine.interrupts import deferred
+from nsr_cli.engine.interrupts import SIGNALS, deferred
 from nsr_cli.engine.ranks import Ranks
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import read_json_lines, write_text
@@ -68,7 +69,7 @@ def train(
     Every random number comes from (seed, step), so that a resumed run computes what an uninterrupted one does. Of
     several processes each computes its share of a batch, gradients are averaged, and the first alone writes.
 
-    SIGINT and SIGTERM, in whichever process, save a checkpoint at the next step's end; then all act.
+    SIGINT, SIGTERM and SIGUSR2, in whichever process, save a checkpoint at the next step's end; then all act.
 
     Returns:
         The state written to weights.pt: ``model``, ``signature``, ``step``, ``seconds``.
@@ -104,7 +105,7 @@ def train(
     stats = Stats(folder, keep_until=step, tensorboard=tensorboard) if ranks.leads else None
     bar = tqdm(total=steps, initial=step, unit="step", disable=not progress, dynamic_ncols=True, leave=False)
     losses: list[Tensor] = []  # since the last line
-    signalled = torch.zeros((), device=device)  # whether any process had a signal in the step before
+    signalled = torch.zeros(len(SIGNALS))  # which of them any process had in the step before
     waiting = 0.0  # seconds for batches, since the last line
     began = last_save = last_line = time.monotonic()
     last_said = -math.inf
@@ -134,10 +135,13 @@ def train(
             if any(gradient is None for gradient in gradients):
                 unused = ", ".join(name for name, p in model.named_parameters() if p.requires_grad and p.grad is None)
                 raise Failed(f"the loss does not depend on {unused}; freeze them (requires_grad=False)")
-            stopping = interrupts.came is not None  # read once: a signal may come on any line
+            stopping = interrupts.look()  # read once: a signal may come on any line
             if ranks.world > 1:  # all stop together, a step later, without waiting for an answer
-                mine, stopping = torch.tensor(float(stopping), device=device), bool(signalled)
-                loss, signalled = ranks.average(gradients, loss, mine)
+                mine = torch.tensor([float(number == stopping) for number in SIGNALS], device=device)
+                heard = [number for number, share in zip(SIGNALS, signalled.tolist(), strict=True) if share]
+                stopping = heard[-1] if heard else None
+                (loss,) = ranks.average([*gradients, mine], loss)
+                signalled = mine
             scaler.unscale_(optimizer)
             scaler.step(optimizer)
             scaler.update()
@@ -155,7 +159,7 @@ def train(
                 _check_finite(values, step, batch_at, folder)
             if line_due and ranks.leads:
                 mean, elapsed = sum(values) / len(values), max(now - last_line, 1e-9)
-                line = {"step": step, "loss": mean, "learning_rate": rate}
+                line = {"step": step, "steps": steps, "loss": mean, "learning_rate": rate}
                 line["gradient_norm"] = nn.utils.get_total_norm(gradients).item()
                 line["steps_per_second"] = speed = round(len(values) / elapsed, 2)
                 line["waiting"] = round(waiting / elapsed, 4)  # share of the time that the device had no batch
@@ -181,9 +185,9 @@ def train(
                 last_save = time.monotonic()
             if stopping and step < steps:
                 bar.close()
-                interrupts.came = interrupts.came or signal.SIGTERM  # which another process has had
+                interrupts.came = stopping  # in whichever process
                 saved = "which is saved" if state else "which is not finite and not saved"
-                say(f"stopped by {signal.Signals(interrupts.came).name} after step {step:,}, {saved}")
+                say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, {saved}")
                 interrupts.leave()
         bar.close()
         final = snapshot()
@@ -194,7 +198,7 @@ def train(
             checkpoint.save(folder / "weights.pt", {**final, "best": best})
             for path in checkpoint.checkpoints(folder):
                 path.unlink()
-        if interrupts.came:
+        if interrupts.look():
             interrupts.leave()
     return final
 
@@ -223,13 +227,6 @@ def as_float(patches: Tensor, device: torch.device) -> Tensor:
 def step_seed(seed: int, step: int) -> int:
     """A seed of 63 bits for each (seed, step)."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % 2**63
-
-
-def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _check_finite(values: list[float], step: int, batch_at: Callable[[int], Batch], folder: Path) -> None:
@@ -279,5 +276,5 @@ def flattened(line: dict, prefix: str = "") -> Iterator[tuple[str, float]]:
             value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, dict):
             yield from flattened(value, f"{prefix}{key}/")
-        elif key != "step":
+        elif key not in ("step", "steps"):
             yield prefix + key, value

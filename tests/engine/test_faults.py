@@ -1,21 +1,30 @@
 """What may happen to a training of a week: each fault for real, and nothing lost or believed that is torn."""
 
+import errno
 import multiprocessing
 import os
 import random
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from nsr_cli import cli
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.trainer import train
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+TINY = "sparsity=softmax blocks=1 units=4 width=1 batch=2 threads=1 device=cpu"
 STEPS = 500
 FORKS = multiprocessing.get_context("forkserver")  # torch is imported once, not for every process that is killed
 FORKS.set_forkserver_preload(["nsr_cli.engine.trainer", "nsr_cli.layers.sparse_conv", "torch._dynamo"])
@@ -26,12 +35,16 @@ def batch_at(step: int) -> Batch:
     return Batch(x, 1 - x, ["a.png", "b.png"])
 
 
-def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=None) -> dict:
-    """A checkpoint after every step: most of the time one is being written. ``begun`` is set after the first."""
+def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=None, watch=None) -> dict:
+    """A checkpoint after every step: most of the time one is being written. ``begun`` is set after the first.
+
+    ``watch`` is called with every step whose batch is asked for.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     conv = SparseConv2d(1, 4, 3, padding=1, gate="gumbel")
     network = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    network.register_buffer("ballast", torch.zeros(2**19))  # a few KB are written in one go, which no signal tears
     folder.mkdir(exist_ok=True)
     drops = {"learning_rate": 1e-3, "lr_drops": [0.5], "lr_factor": 0.2}
     settings = {
@@ -48,12 +61,41 @@ def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=
         asked.append(step)
         if begun and len(asked) == 3:  # one ahead of the step that is computed
             begun.set()
+        if watch:
+            watch(step)
         return batch_at(step)
 
     return train(network, batches, folder, "abc", **settings, say=lambda text: None)
 
 
-@pytest.mark.parametrize(("precision", "kills"), [("fp32", 25), ("fp16", 5)])
+@pytest.fixture
+def disk(tmp_path):
+    """A folder that is a file system of its own, and a function that mounts it again with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("needs to mount a small tmpfs")
+    yield folder, lambda options: subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def nsr(tmp_path, monkeypatch, capfd):
+    """Call ``nsr`` with a command line in an empty folder; returns its exit code, what it says, and its errors."""
+    for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(line: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = cli.run(shlex.split(line))
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize(("precision", "kills"), [("fp32", 25), ("bf16", 5), ("fp16", 5)])
 def test_killed_at_random_instants_the_weights_are_the_same_bits(tmp_path, precision, kills):
     straight = training(tmp_path / "straight", precision, checkpoint_minutes=1e9)
     folder, instants, killed, reached = tmp_path / "killed", random.Random(precision), 0, set()
@@ -103,3 +145,99 @@ def test_a_truncated_checkpoint_is_noticed(tmp_path, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(Exception):  # noqa: B017  (of many kinds)
         checkpoint.load(path)
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_disk_that_fills_up_keeps_the_checkpoints_that_are_there(tmp_path, disk):
+    folder, remount = disk
+    straight = training(tmp_path / "straight", "fp32", checkpoint_minutes=1e9)
+
+    def stop(step: int) -> None:
+        if step == 50:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        training(folder, "fp32", watch=stop)
+    saved = checkpoint.checkpoints(folder)
+    assert len(saved) == checkpoint.KEPT
+    before = {path: path.read_bytes() for path in saved}
+    used = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    remount(f"size={used + saved[-1].stat().st_size // 2}")  # no room for another one
+    with pytest.raises(OSError) as full:
+        training(folder, "fp32")
+    assert full.value.errno == errno.ENOSPC
+    assert {path: path.read_bytes() for path in checkpoint.checkpoints(folder)} == before
+    assert not list(folder.glob(".*.tmp"))
+    remount("size=20m")
+    resumed = training(folder, "fp32", checkpoint_minutes=1e9)
+    assert all(torch.equal(tensor, resumed["model"][name]) for name, tensor in straight["model"].items())
+
+
+def test_on_a_read_only_disk_what_writes_is_one_line_and_what_reads_works(nsr, tmp_path, disk):
+    folder, remount = disk
+    results = folder / "results"
+    run = f"{TINY} steps=6 results={results}"
+    assert nsr(f"ablate {run}")[0] == 0
+    before = contents(folder)
+    remount("ro")
+    compare = f"figure compare results={results} \"runs=['{TINY} steps=6']\""
+    for line, code, where in (
+        (f"ablate {run}", 0, None),
+        (f"ablate {run} dry_run=true", 0, None),
+        (f"ablate {run} seed=1", 1, "runs/wdsr-sr-"),
+        (f"ablate {run} rescore=true", 1, "runs/wdsr-sr-"),
+        (f"eval model=wdsr {run}", 0, None),
+        (f"eval model=wdsr {run} save_images=true", 1, "runs/wdsr-sr-"),
+        (f"eval model=bicubic results={results}", 1, "runs/bicubic-sr-"),
+        (f"table 1 results={results} save=false", 0, None),
+        (f"table 1 results={results}", 1, "tables"),
+        (compare, 1, "figures"),
+        (compare.replace("steps=6", "steps=7"), 2, "runs; run=true makes them"),
+    ):
+        ended, out, err = nsr(line)
+        assert ended == code, (line, out, err)
+        if code == 0:
+            assert err == "" and ("dB" in out or "| " in out or "nothing was trained" in out), line
+        else:
+            verb, problem = line.split()[0], {1: "Read-only file system:", 2: "no weights in"}[code]
+            assert err.startswith(f"nsr {verb}: {problem} {results}/{where}") and err.count("\n") == 1, err
+        assert line != f"table 1 results={results}" or "| softmax" in out.lower()  # shown, although it is not saved
+    assert contents(folder) == before and not list((tmp_path / "here").iterdir())
+
+
+def test_an_image_of_the_training_set_that_has_changed_since_the_checkpoint_is_noticed(nsr, tmp_path):
+    images, pixels = tmp_path / "data/T91", np.random.default_rng(0)
+    images.mkdir(parents=True)
+    for number in range(91):
+        cv2.imwrite(str(images / f"{number}.bmp"), pixels.integers(0, 256, (64, 64, 3), np.uint8))
+    line = f"train task=denoise train=t91 data={tmp_path / 'data'} {TINY} steps=300 checkpoint_minutes=0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nsr_cli", *line.split()],
+        env={k: v for k, v in os.environ.items() if not k.startswith("NSR_")} | {"PYTHONPATH": str(CHECKOUT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    while not (saved := list(Path("results/runs").glob("*/checkpoint-*.pt"))) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    out = process.communicate()[0].decode()
+    assert saved, out
+    image = images / "7.bmp"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # the last pixel; the size is the same
+    before = contents(saved[0].parent)
+    code, _, err = nsr(line)
+    assert code == 1 and err.count("\n") == 1
+    assert err.startswith("nsr train: the training images have changed since the checkpoint in ")
+    assert err.endswith("; delete the checkpoints to train from the start\n") and saved[0].parent.name in err
+    assert contents(saved[0].parent).items() >= {p: c for p, c in before.items() if p.suffix == ".pt"}.items()
+    image.write_bytes(whole)
+    code, out, err = nsr(line)
+    assert code == 0 and "resuming after step" in out, err

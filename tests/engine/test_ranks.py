@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from nsr_cli.engine import checkpoint
 from nsr_cli.engine.ranks import Ranks
+from nsr_cli.files import hold
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LINE = "train sparsity=softmax blocks=1 units=4 width=1 batch=4 threads=1 validate_every=1000 checkpoint_minutes=1000"
@@ -45,6 +48,49 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, weights_only=True)["model"]
 
 
+def launched(torchrun: subprocess.Popen) -> list[int]:
+    """The processes that torchrun has started, by rank."""
+    found = {}
+    for pid in subprocess.run(["pgrep", "-P", str(torchrun.pid)], capture_output=True, text=True).stdout.split():
+        variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        found[next(v for v in variables if v.startswith("RANK="))] = int(pid)
+    return [found[rank] for rank in sorted(found)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_until(true) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def saved(folder: Path) -> list[Path]:
+    return sorted((folder / "results/runs").glob("*/checkpoint-*.pt"))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """The weights of a training by two processes that nothing happens to."""
+    folder = tmp_path_factory.mktemp("straight")
+    code, out = finish(start(folder, f"{LINE} steps=400", 2))
+    assert code == 0, out
+    return weights(folder)
+
+
+def assert_same_bits(folder: Path, expected: dict[str, torch.Tensor]) -> None:
+    found = weights(folder)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
 def test_a_process_alone_has_the_whole_batch_and_averages_nothing():
     tensor = torch.ones(3)
     assert Ranks().share(16) == slice(0, 16) and Ranks().average([tensor], torch.tensor(2.0)) == [2.0]
@@ -71,24 +117,65 @@ def test_two_processes_compute_what_one_does(tmp_path):
     assert again[0] == 0 and "training" not in again[1]
 
 
-def test_a_signal_to_one_process_stops_both_and_the_repeated_command_ends_in_the_same_bits(tmp_path):
-    line = f"{LINE} steps=600"
-    straight = start(tmp_path / "straight", line, 2)
-    assert finish(straight)[0] == 0
-    process = start(tmp_path / "stopped", line, 2)
-    stats = tmp_path / "stopped/results/runs"
-    deadline = time.monotonic() + 120
-    while not [p for p in stats.glob("*/stats.jsonl") if p.read_text()] and time.monotonic() < deadline:
-        time.sleep(0.02)
-    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGTERM)
+def test_a_signal_to_one_process_stops_both_and_the_repeated_command_ends_in_the_same_bits(tmp_path, straight):
+    line = f"{LINE} steps=400"
+    process = start(tmp_path, line, 2)
+    wait_until(lambda: [p for p in (tmp_path / "results/runs").glob("*/stats.jsonl") if p.read_text()])
+    os.kill(launched(process)[1], signal.SIGTERM)
     code, out = finish(process)
     assert code != 0 and "stopped by SIGTERM after step" in out, out
-    assert list(stats.glob("*/checkpoint-*.pt"))
-    code, out = finish(start(tmp_path / "stopped", line, 2))
+    assert saved(tmp_path)
+    code, out = finish(start(tmp_path, line, 2))
     assert code == 0 and "resuming after step" in out, out
-    for name, tensor in weights(tmp_path / "straight").items():
-        assert torch.equal(weights(tmp_path / "stopped")[name], tensor), name
+    assert_same_bits(tmp_path, straight)
+
+
+def test_whichever_is_killed_at_random_instants_the_repeated_command_ends_in_the_same_bits(tmp_path, straight):
+    line, instants = f"{LINE} steps=400", random.Random(0)
+    for victims in ("first", "second", "second", "all"):
+        before = saved(tmp_path)[-1:]
+        process = start(tmp_path, f"{line} checkpoint_minutes=0", 2)  # a checkpoint after every step
+        wait_until(lambda before=before: saved(tmp_path)[-1:] > before)
+        first, second = launched(process)
+        time.sleep(instants.uniform(0, 0.2))
+        for pid in {"first": [first], "second": [second], "all": [process.pid, first, second]}[victims]:
+            os.kill(pid, signal.SIGKILL)
+        code, out = finish(process)
+        assert code != 0, out
+        wait_until(lambda pids=(first, second): not any(map(is_alive, pids)))  # torchrun ends the other one
+        for path in saved(tmp_path):
+            checkpoint.load(path)  # what has its name is whole
+    code, out = finish(start(tmp_path, line, 2))
+    assert code == 0 and "resuming after step" in out, out
+    assert_same_bits(tmp_path, straight)
+    assert not list(tmp_path.rglob("*.tmp")) and not saved(tmp_path)
+
+
+def test_when_torchrun_alone_is_killed_its_processes_come_to_an_end_and_hold_the_run_no_longer(tmp_path, straight):
+    line = f"{LINE} steps=400"
+    torchrun = start(tmp_path, f"{line} checkpoint_minutes=0.005", 2)
+    wait_until(lambda: saved(tmp_path))
+    first, second = launched(torchrun)
+    os.kill(first, signal.SIGSTOP)  # as long as the repeated command takes to notice
+    torchrun.kill()
+    try:
+        again, said = start(tmp_path, line, 2), ""
+        for text in again.stdout:
+            said += text
+            if "waiting for it" in text:
+                break
+        os.kill(first, signal.SIGCONT)
+        code, out = finish(again)
+        assert code == 0 and f"is held by process {first} on " in said, said + out  # so that one can end it
+        assert_same_bits(tmp_path, straight)
+        wait_until(lambda: not is_alive(first) and not is_alive(second))
+        (run,) = (tmp_path / "results/runs").iterdir()
+        with hold(run, wait=False, say=print):
+            pass
+    finally:
+        for pid in filter(is_alive, (first, second)):
+            os.kill(pid, signal.SIGKILL)
+        torchrun.communicate()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):

@@ -1,0 +1,116 @@
+"""Signals that are put off: none is lost, and what a training has started does not die of one for all processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nsr_cli.engine.interrupts import SIGNALS, TIME_IS_UP, deferred
+
+PYTHON = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(1000)"]
+
+
+@pytest.fixture
+def start():
+    """Start a child that does nothing; its process id."""
+    children = []
+
+    def run(kind: str) -> int:
+        if kind == "fork":
+            if (pid := os.fork()) == 0:
+                time.sleep(1000)
+                os._exit(1)
+        else:
+            process = subprocess.Popen(PYTHON if kind == "python" else ["sleep", "1000"], stdout=subprocess.PIPE)
+            pid = process.pid
+            assert kind != "python" or process.stdout.readline() == b"ready\n"
+        children.append(pid)
+        return pid
+
+    yield run
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL  # and has not ended before
+
+
+def waiting_signals(pid: int) -> set[int]:
+    """Those that have come to a living process and are blocked."""
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert status["State"][0] != "Z"
+    return {number for number in range(1, 65) if int(status["ShdPnd"], 16) >> (number - 1) & 1}
+
+
+@pytest.mark.parametrize("kind", ["fork", "program", "python"])
+def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind):
+    with deferred() as interrupts:
+        child = start(kind)
+        assert interrupts.look() is None
+        for pid in (child, os.getpid()):  # as Slurm sends it to all processes of a job
+            os.kill(pid, TIME_IS_UP)
+        assert interrupts.look() == TIME_IS_UP
+        assert waiting_signals(child) == {TIME_IS_UP}  # for ever: it neither ends nor acts
+
+
+def test_a_thread_of_before_may_take_it():
+    end = threading.Event()
+    (thread := threading.Thread(target=end.wait)).start()
+    with deferred() as interrupts:
+        signal.pthread_kill(thread.ident, TIME_IS_UP)
+        while not interrupts.look():
+            time.sleep(0.01)
+        assert interrupts.look() == TIME_IS_UP
+    end.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("others", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
+def test_that_the_time_is_up_counts_most(others):
+    with deferred() as interrupts:
+        for number in (*others, TIME_IS_UP):
+            os.kill(os.getpid(), number)
+        assert interrupts.look() == TIME_IS_UP
+
+
+def test_what_comes_too_late_to_be_looked_at_acts_as_before():
+    came = []
+    before = signal.signal(TIME_IS_UP, lambda number, frame: came.append(number))
+    try:
+        with deferred():
+            os.kill(os.getpid(), TIME_IS_UP)
+            assert came == []
+        assert came == [TIME_IS_UP]
+    finally:
+        signal.signal(TIME_IS_UP, before)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
+        with deferred() as interrupts:
+            os.kill(os.getpid(), number)
+            assert interrupts.look() == number
+            interrupts.leave()
+    assert isinstance(ended.value, KeyboardInterrupt) if number == signal.SIGINT else ended.value.code == 128 + number
+
+
+def test_a_second_ctrl_c_acts_at_once():
+    with pytest.raises(KeyboardInterrupt), deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it did not")
+
+
+def test_afterwards_all_is_as_before():
+    def now() -> tuple:
+        return [signal.getsignal(number) for number in SIGNALS], signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    before = now()
+    with pytest.raises(ZeroDivisionError), deferred():
+        assert now() != before
+        raise ZeroDivisionError
+    assert now() == before

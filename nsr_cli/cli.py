@@ -6,7 +6,8 @@ import re
 import sys
 import traceback
 
-from nsr_cli.errors import Reported, did_you_mean
+from nsr_cli.engine.processes import world_size
+from nsr_cli.errors import did_you_mean
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -16,7 +17,10 @@ VERBS = {
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
     "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
+    "status": "how sweeps do that were launched on a cluster, or on several GPUs",
 }
+
+PLAIN = ("data", "status")  # they have nothing to compose or sweep
 
 HELP = """nsr: the experiments of Neural Sparse Representation for Image Restoration (NeurIPS 2020)
 
@@ -35,6 +39,7 @@ Examples
   nsr eval -m model=bicubic scale=2,3,4
   nsr eval model=dncnn task=denoise sigma=25 ckpt=published
   nsr table 1 run=true
+  nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
 
 Data is read from NSR_DATA (default ./data), results go to NSR_RESULTS (default ./results), and NSR_PROTOCOL chooses
 the budget (default smoke: seconds, on images that need no download).
@@ -72,8 +77,8 @@ def run(arguments: list[str]) -> int:
         return complain("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
     name = f"nsr {verb}"
     try:
-        if verb == "data":  # nothing to compose or sweep
-            return importlib.import_module("nsr_cli.commands.data").run(rest)
+        if verb in PLAIN:
+            return importlib.import_module(f"nsr_cli.commands.{verb}").run(rest)
         if verb in ("table", "figure") and rest and re.fullmatch(r"\w+", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         if problem := problem_of_flags(verb, rest):
@@ -117,14 +122,14 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
             return f"{flag} {value}: expected one of {', '.join(expected)}"
     sweeps = any(word in SWEEP for word in arguments)
     shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
-    if sweeps and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "-m: torchrun's processes make one run at a time"
+    if sweeps and world_size() > 1:
+        return "-m: the processes of torchrun or srun make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
     if sweeps and verb in ("table", "figure", "bench"):
         return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb != "bench" else "")
     launchers = [word for word in arguments if re.match(r"\+?hydra/launcher=", word)]
-    if launchers and not sweeps and verb not in ("table", "figure"):
+    if launchers and not sweeps and not shows and verb not in ("table", "figure"):
         return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
     return None
 
@@ -134,19 +139,16 @@ def call(verb: str) -> None:
     import hydra
 
     from nsr_cli.commands import jobs
-    from nsr_cli.commands.settings import register_resolvers, remove_empty_folders
+    from nsr_cli.commands.settings import introduce_to_hydra
     from nsr_cli.folders import package_folder
 
-    register_resolvers()
+    introduce_to_hydra()
     jobs.forget()
     task = importlib.import_module(f"nsr_cli.commands.{verb}").main
-    try:
-        hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
-    finally:
-        jobs.tidy()
-        remove_empty_folders()
-    if jobs.LONE_FAILURE:
-        raise jobs.LONE_FAILURE[0]
+    hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
+    failures = [*jobs.LONE_FAILURE, *(failure for _, failure in jobs.ENDED if failure)]
+    if failures:
+        raise failures[0]
 
 
 def complete(arguments: list[str]) -> int:
@@ -169,7 +171,7 @@ def complete(arguments: list[str]) -> int:
         print("\n".join(named(verb)))
     taken = 2 if at > 2 and verb in ("table", "figure") and len(words) > 1 and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
-    call("train" if verb == "data" else verb)
+    call("train" if verb in PLAIN else verb)
     return 0
 
 
@@ -189,45 +191,22 @@ def complain(name: str, message: str) -> int:
 
 def report(name: str, verb: str, error: Exception) -> int:
     """One line for bad input (exit code 2), a traceback for what nobody foresaw (1); every failed job of a sweep."""
-    from nsr_cli.commands.jobs import ENDED, SWEEP_FOLDER
+    from nsr_cli.commands.jobs import ENDED, show_traces
 
-    failed = [(overrides, failure) for overrides, failure in ENDED if failure] if SWEEP_FOLDER else []
+    failed = [(overrides, failure) for overrides, failure in ENDED if failure]
     if not failed:
         return report_one(name, verb, error)
+    show_traces(failure for _, failure in failed)
     codes = {report_one(f"{name} {overrides}", verb, failure) for overrides, failure in failed}
     print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed; the others are done", file=sys.stderr)
     return codes.pop() if len(codes) == 1 else 1
 
 
-def raised_by_hydra(error: BaseException) -> bool:
-    """Whether Hydra itself refused something: group=null, for one."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("hydra.")
-
-
 def report_one(name: str, verb: str, error: BaseException) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from nsr_cli.commands.explain import describe
 
-    cause: BaseException | None = error
-    while cause is not None:  # a resolver's error arrives inside of OmegaConf's
-        if isinstance(cause, Reported):
-            complain(name, str(cause))
-            return cause.exit_code
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        from nsr_cli.commands.explain import explain
-
-        return complain(name, explain(error, verb))
-    if isinstance(error, ValueError) and raised_by_hydra(error):
-        return complain(name, str(error).splitlines()[0])
-    if isinstance(error, OSError) and error.errno is not None:
-        where = f": {error.filename}" if error.filename else ""
-        complain(name, f"{error.strerror}{where}; what was finished is kept")
-        return 1
-    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
-        complain(name, f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}")
-        return 1
-    traceback.print_exception(error)
-    complain(name, f"{type(error).__name__}: {error}")
-    return 1
+    text, code, foreseen = describe(error, verb)
+    if not foreseen:
+        traceback.print_exception(error)
+    complain(name, text)
+    return code

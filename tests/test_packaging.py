@@ -10,6 +10,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PARTS = ["nsr_cli", "conf", "experiments"]
+SWEEP = ["ablate", "-m", "tau=1,2", "sparsity=softmax", "hydra/launcher=local", "dry_run=true"]
 PROBE = "import nsr_cli, sys; from nsr_cli.cli import run; print(nsr_cli.__file__); sys.exit(run(sys.argv[1:]))"
 
 
@@ -48,6 +49,8 @@ def test_from_a_wheel_everything_comes_from_the_wheel(wheel, tmp_path):
     shutil.rmtree(elsewhere / "results")
     done = call(site, elsewhere, "-c", PROBE, "ablate", "dry_run=true", "blocks=1")
     assert done.returncode == 0 and "parameters" in done.stdout, done.stderr
+    done = call(site, elsewhere, "-c", PROBE, *SWEEP)
+    assert done.returncode == 0 and done.stdout.count("would be submitted") == 2, done.stderr
 
 
 def test_from_a_bare_checkout(tmp_path):
@@ -55,6 +58,8 @@ def test_from_a_bare_checkout(tmp_path):
         shutil.copytree(CHECKOUT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     done = call(tmp_path, tmp_path, "-m", "nsr_cli", "table", "1")
     assert done.returncode == 0 and "Table 1" in done.stdout, done.stderr
+    done = call(tmp_path, tmp_path, "-m", "nsr_cli", *SWEEP)
+    assert done.returncode == 0 and done.stdout.count("would be submitted") == 2, done.stderr
 
 
 def test_the_installed_script_works_from_any_directory(tmp_path):

@@ -7,8 +7,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from nsr_cli.commands.explain import explain
+from nsr_cli.commands.missing import run_missing
 from nsr_cli.commands.settings import check, run_of
-from nsr_cli.commands.table import run_missing
 from nsr_cli.errors import Failed, UserError
 
 
@@ -38,7 +38,8 @@ def untrained(cfg: DictConfig, configs: dict[str, DictConfig]) -> dict[str, str]
     def overrides(run: str) -> list[str]:
         return [*run.split(), *_shared(cfg), "weights=true"]
 
-    if cfg.run and (failed := run_missing(cfg, [["ablate", "-m", *overrides(run)] for run in missing()])):
+    commands = [["ablate", "-m", *overrides(run)] for run in missing()] if cfg.run else []
+    if failed := run_missing(cfg, f"nsr figure {cfg.figure}", commands):
         raise Failed(f"these failed: {'; '.join(failed)}")
     return {run: f"nsr ablate {' '.join(overrides(run))}" for run in missing()}
 

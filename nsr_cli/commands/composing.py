@@ -1,5 +1,6 @@
 """Many configs of one verb, composed fast."""
 
+import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from nsr_cli.folders import package_folder
 
 
 class Composer:
-    """Composes configs; those that differ in plain keys alone share one composition, which is the slow part.
+    """Composes configs, resolved; those that differ in plain keys alone share one composition, which is the slow part.
 
     Args:
         compose: the config of a list of overrides.
@@ -39,6 +40,8 @@ class Composer:
         except OmegaConfBaseException:
             self.compose(list(read))  # says what is wrong as Hydra does
             raise
+        with contextlib.suppress(OmegaConfBaseException):  # whoever reads what cannot be resolved says so
+            return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
         return config
 
     def is_plain(self, override: Override) -> bool:

@@ -1,13 +1,40 @@
-"""Hydra's and OmegaConf's errors in one line: the value, what was expected, what exists."""
+"""Errors in one line: the value, what was expected, what exists."""
 
 import re
+import traceback
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
-from nsr_cli.errors import did_you_mean
+from nsr_cli.errors import Reported, did_you_mean
 from nsr_cli.folders import package_folder
+
+
+def describe(error: BaseException, verb: str) -> tuple[str, int, bool]:
+    """(what to say of an error, exit code, whether it was foreseen and needs no traceback)."""
+    cause: BaseException | None = error
+    while cause is not None:  # a resolver's error arrives inside of OmegaConf's
+        if isinstance(cause, Reported):
+            return str(cause), cause.exit_code, True
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return explain(error, verb), 2, True
+    if isinstance(error, ValueError) and raised_by_hydra(error):
+        return str(error).splitlines()[0], 2, True
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}; what was finished is kept", 1, True
+    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
+        return f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}", 1, True
+    return f"{type(error).__name__}: {error}", 1, False
+
+
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself refused something: group=null, for one."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def explain(error: Exception, verb: str) -> str:
@@ -16,16 +43,24 @@ def explain(error: Exception, verb: str) -> str:
         return f"'{error.override}' cannot be read as KEY=VALUE; quote what has spaces or brackets of its own"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         group, option = found.groups()
+        if option == "submitit_slurm":
+            return "hydra/launcher=slurm needs submitit: pip install 'nsr[cluster]'"
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         return f"no {group} '{option}'{did_you_mean(option, options)}; there are: {', '.join(options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key, keys = found.group(1), top_level_keys(verb)
+        if key.startswith("hydra.launcher."):
+            return (
+                f"no key '{key}'; `nsr {verb} hydra/launcher=... --cfg hydra -p hydra.launcher` shows those there are"
+            )
         known = key.split(".")[0]
         if known in keys and "." in key:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
         if key in keys:
             return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
         return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
+    if text.startswith("Error merging override ") and error.__cause__:
+        return f"{text.splitlines()[0].removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
     if found := re.search(r"Missing mandatory value: (\S+)", text):

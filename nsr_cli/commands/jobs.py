@@ -1,8 +1,8 @@
 """How jobs end: a sweep names those that failed, a lone job fails without lines of Hydra's own."""
 
 import functools
-from collections.abc import Callable
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterable
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -10,11 +10,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nsr_cli.commands.settings import note_absent
+from nsr_cli.errors import JobFailed
 
 ENDED: list[tuple[str, Exception | None]] = []  # (overrides, what went wrong) of the jobs of a sweep, in its order
 LONE_FAILURE: list[Exception] = []
-SWEEP_FOLDER: list[Path] = []
 
 
 def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
@@ -35,21 +34,17 @@ def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
 class RememberJobs(Callback):
     """Called by Hydra around the jobs that run in this process."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        SWEEP_FOLDER.append(Path(config.hydra.sweep.dir))
-        note_absent(SWEEP_FOLDER[-1])
-
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
         failed = job_return.status == JobStatus.FAILED
         ENDED.append((" ".join(job_return.overrides or []), job_return._return_value if failed else None))
 
 
 def forget() -> None:
-    for memory in (ENDED, LONE_FAILURE, SWEEP_FOLDER):
+    for memory in (ENDED, LONE_FAILURE):
         memory.clear()
 
 
-def tidy() -> None:
-    """Remove what Hydra writes into the folder of a sweep, which every sweep would overwrite."""
-    for folder in SWEEP_FOLDER:
-        (folder / "multirun.yaml").unlink(missing_ok=True)
+def show_traces(failures: Iterable[Exception | None]) -> None:
+    """The tracebacks of jobs that failed elsewhere; many may be the same."""
+    traces = dict.fromkeys(failure.trace for failure in failures if isinstance(failure, JobFailed) and failure.trace)
+    print("\n".join(traces), file=sys.stderr, end="")

@@ -1,9 +1,10 @@
 """From a composed config to what a run is: checked knobs, a signature, a folder, a place for its records."""
 
-import contextlib
 import functools
 import hashlib
 import json
+import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.data.catalog import DATASETS, find, images_in, is_folder
 from nsr_cli.errors import UserError
-from nsr_cli.folders import package_folder
+from nsr_cli.folders import PLUGINS, package_folder
 
 # What a knob may be: (types, test, in words).
 ABOVE_ZERO, WHOLE, FROM_ZERO = "a number above 0", "a whole number above 0", "a whole number, 0 or above"
@@ -252,31 +253,22 @@ def run_of(cfg: DictConfig) -> Run:
     return Run(weights, scores, budget, results / "runs" / weights.name, results / "records" / budget)
 
 
-ABSENT: list[Path] = []  # folders that Hydra is about to make
+def with_seed(cfg: DictConfig, run: Run, seed: int) -> Run:
+    """The same run with another seed, found faster than from a config of its own."""
+    found = []
+    for signed in (run.weights.signed, run.scores.signed):
+        found.append(identify(cfg, signed | {"training": signed["training"] | {"seed": seed}}))
+    weights, scores = found
+    return Run(weights, scores, run.budget, Path(cfg.results) / "runs" / weights.name, run.records)
 
 
-def register_resolvers() -> None:
-    """``${nsr_run:}``: the name of a config's run, for the folders that Hydra makes."""
-    OmegaConf.register_new_resolver("nsr_run", _run_name, replace=True)
+def introduce_to_hydra() -> None:
+    """Our plugins, and ``${nsr_scratch:}``: a folder for what Hydra writes and nobody reads, until the process ends."""
+    if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
+        sys.path.append(str(PLUGINS))
+    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
 
 
-def _run_name(*, _root_: DictConfig) -> str:
-    try:
-        name = run_of(_root_).weights.name
-    except Exception:  # the job itself says what is wrong; here it would end a whole sweep
-        name = "invalid"
-    note_absent(Path(str(_root_.get("results"))) / "runs" / name)
-    return name
-
-
-def note_absent(folder: Path) -> None:
-    """Remember which of a folder and the two above it are not there yet."""
-    ABSENT.extend(path for path in (folder, *folder.parents[:2]) if not path.exists())
-
-
-def remove_empty_folders() -> None:
-    """Remove those of Hydra's folders that were not there before and have nothing in them."""
-    for folder in sorted(set(ABSENT), key=lambda folder: len(folder.parts), reverse=True):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    ABSENT.clear()
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="nsr-")

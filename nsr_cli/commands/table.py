@@ -1,20 +1,18 @@
 """nsr table: a table of the paper from the records at hand; run=true makes the missing ones first."""
 
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.jobs import job
-from nsr_cli.commands.settings import check_knobs, run_of
+from nsr_cli.commands.missing import run_missing
+from nsr_cli.commands.settings import check_knobs, run_of, with_seed
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.engine.conventions import conventions
 from nsr_cli.errors import Failed
@@ -64,7 +62,7 @@ def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[st
     cells = find_cells(cfg, experiment, seeds)
     if not cfg.run or not (commands := filling(cfg, experiment, cells)):
         return cells, []
-    failed = run_missing(cfg, commands)
+    failed = run_missing(cfg, f"nsr table {cfg.table}", commands)
     return find_cells(cfg, experiment, seeds), failed
 
 
@@ -72,18 +70,19 @@ def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> lis
     """Every cell of the table with its record, or None where that is missing."""
     composers = {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
     shared = [f"protocol={cfg.protocol.name}"]
-    cells, runs = [], {}
+    cells, known = [], {}
     for row, column, verb, overrides in experiment.slots(cfg.protocol.name):
-        for seed in seeds:
-            job = (verb, *overrides)
-            if (job, seed) not in runs:  # the rows of a table share the jobs of its columns
-                config = composers[verb]([*overrides, f"seed={seed}", *shared])
-                config.results, config.data = cfg.results, cfg.data
-                task, reads = OmegaConf.to_container(config.task, resolve=True), list(config.model.reads)
-                runs[job, seed] = run_of(config), list(config.benchmarks), partial(conventions, task, reads=reads)
-            run, benchmarks, expected = runs[job, seed]
-            if run.budget == "untrained" and seed != seeds[0]:
-                continue
+        job = (verb, *overrides)
+        if job not in known:  # the rows of a table share the jobs of its columns
+            config = composers[verb]([*overrides, f"seed={seeds[0]}", *shared])
+            config.results, config.data = cfg.results, cfg.data
+            task, reads = OmegaConf.to_container(config.task, resolve=True), list(config.model.reads)
+            run = run_of(config)
+            trained = run.budget != "untrained"
+            runs = {seeds[0]: run} | ({seed: with_seed(config, run, seed) for seed in seeds[1:]} if trained else {})
+            known[job] = runs, list(config.benchmarks), lru_cache(partial(conventions, task, reads=reads))
+        runs, benchmarks, expected = known[job]
+        for seed, run in runs.items():
             benchmark = row.benchmark or (column.benchmark if column else None)
             for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
                 label = column.label if column else name
@@ -117,20 +116,3 @@ def filling(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[
 
 def _joined(values: Iterable) -> str:
     return ",".join(dict.fromkeys(str(value) for value in values))
-
-
-def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
-    """Run command lines, one after the other, or with a launcher all at once. Returns those that failed."""
-    launcher = HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
-    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment |= {"NSR_RESULTS": str(cfg.results), "NSR_DATA": str(cfg.data)}
-    processes = []
-    for words in commands:
-        print("$ nsr " + " ".join(words), flush=True)
-        launch = [f"hydra/launcher={launcher}"] if launcher != "basic" else []
-        process = subprocess.Popen([sys.executable, "-m", "nsr_cli", *words, *launch], env=environment)
-        processes.append((" ".join(words), process))
-        if launcher == "basic":
-            process.wait()
-    return [words for words, process in processes if process.wait()]

@@ -12,7 +12,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from nsr_cli.commands.settings import register_resolvers, run_of, weights_file
+from nsr_cli.commands.settings import introduce_to_hydra, run_of, weights_file
 from nsr_cli.data.images import write_png
 from nsr_cli.folders import package_folder
 
@@ -33,7 +33,7 @@ def published() -> list[tuple[str, str, int | float, str]]:
 
 
 def composed(*overrides: str):
-    register_resolvers()
+    introduce_to_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("eval", list(overrides), return_hydra_config=True)
 

@@ -1,5 +1,6 @@
 """Run identity: what is signed, and what is not; and that every config composes and instantiates."""
 
+import re
 from itertools import product
 
 import pytest
@@ -7,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from nsr_cli.commands.settings import check, register_resolvers, run_of
+from nsr_cli.commands.settings import check, introduce_to_hydra, run_of
 from nsr_cli.folders import package_folder
 
 CONF = package_folder("conf")
@@ -18,7 +19,7 @@ def options(group: str) -> list[str]:
 
 
 def composed(verb: str, *overrides: str):
-    register_resolvers()
+    introduce_to_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(verb, list(overrides), return_hydra_config=True)
 
@@ -71,12 +72,9 @@ def test_published_weights_are_signed_by_their_content(tmp_path):
     assert a == name("model=wdsr", f"ckpt={tmp_path}/a.pth", "seed=5", verb="eval")
 
 
-def test_hydra_makes_the_run_folder_of_the_signature():
-    config = composed("ablate", "tau=3")
-    expected = run_of(config)
-    assert config.hydra.run.dir == str(expected.folder)
-    assert config.hydra.sweep.subdir == expected.weights.name
-    assert expected.weights.name.startswith("wdsr-sr-") and len(expected.weights.name) == len("wdsr-sr-") + 8
+def test_a_run_is_called_by_its_method_its_task_and_eight_digits():
+    run = run_of(composed("ablate", "tau=3"))
+    assert re.fullmatch("wdsr-sr-[0-9a-f]{8}", run.weights.name) and run.folder.name == run.weights.name
 
 
 def test_no_path_of_this_machine_is_signed(tmp_path):

@@ -1,0 +1,54 @@
+"""The runs that a table or a figure lacks, made by the command lines that a user would type."""
+
+import os
+import shlex
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig
+
+from nsr_cli.commands.cells import cells_of
+from nsr_cli.commands.composing import Composer
+from nsr_cli.commands.jobs import show_traces
+from nsr_cli.commands.launchers import SweepLauncher
+from nsr_cli.errors import UserError
+from nsr_cli.folders import PACKAGE
+from nsr_cli.report.experiments import expand
+
+
+def run_missing(cfg: DictConfig, title: str, commands: list[list[str]]) -> list[str]:
+    """Run command lines: with a launcher as one sweep, else one after the other. Returns those that failed."""
+    choice = HydraConfig.get().runtime.choices["hydra/launcher"]
+    if commands and choice != "basic":
+        launcher = Plugins.instance()._instantiate(HydraConfig.get().launcher)
+        if not isinstance(launcher, SweepLauncher):
+            raise UserError(f"hydra/launcher={choice}: expected slurm, slurm_ddp or local")
+        return launch(cfg, title, launcher, commands)
+    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment |= {"NSR_RESULTS": str(cfg.results), "NSR_DATA": str(cfg.data)}
+    failed = []
+    for words in commands:
+        print("$ nsr " + " ".join(words), flush=True)
+        if subprocess.run([sys.executable, "-m", "nsr_cli", *words], env=environment).returncode:
+            failed.append(" ".join(words))
+    return failed
+
+
+def launch(cfg: DictConfig, title: str, launcher: SweepLauncher, commands: list[list[str]]) -> list[str]:
+    """Have a launcher do the runs of command lines, in one sweep; returns the cells that failed."""
+    results, cells = Path(cfg.results).absolute(), []
+    for words in commands:
+        verb, combinations = expand(shlex.join(["nsr", *words]))
+        found = cells_of(verb, combinations, Composer(partial(compose, verb)), results, Path(cfg.data))
+        for cell, overrides in zip(found, combinations, strict=True):
+            cell.words = " ".join([verb, *overrides])
+        cells += found
+    launcher.send(title, cells, results)
+    show_traces(cell.failure for cell in cells)
+    return [f"{cell.words}: {cell.failure}" for cell in cells if cell.failure]

@@ -1,0 +1,102 @@
+"""nsr status: how sweeps do. No Hydra: there is nothing to compose."""
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from typing import NoReturn
+
+from nsr_cli.clock import clock
+from nsr_cli.errors import UserError
+from nsr_cli.launch import slurm
+from nsr_cli.launch.progress import WORDS, Progress, Records, log_of, progress_of, seconds_left
+from nsr_cli.launch.sweep import Sweep, read_sweep
+
+HELP = """nsr status: how sweeps do that hydra/launcher=slurm, slurm_ddp or local has launched
+
+  nsr status           the last sweeps below the results, and the jobs of the newest
+  nsr status FOLDER    those of a sweep's folder, or below other results
+
+  --all                every job, not the first few of each kind
+Results are looked for in NSR_RESULTS (default ./results).
+"""
+SWEEPS, JOBS = 10, 10  # lines shown, at most
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.error = complain
+    parser.add_argument("folder", nargs="?", default=os.environ.get("NSR_RESULTS", "results"))
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.help:
+        print(HELP, end="")
+        return 0
+    folder = Path(options.folder)
+    sweeps = found_in(folder)
+    queue = slurm.queue() if any(sweep.place == "slurm" for sweep in sweeps) else {}
+    if queue is None:
+        print("Slurm does not answer (squeue): what pends and runs there is not known\n")
+    records = Records(sweeps[0].results)
+    progress = {sweep.name: progress_of(sweep, records, queue) for sweep in sweeps}
+    if len(sweeps) > 1:
+        print(overview(sweeps, progress), end="\n\n")
+    print(details(sweeps[0], progress[sweeps[0].name], None if options.all else JOBS))
+    return 0
+
+
+def complain(message: str) -> NoReturn:
+    raise UserError(message)
+
+
+def found_in(folder: Path) -> list[Sweep]:
+    """The sweep of a folder, or the last ones below results; the newest first."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a sweep's, or results with sweeps below")
+    if sweep := read_sweep(folder):
+        return [sweep]
+    newest = sorted((folder / "sweeps").glob("*/sweep.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    sweeps = [sweep for path in newest[:SWEEPS] if (sweep := read_sweep(path.parent))]
+    if not sweeps:
+        raise UserError(f"{folder.resolve()}: no sweep there; hydra/launcher=slurm or local makes them")
+    return sweeps
+
+
+def overview(sweeps: list[Sweep], progress: dict[str, list[Progress]]) -> str:
+    """A line for each sweep."""
+    from tabulate import tabulate
+
+    lines = []
+    for sweep in sweeps:
+        counts = Counter(p.word for p in progress[sweep.name])
+        lines.append([sweep.name, sweep.title, sweep.place, *(counts[word] or "" for word in WORDS)])
+    return tabulate(lines, ["sweep", "command", "where", *WORDS])
+
+
+def details(sweep: Sweep, progress: list[Progress], most: int | None) -> str:
+    """The counts of a sweep, and its jobs that are not done, ``most`` of each kind."""
+    counts = Counter(p.word for p in progress)
+    lines = [f"{sweep.folder}: {sweep.title}, {len(progress)} runs"]
+    lines.append("  " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]))
+    if (left := seconds_left(progress)) is not None:
+        lines[-1] += f"; about {clock(left)} left"
+    for word in WORDS[1:]:
+        own = [p for p in progress if p.word == word]
+        lines += ["", f"{word}:"] if own else []
+        for p in own[:most]:
+            lines.append(f"  {p.job}")
+            lines += [f"    {text}" for text in about(sweep, p)]
+        if len(own) > len(own[:most]):
+            lines.append(f"  and {len(own) - most} more (--all shows them)")
+    return "\n".join(lines)
+
+
+def about(sweep: Sweep, p: Progress) -> list[str]:
+    """What can be said of a job, below its overrides."""
+    detail, own = p.detail, sweep.slurm_job(p.job.index)
+    if p.word == "failed" and own and not (p.state and p.state["state"] == "failed"):
+        detail += f"; {slurm.ending(slurm.facts_of(own))}"
+    job = f"job {p.queued.job}" if p.queued else ""
+    log = str(log_of(sweep, p.job, p.state)) if p.word == "failed" else ""
+    return [text for text in (", ".join(filter(None, [detail, job])), log) if text]

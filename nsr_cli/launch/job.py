@@ -1,0 +1,124 @@
+"""What runs on a node of a cluster, or in a slot of this machine: one job of a sweep, on the configs it came with."""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from nsr_cli.engine.interrupts import TIME_IS_UP
+from nsr_cli.engine.processes import end_with_parent, rank, started, world_size
+from nsr_cli.files import write_json
+from nsr_cli.folders import SUBMITTED_CODE, code_digest
+from nsr_cli.launch.sweep import Job, Sweep, state_file
+
+PATIENCE = 120  # seconds that a process waits for Slurm to end it
+
+
+def described(sweep: Sweep, job: Job, cells: list[tuple[str, dict]]) -> str:
+    """A job as text, for where it will run: for each cell its verb and its config."""
+    where = {"folder": str(sweep.folder), "results": str(sweep.results), "place": sweep.place}
+    what = {"index": job.index, "run": job.run, "records": job.records}
+    return json.dumps({**where, **what, "code": code_digest(), "cells": cells})
+
+
+def run(text: str) -> None:
+    """Do a job, and write how it ends; ``text`` is what `described` makes."""
+    job, began = json.loads(text), time.monotonic()
+    folder, attempt = Path(job["folder"]), int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    os.environ[SUBMITTED_CODE] = job["code"]
+    code_digest()  # now: the files may change while this runs
+
+    def tell(state: str, **more) -> None:
+        pid = os.getpid()
+        who = {"host": socket.gethostname(), "pid": pid, "started": started(pid), "rank": rank(), "world": world_size()}
+        when = {"time": time.time(), "seconds": round(time.monotonic() - began, 1), "attempt": attempt}
+        write_json(state_file(folder, job["index"], rank()), {"state": state, **who, **when, **more})
+
+    if rank() == 0:
+        tell("running")
+    before = kept(job)
+    for number in (signal.SIGTERM, TIME_IS_UP):
+        signal.signal(number, leave)
+    failures = {}
+    try:
+        for number, (verb, config) in enumerate(job["cells"]):
+            try:
+                do(verb, config)
+            except Exception as error:  # the other cells need not fail; but all processes must do the same ones
+                failures[number] = failure_of(error, verb)
+                if world_size() > 1:
+                    break
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 130
+        if code == 128 + TIME_IS_UP and job["place"] == "slurm":
+            if rank() == 0 and kept(job) == before:
+                failures[0] = told("the time limit came before anything was saved; expected a larger timeout_min")
+            else:
+                go_on_later(tell)
+                return
+        elif code in (130, 143, 128 + TIME_IS_UP):
+            if rank() == 0:
+                tell("stopped")
+            raise
+        else:
+            failures[0] = failure_of(error, job["cells"][0][0])
+    if failures:
+        first = next(iter(failures.values()))
+        tell("failed", **first, failures=failures)
+        sys.exit(first["code"])
+    if rank() == 0:
+        tell("done")
+
+
+def do(verb: str, config: dict) -> None:
+    """What the verb does."""
+    from omegaconf import OmegaConf
+
+    importlib.import_module(f"nsr_cli.commands.{verb}").main.__wrapped__(OmegaConf.create(config))
+
+
+def leave(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def failure_of(error: BaseException, verb: str) -> dict:
+    """What went wrong, for the job's state; it is printed too."""
+    from nsr_cli.commands.explain import describe
+
+    text, code, foreseen = describe(error, verb)
+    return told(f"{text}", code, "" if foreseen else "".join(traceback.format_exception(error)))
+
+
+def told(text: str, code: int = 1, trace: str = "") -> dict:
+    print(f"{trace}{text}", file=sys.stderr, flush=True)
+    return {"error": text, "code": code, "trace": trace}
+
+
+def go_on_later(tell: Callable) -> None:
+    """The time is nearly up: back into the queue. Every process asks, for the first one may be waiting for another."""
+    if rank() == 0:
+        tell("requeued")
+    requeue = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], capture_output=True, text=True)
+    if requeue.returncode and rank() == 0 and world_size() == 1:
+        tell("failed", **told(f"Slurm does not requeue it: {requeue.stderr.strip()}"))
+        sys.exit(1)
+    time.sleep(PATIENCE)  # leaving now would look like an end
+
+
+def kept(job: dict) -> set[tuple[str, int]]:
+    """What there is of a run: checkpoints, weights, records."""
+    results = Path(job["results"])
+    paths = [*(results / "runs" / job["run"]).glob("*.pt"), *(results / record for record in job["records"])]
+    return {(path.name, path.stat().st_mtime_ns) for path in paths if path.exists()}
+
+
+if __name__ == "__main__":  # in a slot of this machine, with the job on standard input
+    end_with_parent()
+    run(sys.stdin.read())

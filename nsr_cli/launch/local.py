@@ -1,0 +1,104 @@
+"""Several jobs of a sweep at once on this machine: each in a process of its own, with a GPU or cores of its own."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from nsr_cli.errors import UserError
+from nsr_cli.folders import PACKAGE
+from nsr_cli.launch.job import leave
+from nsr_cli.launch.sweep import Job, Sweep
+
+
+def slots(jobs: int | None, per_gpu: int) -> list[dict[str, str]]:
+    """What tells each of the jobs that run at once what is its own, as environment variables.
+
+    Args:
+        jobs: how many run at once; None: ``per_gpu`` on each GPU, or without one as many as there are cores.
+        per_gpu: how many share a GPU.
+    """
+    for name, value in (("jobs", jobs), ("per_gpu", per_gpu)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"hydra.launcher.{name}={value}: expected a whole number above 0")
+    cards, cores = visible_gpus(), len(os.sched_getaffinity(0))
+    count = jobs or len(cards) * per_gpu or cores
+    if cards and count > len(cards) * per_gpu:
+        most = len(cards) * per_gpu
+        raise UserError(f"hydra.launcher.jobs={jobs}: expected at most {most}, {per_gpu} for each GPU")
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
+    return [threads | ({"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} if cards else {}) for i in range(count)]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine that are ours, as CUDA_VISIBLE_DEVICES lists them."""
+    if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [card for card in shown.split(",") if card.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
+    """Run a sweep's jobs, as many at once as there are places; yields each, and how its process ended.
+
+    When this is left early, by Ctrl-C or a signal, the jobs that run are told to stop, and save what they have.
+    """
+    free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+    for place in places:
+        free.put(place)
+    running: set[subprocess.Popen] = set()
+    leaving = threading.Event()
+
+    def one(job: Job, text: str) -> tuple[Job, str]:
+        place, path = free.get(), os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+        try:
+            with open(log_of(sweep, job), "a", encoding="utf-8") as log:
+                if leaving.is_set():
+                    return job, "it never began"
+                process = subprocess.Popen(
+                    [sys.executable, "-u", "-m", "nsr_cli.launch.job"],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)} | place,
+                    start_new_session=True,  # Ctrl-C is for this process, which passes it on once
+                )
+                running.add(process)
+                if leaving.is_set():
+                    process.send_signal(signal.SIGTERM)
+                process.communicate(text)
+                running.discard(process)
+            code = process.returncode
+            return job, f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        except OSError as error:
+            return job, f"it never began: {error.strerror}"
+        finally:
+            free.put(place)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with ThreadPoolExecutor(len(places)) as pool:
+        futures = [pool.submit(one, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            leaving.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(running):
+                process.send_signal(signal.SIGTERM)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def log_of(sweep: Sweep, job: Job) -> Path:
+    """What a job prints."""
+    return sweep.folder / "logs" / f"{job.index}.log"

@@ -1,0 +1,133 @@
+"""How each job of a sweep does: by its records, by what it says itself, and by the queue. No accounting is needed."""
+
+import json
+import os
+import socket
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsr_cli.engine.processes import started
+from nsr_cli.launch import local, slurm
+from nsr_cli.launch.slurm import Queued
+from nsr_cli.launch.sweep import Job, Sweep
+
+WORDS = ("done", "running", "pending", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job and how it does.
+
+    Attributes:
+        job: of a sweep.
+        word: one of WORDS.
+        state: what it says of itself, or None.
+        queued: its line of the queue, or None.
+        left: seconds until it is done, where that can be told.
+        took: seconds that it took, or will, where that can be told.
+        detail: why it failed, why it pends, how far it is.
+    """
+
+    job: Job
+    word: str
+    state: dict | None = None
+    queued: Queued | None = None
+    left: float | None = None
+    took: float | None = None
+    detail: str = ""
+
+
+class Records:
+    """Which records are there, by one look into each of their folders."""
+
+    def __init__(self, results: Path):
+        self.there = {f"records/{path.name}/{name}" for path in _folders(results) for name in os.listdir(path)}
+
+    def has(self, names: Iterable[str]) -> bool:
+        return all(name in self.there for name in names)
+
+
+def progress_of(sweep: Sweep, records: Records, queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
+    """How each of a sweep's jobs does; ``queue`` is None where Slurm does not answer."""
+    states = sweep.states()
+    queue, silent = queue or {}, queue is None and sweep.place == "slurm"
+    found = []
+    for job in sweep.jobs:
+        state, queued = states.get(job.index), queue.get((sweep.name, job.index))
+        found.append(_progress(sweep, job, state, queued, records, silent))
+    return found
+
+
+def _progress(
+    sweep: Sweep, job: Job, state: dict | None, queued: Queued | None, records: Records, silent: bool
+) -> Progress:
+    said = state["state"] if state else None
+    seconds = state["seconds"] if state else None
+    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # which is recorded
+    if records.has(job.records) and not diverged:
+        return Progress(job, "done", state, took=seconds if said == "done" else None)
+    lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
+    if said == "running" and (lives or silent or (queued and not queued.pends)):
+        return _training(sweep, job, state, queued)
+    if queued or lives:
+        word = "pending" if not queued or queued.pends else "running"
+        return Progress(job, word, state, queued, detail=queued.reason if queued and word == "pending" else "")
+    if said == "failed":
+        return Progress(job, "failed", state, detail=state["error"])
+    if said == "running":
+        return Progress(job, "failed", state, detail="it ended without a word")
+    if said is None and not silent and log_of(sweep, job).exists():
+        return Progress(job, "failed", detail="it ended before it began")
+    return Progress(job, "missing", state, detail="stopped before its end; what it had is kept" if said else "")
+
+
+def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
+    """What a job prints, or that process of it that speaks for it."""
+    if sweep.place == "local":
+        return local.log_of(sweep, job)
+    return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
+
+
+def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
+    """A running job, with how far its training is."""
+    where = f"on {queued.nodes}" if queued else f"on {state['host']}"
+    line = last_line(sweep.results / "runs" / job.run / "stats.jsonl")
+    if not line or not line.get("steps_per_second") or "steps" not in line:
+        return Progress(job, "running", state, queued, detail=where)
+    step, steps, speed = line["step"], line["steps"], line["steps_per_second"]
+    detail = f"step {step:,} of {steps:,}, {speed:.1f} steps/s, loss {line['loss']:.4f}, {where}"
+    return Progress(job, "running", state, queued, (steps - step) / speed, steps / speed, detail)
+
+
+def seconds_left(found: list[Progress]) -> float | None:
+    """Seconds until all that run and pend will be done, if as many run at once as do now; None if nothing tells."""
+    took = [progress.took for progress in found if progress.took]
+    running = [progress for progress in found if progress.word == "running"]
+    pending = sum(progress.word == "pending" for progress in found)
+    if not took or not running:
+        return None
+    usual = statistics.fmean(took)
+    left = [usual if progress.left is None else progress.left for progress in running]
+    return max(max(left), (sum(left) + pending * usual) / len(running))
+
+
+def is_alive(process: dict) -> bool:
+    """Whether a process is there: on this machine by looking, on another by its word."""
+    return process["host"] != socket.gethostname() or started(process["pid"]) == process["started"]
+
+
+def last_line(path: Path, length: int = 2**14) -> dict | None:
+    """The last whole line of a file of JSON lines, by its last bytes."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - length))
+            return json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])
+    except (OSError, ValueError):
+        return None
+
+
+def _folders(results: Path) -> list[Path]:
+    folder = results / "records"
+    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

@@ -1,0 +1,175 @@
+"""Slurm: what is in the queue, how a job ended, how large an array may be; and submission, by submitit."""
+
+import contextlib
+import io
+import itertools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsr_cli.errors import UserError
+from nsr_cli.launch.sweep import Sweep
+
+NAME = "nsr-{sweep}.{first}"  # of a Slurm job: which sweep it is of, and the index of its array's first job
+ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED")
+FORMAT = "%i|%j|%T|%r|%N"
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as the queue shows it.
+
+    Attributes:
+        job: its id, as scancel and scontrol take it.
+        state: Slurm's word: PENDING, RUNNING, COMPLETING, ...
+        reason: why it pends.
+        nodes: where it runs.
+    """
+
+    job: str
+    state: str
+    reason: str
+    nodes: str
+
+    @property
+    def pends(self) -> bool:
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED")
+
+
+def queue() -> dict[tuple[str, int], Queued] | None:
+    """This user's jobs of nsr, by (sweep, index); None when Slurm does not answer."""
+    shown = ask("squeue", "-a", "-h", "-r", "-u", str(os.getuid()), "-o", FORMAT)
+    if shown is None:
+        return None
+    found = {}
+    for line in shown.splitlines():
+        job, name, *rest = line.split("|")
+        if own := re.fullmatch(r"nsr-(\S+)\.(\d+)", name):
+            task = job.partition("_")[2]
+            if task.isdigit() or not task:
+                found[own[1], int(own[2]) + int(task or 0)] = Queued(job, *rest)
+    return found
+
+
+def facts_of(job: str) -> dict[str, str]:
+    """What Slurm knows of a job, for some minutes after its end, without any accounting."""
+    array, _, task = job.partition("_")
+    for line in (ask("scontrol", "show", "job", "-o", job) or "").splitlines():
+        return dict(re.findall(r"(\w+)=(\S*)", line))
+    for line in (ask("scontrol", "show", "job", "-o", array) or "").splitlines() if task else ():
+        facts = dict(re.findall(r"(\w+)=(\S*)", line))
+        if int(task) in tasks_in(facts.get("ArrayTaskId", "")):  # those that never began share a record
+            return facts
+    return {}
+
+
+def tasks_in(text: str) -> set[int]:
+    """The tasks that Slurm lists as in 1-3,7%2."""
+    ends = [part.partition("-")[::2] for part in text.partition("%")[0].split(",") if part]
+    return {task for first, last in ends for task in range(int(first), int(last or first) + 1)}
+
+
+def ending(facts: dict[str, str]) -> str:
+    """How Slurm says that a job ended."""
+    if "JobState" not in facts:
+        return "Slurm has no record of it"
+    words = [facts["JobState"]]
+    if facts.get("Reason", "None") != "None":
+        words.append(facts["Reason"])
+    if facts.get("ExitCode", "0:0") != "0:0":
+        words.append("exit code {}, signal {}".format(*facts["ExitCode"].split(":")))
+    return f"Slurm: {', '.join(words)}"
+
+
+def array_limit() -> int:
+    """The most jobs of one array."""
+    shown = ask("scontrol", "show", "config") or ""
+    limit = re.search(r"MaxArraySize\s*=\s*(\d+)", shown)
+    return max(1, int(limit[1])) if limit else 1000
+
+
+def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
+    """Submit a sweep's jobs, in as few arrays as the cluster allows.
+
+    Args:
+        sweep: whose jobs they are.
+        texts: what each job is given to run.
+        settings: of sbatch, under the names of hydra-submitit-launcher.
+
+    Returns:
+        How many jobs Slurm took, and why it took no more.
+
+    Raises:
+        UserError: Slurm takes none.
+    """
+    if odd := [mark for mark in "%\\" if mark in str(sweep.folder)]:
+        raise UserError(f"results={sweep.results}: Slurm reads {odd[0]} in the names of files as its own")
+    import submitit  # an extra
+
+    from nsr_cli.launch.job import run
+
+    arrays = list(batched(texts, array_limit()))
+    settings = {name: value for name, value in settings.items() if name not in OURS}
+    settings["setup"] = [*SETUP, *(settings["setup"] or [])]
+    settings["array_parallelism"] = max(1, settings["array_parallelism"] // len(arrays))  # which run side by side
+    settings["srun_args"] = ["--kill-on-bad-exit=1"]  # a process that fails ends the others of its job
+    taken: list[tuple[int, int, str]] = []
+    submitted = 0
+    for texts_of_one in arrays:
+        executor = submitit.AutoExecutor(sweep.folder / "logs", cluster="slurm", slurm_max_num_timeout=0)
+        executor.update_parameters(
+            name=NAME.format(sweep=sweep.name, first=submitted),
+            stderr_to_stdout=True,
+            **{name if name in COMMON else f"slurm_{name}": value for name, value in settings.items()},
+        )
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # else submitit repeats there what it raises
+                jobs = executor.map_array(run, texts_of_one)
+        except submitit.core.utils.FailedJobError as error:
+            said = " ".join(re.findall(r"sbatch: error: (.*)", str(error))) or str(error).splitlines()[-1]
+            if not taken:
+                raise UserError(f"Slurm refuses the jobs: {said}") from None
+            return submitted, said
+        taken.append((submitted, len(jobs), jobs[0].job_id.partition("_")[0]))
+        submitted += len(jobs)
+        sweep.note_arrays(taken)
+    return submitted, ""
+
+
+OURS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
+COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes")
+SETUP = [
+    'if [ "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi',  # srun takes it no more
+    "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
+]
+
+
+def ask(*command: str) -> str | None:
+    """What a command prints; None where it fails, or does not answer."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # of people's taste
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, env=own)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if shown.returncode else shown.stdout
+
+
+def log_of(sweep: Sweep, job: str, rank: int = 0) -> Path:
+    """What a process of a job prints."""
+    return sweep.folder / "logs" / f"{job}_{rank}_log.out"
+
+
+def check_here() -> None:
+    """Raise UserError on a machine without Slurm."""
+    if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
+        raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")
+
+
+def batched(items: list, size: int) -> Iterator[list]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,23 @@
+"""Where Hydra looks for plugins: ours, under the names that conf/hydra gives them."""
+
+from collections.abc import Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from nsr_cli.commands import launchers
+
+
+class SlurmLauncher(launchers.SlurmLauncher):
+    """hydra/launcher=slurm and slurm_ddp."""
+
+
+class LocalLauncher(launchers.LocalLauncher):
+    """hydra/launcher=local."""
+
+
+class Sweeper(BasicSweeper):
+    """Hydra's own sweeper, but that it leaves the look at each config to our launchers, which take one anyway."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        if not isinstance(self.launcher, launchers.SweepLauncher):
+            super().validate_batch_is_legal(batch)

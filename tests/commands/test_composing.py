@@ -1,0 +1,55 @@
+"""The fast way to many configs gives what Hydra's own way gives."""
+
+from functools import partial
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from nsr_cli.commands.composing import Composer
+from nsr_cli.commands.settings import run_of, with_seed
+from nsr_cli.folders import package_folder
+
+
+@pytest.fixture
+def ablate(monkeypatch):
+    for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
+        yield partial(compose, "ablate")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["tau=0.1", "seed=3"],
+        ["sparsity=sigmoid", "groups=8", "benchmarks=[set5,b100]"],
+        ["protocol=paper", "model=edsr", "task.scale=3", "data='a folder, with = signs'"],
+        ["+model.extra=1", "ckpt=null", "lr_drops=[0.5]"],
+    ],
+)
+def test_the_same_config_as_hydra_composes(ablate, overrides):
+    composer = Composer(ablate)
+    composer(["tau=7", "seed=9"])  # leaves no trace in what comes after
+    expected = OmegaConf.to_container(ablate(overrides), resolve=True)
+    assert OmegaConf.to_container(composer(overrides)) == expected
+
+
+def test_plain_keys_share_one_composition(ablate):
+    composed = []
+    composer = Composer(lambda overrides: composed.append(overrides) or ablate(overrides))
+    seeds = [composer(["sparsity=softmax", f"tau={tau}", f"seed={tau}"]).seed for tau in range(1, 20)]
+    assert seeds == list(range(1, 20)) and composed == [["sparsity=softmax"]]
+
+
+def test_an_unknown_key_is_refused_as_hydra_refuses_it(ablate):
+    with pytest.raises(HydraException, match="Could not override 'taau'"):
+        Composer(ablate)(["taau=1"])
+
+
+def test_another_seed_is_the_run_of_another_seed(ablate):
+    cfg = ablate(["sparsity=softmax", "inference=hard"])
+    other = ablate(["sparsity=softmax", "inference=hard", "seed=5"])
+    assert with_seed(cfg, run_of(cfg), 5) == run_of(other) != run_of(cfg)

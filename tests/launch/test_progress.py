@@ -1,0 +1,230 @@
+"""How a sweep does, told from its records, its states and the queue; and what `nsr status` makes of it."""
+
+import json
+import os
+import socket
+import subprocess
+
+import pytest
+
+from nsr_cli import cli
+from nsr_cli.engine.processes import started
+from nsr_cli.errors import UserError
+from nsr_cli.launch import slurm
+from nsr_cli.launch.progress import Records, last_line, progress_of, seconds_left
+from nsr_cli.launch.slurm import Queued
+from nsr_cli.launch.sweep import Job, begin, read_sweep, state_file
+
+GONE = subprocess.Popen(["true"])  # a process that has been
+GONE.wait()
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A sweep of five jobs of Slurm."""
+    jobs = [Job(i, f"run{i}", [f"tau={i}"], [f"records/smoke/run{i}--set5.json"]) for i in range(5)]
+    sweep = begin(tmp_path / "results", "nsr ablate", "slurm", jobs)
+    sweep.note_arrays([(0, 5, "5")])
+    return sweep
+
+
+def say(sweep, index: int, state: str, rank: int = 0, **more) -> None:
+    who = {"host": socket.gethostname(), "pid": GONE.pid, "started": 1.0, "rank": rank, "world": 2, "attempt": 0}
+    content = {"state": state, "time": 10 + rank, "seconds": 60, **who, **more}
+    state_file(sweep.folder, index, rank).write_text(json.dumps(content))
+
+
+def record(sweep, index: int) -> None:
+    path = sweep.results / sweep.jobs[index].records[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
+
+
+def words(sweep, queue) -> list[str]:
+    return [p.word for p in progress_of(sweep, Records(sweep.results), queue)]
+
+
+def queued(sweep, index: int, state: str, reason: str = "None") -> dict:
+    return {(sweep.name, index): Queued(f"5_{index}", state, reason, "n1")}
+
+
+def test_a_sweep_is_read_as_it_was_written(sweep):
+    assert read_sweep(sweep.folder) == sweep
+    assert read_sweep(sweep.folder / "states") is None
+
+
+def test_each_word(sweep):
+    record(sweep, 0)
+    say(sweep, 0, "done")
+    say(sweep, 1, "running")
+    say(sweep, 3, "failed", error="ValueError: no", code=1, trace="")
+    queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING", "Priority")
+    found = progress_of(sweep, Records(sweep.results), queue)
+    assert [p.word for p in found] == ["done", "running", "pending", "failed", "missing"]
+    assert found[2].detail == "Priority" and found[3].detail == "ValueError: no"
+
+
+def test_a_job_that_left_the_queue_without_a_word_has_failed(sweep):
+    say(sweep, 0, "running")
+    assert words(sweep, {})[0] == "failed"
+    assert words(sweep, None)[0] == "running"  # Slurm does not answer: its last word stands
+
+
+def test_a_job_that_was_stopped_or_requeued_waits_or_is_missing(sweep):
+    for said in ("stopped", "requeued"):
+        say(sweep, 0, said)
+        assert words(sweep, queued(sweep, 0, "PENDING", "BeginTime"))[0] == "pending"
+        assert words(sweep, {})[0] == "missing"
+
+
+def test_the_process_that_failed_first_speaks_for_its_job(sweep):
+    say(sweep, 0, "running")
+    say(sweep, 0, "failed", rank=2, error="Connection closed by peer", code=1, trace="")
+    say(sweep, 0, "failed", rank=1, error="ValueError: the reason", code=1, trace="")
+    assert sweep.state_of(0)["error"] == sweep.states()[0]["error"] == "ValueError: the reason"
+
+
+def test_a_diverged_run_has_failed_although_it_is_recorded(sweep):
+    record(sweep, 0)
+    say(sweep, 0, "failed", error="the loss is nan at step 3", code=1, trace="")
+    (sweep.results / "runs/run0").mkdir(parents=True)
+    (sweep.results / "runs/run0/diverged.txt").touch()
+    assert words(sweep, {})[0] == "failed"
+    record(sweep, 1)
+    say(sweep, 1, "failed", error="OSError: disk full", code=1, trace="")  # since then another sweep has done it
+    assert words(sweep, {})[1] == "done"
+
+
+def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
+    local = begin(tmp_path / "results", "nsr ablate", "local", [Job(0, "run0", ["tau=0"], ["records/smoke/a.json"])])
+    assert words(local, {}) == ["pending"]  # the process that launched it is this one
+    say(local, 0, "running", pid=os.getpid(), started=started(os.getpid()))
+    assert words(local, {}) == ["running"]
+    say(local, 0, "running", pid=os.getpid())  # the number is another process's now
+    assert words(local, {}) == ["failed"]
+    say(local, 0, "running")
+    assert words(local, {}) == ["failed"]
+
+
+def test_time_left(sweep):
+    (sweep.results / "runs/run1").mkdir(parents=True)
+    line = {"step": 100, "steps": 400, "loss": 0.02, "steps_per_second": 10.0}
+    (sweep.results / "runs/run1/stats.jsonl").write_text(json.dumps(line) + '\n{"step": 150, "lo')
+    record(sweep, 0)
+    say(sweep, 0, "done")  # took 60 s
+    say(sweep, 1, "running")  # has 30 s of 40 left
+    queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING") | queued(sweep, 3, "PENDING")
+    found = progress_of(sweep, Records(sweep.results), queue)
+    assert found[1].detail.startswith("step 100 of 400, 10.0 steps/s, loss 0.0200")
+    assert seconds_left(found) == pytest.approx(30 + 2 * (60 + 40) / 2)  # one at a time
+    assert seconds_left(found[2:]) is None
+
+
+def test_the_last_line_of_a_long_file(tmp_path):
+    path = tmp_path / "stats.jsonl"
+    path.write_text("".join(json.dumps({"step": i, "more": "x" * 100}) + "\n" for i in range(1000)))
+    assert last_line(path)["step"] == 999
+    assert last_line(tmp_path / "none") is None
+
+
+def test_the_verb_shows_counts_reasons_and_logs(sweep, monkeypatch, capsys):
+    record(sweep, 0)
+    say(sweep, 0, "done")
+    say(sweep, 3, "failed", error="ValueError: no", code=1, trace="")
+    queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING", "Priority")
+    monkeypatch.setattr(slurm, "queue", lambda: queue)
+    say(sweep, 1, "running")
+    assert cli.run(["status", str(sweep.results)]) == 0
+    out = capsys.readouterr().out
+    assert (
+        f"{sweep.folder}: nsr ablate, 5 runs\n  1 done, 1 running, 1 pending, 1 failed, 1 missing; about 2:00 left"
+        in out
+    )
+    assert "  tau=2\n    Priority, job 5_2\n" in out
+    assert f"  tau=3\n    ValueError: no\n    {sweep.folder}/logs/5_3_0_log.out" in out
+    assert "tau=0" not in out
+
+    monkeypatch.setattr(slurm, "queue", lambda: None)
+    assert cli.run(["status", str(sweep.folder)]) == 0
+    assert capsys.readouterr().out.startswith("Slurm does not answer (squeue)")
+
+
+def test_several_sweeps_are_a_line_each_and_the_newest_in_full(sweep, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "queue", dict)
+    other = begin(sweep.results, "nsr table 1", "slurm", [Job(0, "run9", ["ablate tau=9"], ["records/smoke/b.json"])])
+    os.utime(sweep.folder / "sweep.json", (1, 1))
+    assert cli.run(["status", str(sweep.results)]) == 0
+    out = capsys.readouterr().out
+    assert f"{other.name}  nsr table 1" in out and f"{sweep.name}  nsr ablate" in out
+    assert "missing:\n  ablate tau=9" in out and "tau=1" not in out
+
+
+def test_many_jobs_of_a_kind_are_cut_short_unless_all_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(slurm, "queue", dict)
+    jobs = [Job(i, f"run{i}", [f"tau={i}"], [f"records/smoke/{i}.json"]) for i in range(30)]
+    begin(tmp_path, "nsr ablate", "slurm", jobs)
+    assert cli.run(["status", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("  tau=9\n  and 20 more (--all shows them)\n")
+    assert cli.run(["status", str(tmp_path), "--all"]) == 0
+    assert capsys.readouterr().out.endswith("  tau=29\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere"], "nsr status: /nowhere: no such folder; expected a sweep's, or results with sweeps below\n"),
+        (["{empty}"], "nsr status: {empty}: no sweep there; hydra/launcher=slurm or local makes them\n"),
+        (["--al", "x"], "nsr status: "),
+        (["a", "b"], "nsr status: unrecognized arguments: b\n"),
+    ],
+)
+def test_bad_input(tmp_path, capsys, arguments, message):
+    code = cli.run(["status", *(argument.format(empty=tmp_path) for argument in arguments)])
+    err = capsys.readouterr().err
+    assert code == 2 and err.startswith(message.format(empty=tmp_path)) and err.count("\n") == 1
+
+
+def test_what_scontrol_says_of_an_end(monkeypatch):
+    line = "JobId=5 JobName=nsr JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125"
+    monkeypatch.setattr(slurm, "ask", lambda *command: line)
+    assert slurm.ending(slurm.facts_of("5")) == "Slurm: OUT_OF_MEMORY, OutOfMemory, exit code 0, signal 125"
+    monkeypatch.setattr(slurm, "ask", lambda *command: None)
+    assert slurm.ending(slurm.facts_of("5")) == "Slurm has no record of it"
+
+
+def test_jobs_of_an_array_that_never_began_share_a_record(monkeypatch):
+    """As Slurm 22.05 answers: nothing for 7_3, and for 7 a line for each task that began and one for all others."""
+    lines = "JobId=8 ArrayTaskId=0 JobState=RUNNING\nJobId=7 ArrayTaskId=2-3,5%1 JobState=CANCELLED\n"
+    monkeypatch.setattr(slurm, "ask", lambda *command: lines if command[-1] == "7" else None)
+    states = [slurm.facts_of(f"7_{task}").get("JobState") for task in range(1, 6)]
+    assert states == [None, "CANCELLED", "CANCELLED", None, "CANCELLED"]
+
+
+def test_a_job_that_died_before_it_could_say_anything_has_failed(sweep):
+    slurm.log_of(sweep, "5_0").write_text("ImportError: no torch on this node")
+    found = progress_of(sweep, Records(sweep.results), {})
+    assert [p.word for p in found] == ["failed", *["missing"] * 4]
+
+
+def test_a_failure_of_an_earlier_attempt_is_forgotten(sweep):
+    say(sweep, 0, "failed", rank=1, error="node failure", code=1, trace="")
+    say(sweep, 0, "running", attempt=1)
+    assert sweep.state_of(0)["state"] == sweep.states()[0]["state"] == "running"
+
+
+def test_a_path_that_slurm_would_read_otherwise_is_refused(tmp_path):
+    odd = begin(tmp_path / "50%A", "nsr ablate", "slurm", [Job(0, "run0", ["tau=0"], [])])
+    with pytest.raises(UserError, match="50%A: Slurm reads % in the names of files as its own"):
+        slurm.submit(odd, [""], {})
+
+
+def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
+    shown = (
+        "77_3|nsr-1121-091233-3f2a.1001|PENDING|Priority|\n"
+        "78|nsr-1121-091233-3f2a.0|RUNNING|None|n[1-2]\n"
+        "79_1|somebody-else.0|RUNNING|None|n3\n"
+    )
+    monkeypatch.setattr(slurm, "ask", lambda *command: shown)
+    found = slurm.queue()
+    assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
+    assert found["1121-091233-3f2a", 1004].pends and found["1121-091233-3f2a", 0].nodes == "n[1-2]"

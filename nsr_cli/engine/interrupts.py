@@ -42,7 +42,8 @@ def deferred() -> Iterator[Interrupts]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: object) -> None:
-        interrupts.came = number
+        if interrupts.came != TIME_IS_UP:  # which counts most
+            interrupts.came = number
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 

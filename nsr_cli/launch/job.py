@@ -105,6 +105,8 @@ def go_on_later(tell: Callable) -> None:
     """The time is nearly up: back into the queue. Every process asks, for the first one may be waiting for another."""
     if rank() == 0:
         tell("requeued")
+    else:
+        time.sleep(PATIENCE / 6)  # in which the first one asks, or fails and takes all with it
     requeue = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], capture_output=True, text=True)
     if requeue.returncode and rank() == 0 and world_size() == 1:
         tell("failed", **told(f"Slurm does not requeue it: {requeue.stderr.strip()}"))

@@ -76,18 +76,6 @@ def test_that_the_time_is_up_counts_most(others):
         assert interrupts.look() == TIME_IS_UP
 
 
-def test_what_comes_too_late_to_be_looked_at_acts_as_before():
-    came = []
-    before = signal.signal(TIME_IS_UP, lambda number, frame: came.append(number))
-    try:
-        with deferred():
-            os.kill(os.getpid(), TIME_IS_UP)
-            assert came == []
-        assert came == [TIME_IS_UP]
-    finally:
-        signal.signal(TIME_IS_UP, before)
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
     with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:

@@ -237,14 +237,14 @@ if "SLURM_STEP_ID" in os.environ:
 
 
 def test_more_jobs_than_an_array_may_have(shell, tmp_path, programs):
-    """1,100 jobs on a Slurm whose limit is 1,001 go the same way, in minutes; here it says that its limit is 20."""
+    """1,100 jobs on a Slurm whose limit is 1,001 go the same way, in minutes; here it says that its limit is 12."""
     (tmp_path / "sitecustomize.py").write_text(STUB)
-    programs("scontrol", '{} "$@" | sed -E "s/^(MaxArraySize .*=) 1001$/\\1 20/"')
-    seeds = list(range(50))
+    programs("scontrol", '{} "$@" | sed -E "s/^(MaxArraySize .*=) 1001$/\\1 12/"')
+    seeds = list(range(30))
     line = f"ablate -m seed={','.join(map(str, seeds))} {TINY} {SLURM} explain=true"  # which leaves no record to expect
     code, said = shell.run(line, PYTHONPATH=f"{tmp_path}:{CHECKOUT}")
-    assert code == 0 and re.search(r"^submitted 50 jobs as \d+, \d+, \d+: ", said), said
-    assert said.endswith("\n50 of 50 done, 0 running\n")
+    assert code == 0 and re.search(r"^submitted 30 jobs as \d+, \d+, \d+: ", said), said
+    assert said.endswith("\n30 of 30 done, 0 running\n")
     ran = (tmp_path / "results/ran").read_text().splitlines()
     assert sorted(map(int, ran)) == seeds
     (sweep,) = sweeps(tmp_path / "results")

@@ -5,7 +5,7 @@ import traceback
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from nsr_cli.errors import Reported, did_you_mean
@@ -19,6 +19,8 @@ def describe(error: BaseException, verb: str) -> tuple[str, int, bool]:
         if isinstance(cause, Reported):
             return str(cause), cause.exit_code, True
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, InstantiationException) and error.__cause__ and not raised_by_hydra(error.__cause__):
+        return describe(error.__cause__, verb)  # it comes from the class of which an object was to be made
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return explain(error, verb), 2, True
     if isinstance(error, ValueError) and raised_by_hydra(error):
@@ -63,9 +65,19 @@ def explain(error: Exception, verb: str) -> str:
         return f"{text.splitlines()[0].removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
+    if found := re.search(r"Error locating target '([^']+)'", text):
+        return f"_target_={found.group(1)}: expected a class that can be imported; {innermost(error)}"
+    if "full_key: hydra.launcher.tasks_per_node" in text:
+        return "hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=..., processes on a node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found.group(1)} is not given; expected {found.group(1)}=..."
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def innermost(error: BaseException) -> BaseException:
+    while error.__cause__:
+        error = error.__cause__
+    return error
 
 
 def top_level_keys(verb: str) -> list[str]:

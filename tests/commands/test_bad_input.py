@@ -61,6 +61,14 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             "nsr train: sparsity=softmax: model=arcnn has no convolution",
         ),
         ("train model=edsr width=3", "nsr train: width: not a knob of the chosen model"),
+        (
+            "train model.network._target_=mine.Net",
+            "nsr train: _target_=mine.Net: expected a class that can be imported; No module named 'mine'",
+        ),
+        (
+            "train -m hydra/launcher=slurm_ddp hydra.launcher.gpus_per_node=null",
+            "nsr train: hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=...",
+        ),
         ("table 9", "nsr table: no table '9'; there are: 1, 2, 3, 4, 5, 6"),
         ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
         ("table 1 seeds=[true]", "nsr table: seeds=[True]: expected a list of whole numbers"),
@@ -110,6 +118,15 @@ def test_an_image_smaller_than_a_patch(nsr, photographs, tmp_path):
     assert result.code == 2
     assert result.err == ("nsr ablate: a.png is 40x45 once degraded: smaller than a patch of 48x48 (patch=48)\n")
     assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+def test_a_network_of_the_users_own_that_fails_shows_where(nsr, tmp_path, monkeypatch):
+    (tmp_path / "unlucky.py").write_text("def Net(**options):\n    return options['depth']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = nsr("train model.network._target_=unlucky.Net")
+    assert result.code == 1 and result.err.endswith("\nnsr train: KeyError: 'depth'\n")
+    assert "unlucky.py" in result.err and "Traceback" in result.err
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_sweep_runs_the_others_and_names_the_failing_job(nsr, tmp_path, tiny):

@@ -1,4 +1,4 @@
-"""Durations as people read them."""
+"""Durations and counts as people read them."""
 
 
 def clock(seconds: float) -> str:
@@ -6,3 +6,7 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -25,6 +25,7 @@ from nsr_cli.launch import local, slurm
 from nsr_cli.launch.job import described
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, Sweep, begin, read_sweep
+from nsr_cli.words import plural
 
 OUT_OF_MEMORY = re.compile("exceeded memory limit|oom[-_ ]kill", re.IGNORECASE)  # Slurm's words, in a job's log
 
@@ -184,13 +185,13 @@ class SlurmLauncher(SweepLauncher):
             except BaseException:
                 self.withdraw(sweep)
                 raise
-        say(f"submitted {count} jobs as {', '.join(array for _, _, array in sweep.arrays())}: {sweep.folder}")
-        for watch in watched[count:]:
-            for cell in watch.cells:
-                cell.failure = Failed(f"not submitted, for Slurm refuses more: {refusal}; repeat the command later")
-        if interrupts.came:
-            say_that_they_go_on(watched[:count])
-            interrupts.leave()
+            say(f"submitted {plural(count, 'job')} as {', '.join(a for *_, a in sweep.arrays())}: {sweep.folder}")
+            for watch in watched[count:]:
+                for cell in watch.cells:
+                    cell.failure = Failed(f"not submitted, for Slurm refuses more: {refusal}; repeat the command later")
+            if interrupts.look():
+                say_that_they_go_on(watched[:count])
+                interrupts.leave()
         return watched[:count]
 
     def withdraw(self, sweep: Sweep) -> None:
@@ -242,11 +243,12 @@ class SlurmLauncher(SweepLauncher):
         text = "Slurm does not answer (squeue); still waiting"
         if queued is not None:
             states = [queued[key] for key in left if key in queued]
-            reasons = ", ".join(dict.fromkeys(entry.reason for entry in states if entry.pends))
+            reasons = ", ".join(dict.fromkeys(entry.reason for entry in states if entry.pends and entry.reason))
             pending = sum(entry.pends for entry in states)
             failed = sum(any(cell.failure for cell in watch.cells) for watch in watched)
             text = f"{len(watched) - len(left) - failed} of {len(watched)} done, {len(states) - pending} running"
-            text += f", {pending} pending ({reasons})" if pending else ""
+            text += f", {pending} pending" if pending else ""
+            text += f" ({reasons})" if reasons else ""
             text += f", {failed} failed" if failed else ""
         if text != before:
             say(text)
@@ -268,7 +270,8 @@ class LocalLauncher(SweepLauncher):
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
         watched, self.texts = self.begin(title, groups, results)
-        say(f"{len(watched)} jobs, {min(len(watched), len(self.places))} at once: {watched[0].sweep.folder}")
+        at_once = min(len(watched), len(self.places))
+        say(f"{plural(len(watched), 'job')}, {at_once} at once: {watched[0].sweep.folder}")
         return watched
 
     def follow(self, watched: list[Watched]) -> None:

@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
-from nsr_cli.clock import clock
 from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.progress import WORDS, Progress, Records, log_of, progress_of, seconds_left
 from nsr_cli.launch.sweep import Sweep, read_sweep
+from nsr_cli.words import clock, plural
 
 HELP = """nsr status: how sweeps do that hydra/launcher=slurm, slurm_ddp or local has launched
 
@@ -77,7 +77,7 @@ def overview(sweeps: list[Sweep], progress: dict[str, list[Progress]]) -> str:
 def details(sweep: Sweep, progress: list[Progress], most: int | None) -> str:
     """The counts of a sweep, and its jobs that are not done, ``most`` of each kind."""
     counts = Counter(p.word for p in progress)
-    lines = [f"{sweep.folder}: {sweep.title}, {len(progress)} runs"]
+    lines = [f"{sweep.folder}: {sweep.title}, {plural(len(progress), 'run')}"]
     lines.append("  " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]))
     if (left := seconds_left(progress)) is not None:
         lines[-1] += f"; about {clock(left)} left"

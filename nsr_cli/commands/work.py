@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.clock import clock
 from nsr_cli.commands.recorded import (
     benchmarks_of,
     check_diverged,
@@ -53,6 +52,7 @@ from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.weights import load_weights
 from nsr_cli.ops import flops
 from nsr_cli.report.records import to_json
+from nsr_cli.words import clock
 
 
 def perform(cfg: DictConfig, may_train: bool) -> None:

@@ -29,9 +29,9 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Interrupts]:
-    """Collect signals instead of acting on them; a second SIGINT acts at once.
+    """Collect signals instead of acting on them, until the end; a second SIGINT acts at once.
 
-    SIGTERM does not, for Slurm sends several.
+    A second SIGTERM does not, for Slurm sends several.
     SIGUSR2, which goes to a job's every process, stays blocked meanwhile: so it is in all that is started here (helpers
     of a compiler, readers of data), which it would end.
     """
@@ -50,11 +50,15 @@ def deferred() -> Iterator[Interrupts]:
     for number in SIGNALS:
         signal.signal(number, note)  # of SIGUSR2 too: a thread of before may take it
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {TIME_IS_UP})
+    not_left_by = None
     try:
         yield interrupts
+        not_left_by = interrupts.look()
     finally:
-        if interrupts.came == TIME_IS_UP and hasattr(signal, "sigtimedwait"):
-            signal.sigtimedwait({TIME_IS_UP}, 0)  # it is answered
+        if interrupts.look() == TIME_IS_UP and hasattr(signal, "sigtimedwait"):
+            signal.sigtimedwait({TIME_IS_UP}, 0)  # it need not come again
         for number in SIGNALS:
             signal.signal(number, before[number])
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    if not_left_by:
+        signal.raise_signal(not_left_by)

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nsr_cli.clock import clock
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.gate_stats import gate_statistics
@@ -22,6 +21,7 @@ from nsr_cli.engine.ranks import Ranks
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import read_json_lines, write_text
 from nsr_cli.layers.sparse_conv import best_layout
+from nsr_cli.words import clock
 
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 

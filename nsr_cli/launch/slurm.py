@@ -26,7 +26,7 @@ class Queued:
     Attributes:
         job: its id, as scancel and scontrol take it.
         state: Slurm's word: PENDING, RUNNING, COMPLETING, ...
-        reason: why it pends.
+        reason: why it pends, where Slurm has one.
         nodes: where it runs.
     """
 
@@ -51,7 +51,9 @@ def queue() -> dict[tuple[str, int], Queued] | None:
         if own := re.fullmatch(r"nsr-(\S+)\.(\d+)", name):
             task = job.partition("_")[2]
             if task.isdigit() or not task:
-                found[own[1], int(own[2]) + int(task or 0)] = Queued(job, *rest)
+                state, reason, nodes = rest
+                known = "" if reason == "None" else reason
+                found[own[1], int(own[2]) + int(task or 0)] = Queued(job, state, known, nodes)
     return found
 
 

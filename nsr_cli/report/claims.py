@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, stdev
 
+from nsr_cli.words import plural
+
 ALPHA = 0.05
 ENOUGH_SEEDS = 3
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
@@ -82,7 +84,7 @@ def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0
     differences = [[own[i] for i in finite] for own in differences]  # identical images have no PSNR
     effects = tuple(mean(own) for own in differences if own)
     if len(effects) < ENOUGH_SEEDS:
-        counted = f"{len(effects)} seed{'' if len(effects) == 1 else 's'}" if effects else "not measured"
+        counted = plural(len(effects), "seed") if effects else "not measured"
         why = f"{counted}, {ENOUGH_SEEDS} needed" if effects else counted
         return Finding(low, high, effects, None, None, UNDECIDED, why)
     by_image = [mean(own[i] for own in differences) for i in range(len(finite))]

@@ -10,6 +10,7 @@ import yaml
 from tabulate import tabulate
 
 from nsr_cli.engine.stopwatch import ratio
+from nsr_cli.words import plural
 
 COLUMNS = SIZE, FLOPS = "fixed size", "fixed FLOPs"
 
@@ -162,10 +163,6 @@ def network_caption(network: dict) -> str:
 def table_of(head: list[str], body: list[list[str]]) -> str:
     align = ["left", *["right"] * (len(head) - 1)]
     return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
-
-
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -45,8 +45,28 @@ def waiting_signals(pid: int) -> set[int]:
     return {number for number in range(1, 65) if int(status["ShdPnd"], 16) >> (number - 1) & 1}
 
 
+@pytest.fixture
+def acted():
+    """The signals that have acted, as before and after `deferred`."""
+    acted = []
+    before = {number: signal.signal(number, lambda number, frame: acted.append(number)) for number in SIGNALS}
+    yield acted
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def thread():
+    """A thread of before, which may take a signal."""
+    end = threading.Event()
+    (thread := threading.Thread(target=end.wait)).start()
+    yield thread
+    end.set()
+    thread.join()
+
+
 @pytest.mark.parametrize("kind", ["fork", "program", "python"])
-def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind):
+def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind, acted):
     with deferred() as interrupts:
         child = start(kind)
         assert interrupts.look() is None
@@ -56,20 +76,30 @@ def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind):
         assert waiting_signals(child) == {TIME_IS_UP}  # for ever: it neither ends nor acts
 
 
-def test_a_thread_of_before_may_take_it():
-    end = threading.Event()
-    (thread := threading.Thread(target=end.wait)).start()
+def test_a_thread_of_before_may_take_it(thread, acted):
     with deferred() as interrupts:
         signal.pthread_kill(thread.ident, TIME_IS_UP)
         while not interrupts.look():
             time.sleep(0.01)
         assert interrupts.look() == TIME_IS_UP
-    end.set()
-    thread.join()
+    assert acted == [TIME_IS_UP]
+
+
+@pytest.mark.parametrize("taken_by", ["the process", "a thread of before"])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_comes_too_late_to_be_looked_at_acts_once_and_afterwards(number, taken_by, thread, acted):
+    with deferred():
+        if taken_by == "the process":
+            os.kill(os.getpid(), number)
+        else:
+            signal.pthread_kill(thread.ident, number)
+            time.sleep(0.1)
+        assert acted == []
+    assert acted == [number]
 
 
 @pytest.mark.parametrize("others", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
-def test_that_the_time_is_up_counts_most(others):
+def test_that_the_time_is_up_counts_most(others, acted):
     with deferred() as interrupts:
         for number in (*others, TIME_IS_UP):
             os.kill(os.getpid(), number)

@@ -63,7 +63,7 @@ def test_each_run_once_and_repeating_makes_only_what_is_missing(nsr, tmp_path):
     assert "sparsity=none tau=1: embedded_val rgb: " in out and "sparsity=none tau=2: embedded_val rgb: " in out
     assert states(tmp_path) == ["done"] * 3 and len(list(tmp_path.glob("results/records/smoke/*.json"))) == 3
     code, out = nsr(f"{sweep} sparsity=softmax tau=1,2,3")
-    assert code == 0 and "2 of 3 are done already" in out and "1 jobs, 1 at once" in out, out
+    assert code == 0 and "2 of 3 are done already" in out and "1 job, 1 at once" in out, out
     code, out = nsr(f"{sweep} sparsity=softmax tau=1,2,3")
     assert (code, out) == (0, "3 of 3 are done already\n")
 
@@ -71,7 +71,7 @@ def test_each_run_once_and_repeating_makes_only_what_is_missing(nsr, tmp_path):
 def test_what_scores_the_same_weights_is_one_job(nsr, tmp_path):
     line = f"ablate -m sparsity=softmax inference=soft,hard steps=6 {TINY} hydra/launcher=local"
     code, out = nsr(line)
-    assert code == 0 and "1 jobs, 1 at once" in out, out
+    assert code == 0 and "1 job, 1 at once" in out, out
     assert len(list(tmp_path.glob("results/runs/*/weights.pt"))) == 1
     assert len(list(tmp_path.glob("results/records/smoke/*.json"))) == 2
 

@@ -93,7 +93,7 @@ def test_two_processes_on_a_node_or_on_two_compute_what_one_does_even_when_inter
     commands = {}
     for name, way in ways.items():
         commands[name] = shell.start(f"{line} {way} results={name}")
-        commands[name].has_said("submitted 1 jobs as ")  # the first one takes longest
+        commands[name].has_said("submitted 1 job as ")  # the first one takes longest
     wait_until(lambda: stats(tmp_path / "late"))
     job = submitted(commands["late"].said)
     shell.slurm("scancel", "--signal=USR2", job)

@@ -223,8 +223,10 @@ def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
         "77_3|nsr-1121-091233-3f2a.1001|PENDING|Priority|\n"
         "78|nsr-1121-091233-3f2a.0|RUNNING|None|n[1-2]\n"
         "79_1|somebody-else.0|RUNNING|None|n3\n"
+        "80|of|another's taste|PENDING|None|\n"
     )
     monkeypatch.setattr(slurm, "ask", lambda *command: shown)
     found = slurm.queue()
     assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
-    assert found["1121-091233-3f2a", 1004].pends and found["1121-091233-3f2a", 0].nodes == "n[1-2]"
+    array, single = found.values()
+    assert array.pends and (array.reason, single.reason, single.nodes) == ("Priority", "", "n[1-2]")

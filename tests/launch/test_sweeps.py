@@ -71,7 +71,7 @@ def test_a_sweep_is_submitted_once_and_whoever_repeats_it_waits_for_it(shell, tm
     assert code == 0 and "\n  3 done, 1 missing\n" in said
 
     code, said = shell.run(line)
-    assert code == 0 and "6 of 8 are done already\n" in said and "\nsubmitted 1 jobs as " in said
+    assert code == 0 and "6 of 8 are done already\n" in said and "\nsubmitted 1 job as " in said
     assert set(records(results)) == {0, 1, 2, 3} and logs(results).count("\ntraining wdsr-") == 4
     code, said = shell.run(line)
     assert (code, said) == (0, "8 of 8 are done already\n") and len(sweeps(results)) == 2
@@ -167,7 +167,7 @@ def test_two_sweeps_at_once_train_each_run_once(shell, tmp_path, programs):
     (tmp_path / "open").touch()
     for sweep in both:
         code, said = sweep.finish()
-        assert code == 0 and "submitted 1 jobs as" in said and "\n1 of 1 done, 0 running\n" in said, said
+        assert code == 0 and "submitted 1 job as" in said and "\n1 of 1 done, 0 running\n" in said, said
     assert [states(sweep) for sweep in sweeps(results)] == [{0: "done"}, {0: "done"}]
     assert set(records(results)) == {0} and len(stats(results)) == 1
     assert logs(results).count("\ntraining wdsr-") == 1 and logs(results).count(" on embedded_val: rgb: ") == 2
@@ -256,7 +256,7 @@ def test_what_slurm_takes_is_done_and_what_it_refuses_is_submitted_next_time(she
     programs("sbatch", 'mkdir once 2>/dev/null || {{ echo "sbatch: error: no more of you" >&2; exit 1; }}; {} "$@"')
     line, results = f"ablate -m seed=0,1,2 {TINY} {SLURM}", tmp_path / "results"
     code, said = shell.run(line)
-    assert code == 1 and "submitted 1 jobs as " in said and "\n1 of 1 done, 0 running\n" in said, said
+    assert code == 1 and "submitted 1 job as " in said and "\n1 of 1 done, 0 running\n" in said, said
     for seed in (1, 2):
         assert f"\nnsr ablate seed={seed}: not submitted, for Slurm refuses more: no more of you; repeat " in said
     assert set(records(results)) == {0} and said.endswith("nsr ablate: 2 of 3 jobs failed; the others are done\n")

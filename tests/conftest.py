@@ -1,9 +1,34 @@
 """Fixtures that every test folder shares."""
 
 import os
+import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from nsr_cli import cli
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def nsr(tmp_path, monkeypatch, capfd):
+    """Call ``nsr`` inside of the test's process, in an empty folder; data and results lie there, unless overridden."""
+    for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(line: str) -> Result:
+        capfd.readouterr()
+        code = cli.run(shlex.split(line))
+        return Result(code, *capfd.readouterr())
+
+    return call
 
 
 @pytest.fixture(scope="session")

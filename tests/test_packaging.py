@@ -1,14 +1,13 @@
 """The same command from every kind of install, from any directory."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from terminal import CHECKOUT, environment
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 PARTS = ["nsr_cli", "conf", "experiments"]
 SWEEP = ["ablate", "-m", "tau=1,2", "sparsity=softmax", "hydra/launcher=local", "dry_run=true"]
 PROBE = "import nsr_cli, sys; from nsr_cli.cli import run; print(nsr_cli.__file__); sys.exit(run(sys.argv[1:]))"
@@ -28,8 +27,8 @@ def wheel(tmp_path_factory) -> Path:
 
 
 def call(python_path: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NSR_")} | {"PYTHONPATH": str(python_path)}
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    own = environment(PYTHONPATH=str(python_path))
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=own, capture_output=True, text=True)
 
 
 def test_from_a_wheel_everything_comes_from_the_wheel(wheel, tmp_path):

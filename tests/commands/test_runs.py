@@ -1,12 +1,10 @@
 """Runs from the command line: trained, scored, recorded, skipped, resumed, shared between processes."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from terminal import finish, start
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from nsr_cli.commands import work
 
 
 def records(folder: Path, budget: str = "smoke") -> list[Path]:
@@ -25,14 +24,6 @@ def records(folder: Path, budget: str = "smoke") -> list[Path]:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     (path,) = (folder / "results/runs").glob("*/weights.pt")
     return torch.load(path, weights_only=True)["model"]
-
-
-def start(folder: Path, line: str) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("NSR_")} | {"PYTHONPATH": str(CHECKOUT)}
-    command = [sys.executable, "-m", "nsr_cli", *line.split()]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
 
 
 def test_ablate_trains_scores_and_records(nsr, tmp_path, tiny):
@@ -111,9 +102,8 @@ def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(ns
     line = f"ablate sparsity=gumbel {tiny} steps=800 checkpoint_minutes=0.002 device=cpu"
     straight = tmp_path / "straight"
     straight.mkdir()
-    process = start(straight, line)
-    out = process.communicate()[0]
-    assert process.returncode == 0, out
+    code, out = finish(start(straight, line))
+    assert code == 0, out
 
     killed, dice, said = tmp_path / "killed", random.Random(0), ""
     killed.mkdir()
@@ -126,9 +116,9 @@ def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(ns
         time.sleep(dice.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    process = start(killed, line)
-    said += process.communicate()[0]
-    assert process.returncode == 0, said
+    code, out = finish(start(killed, line))
+    said += out
+    assert code == 0, said
     assert said.count("resuming after step") >= 3  # the first kill may come before the first checkpoint
     expected, found = weights(straight), weights(killed)
     assert expected.keys() == found.keys()
@@ -145,17 +135,16 @@ def test_two_processes_on_one_run(tmp_path, tiny):
             break
     first.send_signal(signal.SIGSTOP)  # as long as the others take to notice
     leaving, second = start(tmp_path, f"{line} wait=false"), start(tmp_path, line)
-    out = leaving.communicate()[0]
-    assert leaving.returncode == 75
+    code, out = finish(leaving)
+    assert code == 75
     assert f"is held by process {first.pid} on " in out and "not waiting" in out
     for text in second.stdout:
         if "waiting for it" in text:
             break
     assert f"is held by process {first.pid} on " in text
     first.send_signal(signal.SIGCONT)
-    out = second.communicate()[0]
-    first.communicate()
-    assert first.returncode == 0 and second.returncode == 0, out
+    (first_code, _), (second_code, out) = finish(first), finish(second)
+    assert first_code == second_code == 0, out
     assert "training" not in out and "dB" in out  # the first one's result is shown
     assert len(records(tmp_path)) == 1 and len(list((tmp_path / "results/runs").iterdir())) == 1
 
@@ -266,6 +255,7 @@ def test_scores_of_identical_images_are_valid_json(nsr, tmp_path):
 
 def test_without_git_a_record_says_so(nsr, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(work, "commit", work.commit.__wrapped__)  # asks again
     assert nsr("eval").code == 0
     (path,) = records(tmp_path, "untrained")
     assert json.loads(path.read_text())["made"]["commit"] is None
@@ -278,27 +268,25 @@ def test_a_signal_saves_the_step_and_ends_the_process(tmp_path, tiny, number, co
         if text.startswith("step"):
             break
     process.send_signal(number)
-    out = process.communicate()[0]
-    assert process.returncode == code, out
+    ended, out = finish(process)
+    assert ended == code, out
     assert f"stopped by {number.name} after step " in out and "Traceback" not in out
     assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 1
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_torn(tmp_path, tiny):
-    disk = tmp_path / "disk"
+    disk, line = tmp_path / "disk", f"ablate {tiny} units=64 steps=50 checkpoint_minutes=0 device=cpu"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("needs to mount a small tmpfs")
     try:
-        process = start(disk, f"ablate {tiny} units=64 steps=50 checkpoint_minutes=0 device=cpu")
-        out = process.communicate()[0]
-        assert process.returncode == 1, out
+        code, out = finish(start(disk, line))
+        assert code == 1, out
         assert "nsr ablate: No space left on device" in out and "Traceback" not in out
         assert not list(disk.rglob("*.tmp")) and not list(disk.rglob("*.pt"))
         subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
-        process = start(disk, f"ablate {tiny} units=64 steps=50 checkpoint_minutes=0 device=cpu")
-        out = process.communicate()[0]
-        assert process.returncode == 0, out
+        code, out = finish(start(disk, line))
+        assert code == 0, out
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -358,9 +346,8 @@ def test_compiling_without_a_compiler_is_said(nsr, monkeypatch, tiny):
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, tiny):
-    process = start(tmp_path, f"ablate {tiny} results=/proc/nothing")
-    out = process.communicate()[0]
-    assert process.returncode == 1 and out.strip().splitlines()[-1].startswith("nsr ablate: ")
+    code, out = finish(start(tmp_path, f"ablate {tiny} results=/proc/nothing"))
+    assert code == 1 and out.strip().splitlines()[-1].startswith("nsr ablate: ")
     assert "Traceback" not in out and "/proc/nothing" in out
 
 

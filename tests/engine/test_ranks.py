@@ -5,37 +5,24 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from terminal import finish, start, wait_until
 
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.ranks import Ranks
 from nsr_cli.files import hold
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LINE = "train sparsity=softmax blocks=1 units=4 width=1 batch=4 threads=1 validate_every=1000 checkpoint_minutes=1000"
 
 
-def environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("NSR_")}
-    return kept | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
-
-
-def start(folder: Path, line: str, processes: int) -> subprocess.Popen:
+def launch(folder: Path, line: str, processes: int) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "nsr_cli", *line.split()]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes)
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    out, _ = process.communicate(timeout=300)
-    return process.returncode, out
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return start(folder, line, torchrun if processes > 1 else [], OMP_NUM_THREADS="1")
 
 
 def losses(folder: Path) -> list[float]:
@@ -64,13 +51,6 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(true) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def saved(folder: Path) -> list[Path]:
     return sorted((folder / "results/runs").glob("*/checkpoint-*.pt"))
 
@@ -79,7 +59,7 @@ def saved(folder: Path) -> list[Path]:
 def straight(tmp_path_factory) -> dict[str, torch.Tensor]:
     """The weights of a training by two processes that nothing happens to."""
     folder = tmp_path_factory.mktemp("straight")
-    code, out = finish(start(folder, f"{LINE} steps=400", 2))
+    code, out = finish(launch(folder, f"{LINE} steps=400", 2))
     assert code == 0, out
     return weights(folder)
 
@@ -104,28 +84,28 @@ def test_shares_make_up_the_batch():
 
 def test_two_processes_compute_what_one_does(tmp_path):
     line = f"{LINE} steps=100"
-    code, out = finish(start(tmp_path / "one", line, 1))
+    code, out = finish(launch(tmp_path / "one", line, 1))
     assert code == 0, out
-    code, out = finish(start(tmp_path / "two", line, 2))
+    code, out = finish(launch(tmp_path / "two", line, 2))
     assert code == 0, out
     assert out.count("training wdsr-") == 1 and "100 steps by 2 processes" in out  # the first alone speaks
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 2 and two == pytest.approx(one, rel=1e-4)
     for name, tensor in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=0, atol=2e-3)
-    again = finish(start(tmp_path / "two", line, 2))  # nothing to do: all leave
+    again = finish(launch(tmp_path / "two", line, 2))  # nothing to do: all leave
     assert again[0] == 0 and "training" not in again[1]
 
 
 def test_a_signal_to_one_process_stops_both_and_the_repeated_command_ends_in_the_same_bits(tmp_path, straight):
     line = f"{LINE} steps=400"
-    process = start(tmp_path, line, 2)
+    process = launch(tmp_path, line, 2)
     wait_until(lambda: [p for p in (tmp_path / "results/runs").glob("*/stats.jsonl") if p.read_text()])
     os.kill(launched(process)[1], signal.SIGTERM)
     code, out = finish(process)
     assert code != 0 and "stopped by SIGTERM after step" in out, out
     assert saved(tmp_path)
-    code, out = finish(start(tmp_path, line, 2))
+    code, out = finish(launch(tmp_path, line, 2))
     assert code == 0 and "resuming after step" in out, out
     assert_same_bits(tmp_path, straight)
 
@@ -134,7 +114,7 @@ def test_whichever_is_killed_at_random_instants_the_repeated_command_ends_in_the
     line, instants = f"{LINE} steps=400", random.Random(0)
     for victims in ("first", "second", "second", "all"):
         before = saved(tmp_path)[-1:]
-        process = start(tmp_path, f"{line} checkpoint_minutes=0", 2)  # a checkpoint after every step
+        process = launch(tmp_path, f"{line} checkpoint_minutes=0", 2)  # a checkpoint after every step
         wait_until(lambda before=before: saved(tmp_path)[-1:] > before)
         first, second = launched(process)
         time.sleep(instants.uniform(0, 0.2))
@@ -145,7 +125,7 @@ def test_whichever_is_killed_at_random_instants_the_repeated_command_ends_in_the
         wait_until(lambda pids=(first, second): not any(map(is_alive, pids)))  # torchrun ends the other one
         for path in saved(tmp_path):
             checkpoint.load(path)  # what has its name is whole
-    code, out = finish(start(tmp_path, line, 2))
+    code, out = finish(launch(tmp_path, line, 2))
     assert code == 0 and "resuming after step" in out, out
     assert_same_bits(tmp_path, straight)
     assert not list(tmp_path.rglob("*.tmp")) and not saved(tmp_path)
@@ -153,13 +133,13 @@ def test_whichever_is_killed_at_random_instants_the_repeated_command_ends_in_the
 
 def test_when_torchrun_alone_is_killed_its_processes_come_to_an_end_and_hold_the_run_no_longer(tmp_path, straight):
     line = f"{LINE} steps=400"
-    torchrun = start(tmp_path, f"{line} checkpoint_minutes=0.005", 2)
+    torchrun = launch(tmp_path, f"{line} checkpoint_minutes=0.005", 2)
     wait_until(lambda: saved(tmp_path))
     first, second = launched(torchrun)
     os.kill(first, signal.SIGSTOP)  # as long as the repeated command takes to notice
     torchrun.kill()
     try:
-        again, said = start(tmp_path, line, 2), ""
+        again, said = launch(tmp_path, line, 2), ""
         for text in again.stdout:
             said += text
             if "waiting for it" in text:
@@ -179,5 +159,5 @@ def test_when_torchrun_alone_is_killed_its_processes_come_to_an_end_and_hold_the
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
-    code, out = finish(start(tmp_path, LINE.replace("batch=4", "batch=3"), 2))
+    code, out = finish(launch(tmp_path, LINE.replace("batch=4", "batch=3"), 2))
     assert code != 0 and "batch=3: expected a multiple of 2, the processes that share it" in out

@@ -116,15 +116,18 @@ def cluster(nodes: int = 2, cpus: int = 4, gpus: int = 2) -> Iterator[dict[str, 
 
 
 def hasten(job: str, environment: dict[str, str]) -> None:
-    """Start a job that is being requeued a second from now, where Slurm waits for the end of its credential."""
-    show = ["squeue", "--noheader", f"--jobs={job}", "--format=%r"]
+    """Let a job that was requeued begin soon, if it has not: Slurm waits for the end of its credential."""
+    look = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T %r"]
     deadline = time.monotonic() + REQUEUE_TIMEOUT
-    while (reason := subprocess.check_output(show, env=environment, text=True).strip()) != "BeginTime":
+    while (found := subprocess.check_output(look, env=environment, text=True).strip()) != "PENDING BeginTime":
+        if not found.startswith(("COMPLETING", "PENDING")):
+            return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"job {job} is not held back after a requeue: squeue's reason is {reason!r}")
+            raise TimeoutError(f"job {job} neither begins nor is held back after a requeue: squeue says {found!r}")
         time.sleep(0.05)
-    # Not now: in the very second that revoked the old credential, a new one counts as revoked too.
-    subprocess.run(["scontrol", "update", f"job={job}", "StartTime=now+1"], env=environment, check=True)
+    # Not now: in the very second that revoked the old credential, a new one counts as revoked too. And unchecked: by
+    # now the job may have begun.
+    subprocess.run(["scontrol", "update", f"job={job}", "StartTime=now+1"], env=environment, check=False)
 
 
 def descendants(ancestor: int) -> set[int]:

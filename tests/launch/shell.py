@@ -5,26 +5,18 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import mini_slurm
 import torch
+from terminal import CHECKOUT, PATIENCE, wait_until
 
 from nsr_cli.launch.sweep import Sweep, read_sweep
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = "blocks=1 units=4 width=1 steps=6 batch=2 threads=1 device=cpu"  # a run of a second
 SMALL_JOBS = {"TIMEOUT_MIN": "10", "MEM_GB": "1", "CPUS_PER_TASK": "1", "GPUS_PER_NODE": "null"}
 HELD = "+hydra.launcher.additional_parameters.hold=true"
-PATIENCE = 180  # seconds; far more than anything here takes
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 class Command:
@@ -40,10 +32,14 @@ class Command:
     def said(self) -> str:
         return self.out.read_text()
 
+    def wait_until(self, true: Callable[[], object]) -> None:
+        """No longer than the command runs."""
+        wait_until(lambda: true() or self.process.poll() is not None)
+        assert true(), self.said
+
     def has_said(self, text: str) -> None:
         """Wait until it has."""
-        wait_until(lambda: text in self.said or self.process.poll() is not None)
-        assert text in self.said, self.said
+        self.wait_until(lambda: text in self.said)
 
     def finish(self) -> tuple[int, str]:
         code = self.process.wait(timeout=PATIENCE)
@@ -74,11 +70,7 @@ class Shell:
         return dict(line.split() for line in self.slurm("squeue", "-h", "-r", "-o", "%i %T").splitlines())
 
     def hasten(self, job: str) -> None:
-        """Let a requeued job begin soon, if it has not: Slurm waits for the end of its credential."""
-        look = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T %r"]
-        wait_until(lambda: self.slurm(*look) == "PENDING BeginTime" or not self.slurm(*look).startswith("PENDING"))
-        # A second later and not now: in the second that revoked the old credential, a new one counts as revoked.
-        subprocess.run(["scontrol", "update", f"job={job}", "StartTime=now+1"], env=self.environment, check=False)
+        mini_slurm.hasten(job, self.environment)
 
     def close(self) -> None:
         for command in self.commands:

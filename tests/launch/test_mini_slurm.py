@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mini_slurm
 import pytest
+from terminal import wait_until
 
 OWNER = """
 import sys, mini_slurm
@@ -16,15 +16,6 @@ with mini_slurm.cluster() as variables:
     sys.stdin.read()
 """
 GREEDY = "import time; hoard = bytes([1]) * (300 << 20); time.sleep(60)"  # ones: untouched zeros take no memory
-
-
-def wait_until(condition, seconds: float = 60):
-    """What the condition returns once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture

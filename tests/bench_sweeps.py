@@ -83,14 +83,16 @@ def simulate(results: Path, seeds: range) -> None:
         weights = identify(cfg, own)
         job = jobs[weights.name]
         ends = {7: "failed", 8: "running"}.get(number % 100, "done")
-        state = {"state": ends, "host": "n1", "pid": 1, "rank": 0, "job": f"1_{job['index']}", "time": 0, "seconds": 60}
+        process = {"host": "n1", "pid": 1, "started": None, "rank": 0, "world": 1}
+        state = {"state": ends, **process, "attempt": 0, "time": 0, "seconds": 60}
         if number % 100 in (8, 9):
             shown = "RUNNING|None|n1" if ends == "running" else "PENDING|Priority|"
             queue.append(f"1_{job['index']}|nsr-{sweep.name}.0|{shown}\n")
         if number % 100 == 9:
             continue
         if ends == "failed":
-            state |= {"error": "RuntimeError: simulated", "code": 1, "trace": ""}
+            error = {"error": "RuntimeError: simulated", "code": 1, "trace": ""}
+            state |= {**error, "failures": {"0": error}}
         (sweep / "states" / f"{job['index']}.json").write_text(json.dumps(state))
         (results / "runs" / weights.name).mkdir(parents=True)
         if ends == "done":

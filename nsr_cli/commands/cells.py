@@ -1,17 +1,19 @@
 """What a sweep asks for: a run for each combination of overrides, and whether it is there already."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.composing import Composer
-from nsr_cli.commands.recorded import check_diverged, is_finished, lacks_weights
+from nsr_cli.commands.recorded import benchmarks_of, check_diverged, is_finished, lacks_weights, records_of
 from nsr_cli.commands.settings import Run, check, run_of
 from nsr_cli.data.catalog import image_paths
-from nsr_cli.errors import Reported
+from nsr_cli.errors import Failed, Reported
+from nsr_cli.launch.sweep import Job
 
 
 @dataclass
@@ -38,16 +40,24 @@ class Cell:
         """The files that will be there when it is done, below the results."""
         return [os.path.relpath(self.run.record(name), results) for name in self.config["benchmarks"]]
 
-    def settle(self, config: DictConfig, failure: Exception | None = None) -> None:
-        """Find out whether it is finished; if it is not, ``failure`` is why."""
-        self.finished, self.failure = is_finished(config, self.run), None
+    def is_made_by(self, job: Job, results: Path) -> bool:
+        """Whether a job of another sweep, which has its run, leaves nothing to be done for it."""
+        more = any(self.config[key] for key in ("rescore", "explain", "save_images", "weights"))
+        return not more and set(self.records(results)) <= set(job.records)
+
+    def settle(
+        self, config: DictConfig, failure: Exception | None = None, images_of: Callable = image_paths
+    ) -> dict[str, dict]:
+        """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
+        records = records_of(config, self.run)
+        self.finished, self.failure = is_finished(config, self.run, benchmarks_of(config, images_of), records), failure
         try:
             if self.finished:
-                check_diverged(config, self.run)
-        except Reported as error:
-            failure, self.finished = error, False
-        if not self.finished:
-            self.failure = failure
+                self.failure = None
+                check_diverged(self.run, records)
+        except Failed as diverged:
+            self.finished, self.failure = False, diverged
+        return records
 
 
 def cells_of(
@@ -63,20 +73,21 @@ def cells_of(
         data: another folder of data than their own.
     """
     same = set.intersection(*map(set, combinations)) if len(combinations) > 1 else set()
+    images_of = functools.cache(image_paths)  # one look at each data set, for all cells
     cells = []
     for overrides in combinations:
         words = " ".join(word for word in overrides if word not in same and not word.startswith("hydra"))
         cells.append(cell := Cell(verb, words))
         config = composer(overrides)
-        config.results, config.data = str(results), str(Path(data or config.data).absolute())
-        config.wait = True  # in the job, and for another one that has its run
-        cell.config = OmegaConf.to_container(config)
         try:
             check(config, trains=verb != "eval")
+            config.results, config.data = str(results), str(Path(data or config.data).absolute())
+            config.wait = True  # in the job, and for another one that has its run
+            cell.config = OmegaConf.to_container(config)
             cell.run = run_of(config)
-            cell.settle(config)
+            cell.settle(config, images_of=images_of)
             if not cell.finished and verb != "eval" and lacks_weights(config, cell.run):
-                image_paths(config.train, Path(config.data))
+                images_of(config.train, Path(config.data))
         except Reported as error:
             cell.failure = error
     return cells

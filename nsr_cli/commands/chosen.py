@@ -39,7 +39,7 @@ def untrained(cfg: DictConfig, configs: dict[str, DictConfig]) -> dict[str, str]
         return [*run.split(), *_shared(cfg), "weights=true"]
 
     commands = [["ablate", "-m", *overrides(run)] for run in missing()] if cfg.run else []
-    if failed := run_missing(cfg, f"nsr figure {cfg.figure}", commands):
+    if failed := run_missing(cfg, commands):
         raise Failed(f"these failed: {'; '.join(failed)}")
     return {run: f"nsr ablate {' '.join(overrides(run))}" for run in missing()}
 

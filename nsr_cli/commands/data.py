@@ -1,10 +1,9 @@
 """nsr data: the named data sets, listed, fetched, checked. No Hydra: there is nothing to compose or sweep."""
 
-import argparse
 import os
 from pathlib import Path
-from typing import NoReturn
 
+from nsr_cli.commands.plain import Arguments
 from nsr_cli.data.catalog import DATASETS, Dataset, find, locate, own_images
 from nsr_cli.errors import Failed, UserError
 
@@ -19,12 +18,10 @@ They lie below NSR_DATA (default ./data); --data FOLDER overrides it.
 
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.error = complain
+    parser = Arguments()
     parser.add_argument("action", nargs="?", choices=["list", "get", "check"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data", default=os.environ.get("NSR_DATA", "data"))
-    parser.add_argument("-h", "--help", action="store_true")
     options = parser.parse_args(arguments)
     if options.help or options.action is None:
         print(HELP, end="")
@@ -32,17 +29,13 @@ def run(arguments: list[str]) -> int:
     root = Path(options.data)
     if options.action == "list":
         if options.names:
-            complain(f"list takes no name, and shows all; found {' '.join(options.names)}")
+            raise UserError(f"list takes no name, and shows all; found {' '.join(options.names)}")
         show(root)
     elif options.action == "get":
         get(options.names, root)
     else:
         check(options.names, root)
     return 0
-
-
-def complain(message: str) -> NoReturn:
-    raise UserError(message)
 
 
 def show(root: Path) -> None:
@@ -58,7 +51,7 @@ def get(names: list[str], root: Path) -> None:
     from nsr_cli.data.download import get
 
     if not names:
-        complain(f"get needs a name; there are: {', '.join(DATASETS)}")
+        raise UserError(f"get needs a name; there are: {', '.join(DATASETS)}")
     for name in names:
         find(name)  # complains about any unknown name before the first download
     for name in names:

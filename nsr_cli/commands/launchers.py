@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from nsr_cli.commands import jobs
 from nsr_cli.commands.cells import Cell, cells_of
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.recorded import scores_of
+from nsr_cli.commands.settings import check_knobs
 from nsr_cli.engine.interrupts import deferred
 from nsr_cli.errors import Failed, JobFailed, UserError
 from nsr_cli.launch import local, slurm
@@ -62,8 +63,10 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         verb, config = self.config.hydra.job.config_name, self.config
+        composer = Composer(partial(self.context.config_loader.load_sweep_config, config))
+        check_knobs(config)
         results = Path(config.results).absolute()
-        cells = cells_of(verb, job_overrides, composer_of(self.context, config), results)
+        cells = cells_of(verb, job_overrides, composer, results)
         self.send(f"nsr {verb}", cells, results, config.wait, config.dry_run)
         jobs.ENDED.extend((cell.words, cell.failure) for cell in cells if cell.failure or cell.finished)
         return [Ended(status=JobStatus.FAILED if cell.failure else JobStatus.COMPLETED) for cell in cells]
@@ -104,13 +107,13 @@ class SweepLauncher(Launcher):
         ]
         return [Watched(sweep, job, group) for job, group in zip(planned, groups, strict=True)], texts
 
-    def end(self, watch: Watched, state: dict | None, died: Callable[[], str]) -> None:
+    def end(self, watch: Watched, state: dict | None, died: str) -> None:
         """Note how a job ended, and say it.
 
         Args:
             watch: the job.
             state: what it says of itself.
-            died: tells what is known of a job that does not say it.
+            died: what else is known of that, for a job that does not say it.
         """
         log, word = log_of(watch.sweep, watch.job, state), state["state"] if state else None
         failures: dict[str, Failed] = {}  # by the number of the cell in its job
@@ -123,14 +126,14 @@ class SweepLauncher(Launcher):
             general = next(iter(failures.values()))
         elif word != "done":
             printed = tail(log)
-            how = f"out of memory; {died()}" if OUT_OF_MEMORY.search(printed) else died()
+            how = f"out of memory; {died}" if OUT_OF_MEMORY.search(printed) else died
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         for number, cell in enumerate(watch.cells):
             config = OmegaConf.create(cell.config)
-            cell.settle(config, failures.get(str(number), general))
+            records = cell.settle(config, failures.get(str(number), general))
             if cell.finished:
-                for benchmark in config.benchmarks:
-                    say(f"{cell.words}: {benchmark} {scores_of(config, cell.run, benchmark)}")
+                for benchmark, record in records.items():
+                    say(f"{cell.words}: {benchmark} {scores_of(record)}")
             elif general is None and not (config.rescore or config.explain):
                 cell.failure = Failed(f"its job is done, but not all its records are in {watch.sweep.results}; {log}")
             if cell.failure:
@@ -155,20 +158,17 @@ class SlurmLauncher(SweepLauncher):
         queued = slurm.queue()
         if queued is None:
             raise Failed("Slurm does not answer (squeue); nothing was submitted")
-        others = [read_sweep(results / "sweeps" / name) for name in {name for name, _ in queued}]
-        there = {
-            job.run: (sweep, job)
-            for sweep in filter(None, others)
-            for job in sweep.jobs
-            if (sweep.name, job.index) in queued
-        }
+        there = {}
+        for sweep in filter(None, [read_sweep(results / "sweeps" / name) for name in {name for name, _ in queued}]):
+            states = sweep.states()
+            for job in sweep.jobs:
+                leaving = states.get(job.index, {}).get("state") == "failed"
+                if (sweep.name, job.index) in queued and not leaving:
+                    there[job.run] = sweep, job
         adopted, new = [], []
         for group in groups:
             sweep, job = there.get(group[0].run.folder.name, (None, None))
-            needed = {record for cell in group for record in cell.records(results)}
-            more = any(cell.config[key] for cell in group for key in ("rescore", "explain", "save_images", "weights"))
-            failed = job and (sweep.state_of(job.index) or {}).get("state") == "failed"  # and is about to leave
-            if job and needed <= set(job.records) and not more and not failed:
+            if job and all(cell.is_made_by(job, results) for cell in group):
                 adopted.append(Watched(sweep, job, group))
             else:
                 new.append(group)
@@ -226,7 +226,7 @@ class SlurmLauncher(SweepLauncher):
                             continue
                         if facts.get("JobState") == "COMPLETED" and now - last_seen[key] < self.lag:
                             continue
-                    self.end(watch, state, partial(slurm.ending, facts))
+                    self.end(watch, state, slurm.ending(facts))
                     del left[key]
                 shown = self.show(watched, left, queued, shown)
                 if left:
@@ -278,11 +278,7 @@ class LocalLauncher(SweepLauncher):
         with contextlib.closing(local.run_all(watched[0].sweep, self.texts, self.places)) as ends:
             for job, how in ends:
                 watch = watched[job.index]
-                self.end(watch, watch.sweep.state_of(job.index), lambda how=how: how)
-
-
-def composer_of(context: HydraContext, config: DictConfig) -> Composer:
-    return Composer(lambda overrides: context.config_loader.load_sweep_config(config, overrides))
+                self.end(watch, watch.sweep.state_of(job.index), how)
 
 
 def say_that_they_go_on(watched: list[Watched]) -> None:
@@ -290,10 +286,10 @@ def say_that_they_go_on(watched: list[Watched]) -> None:
     say(f"\nnot waiting any longer; the jobs go on: `nsr status` shows them, `scancel {' '.join(arrays)}` ends them")
 
 
-def tail(log: Path, lines: int = 15) -> str:
+def tail(log: Path) -> str:
     """The last lines of a file, which need not be there."""
     try:
-        return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-lines:])
+        return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])
     except OSError:
         return ""
 

@@ -1,7 +1,5 @@
 """The runs that a table or a figure lacks, made by the command lines that a user would type."""
 
-import os
-import shlex
 import subprocess
 import sys
 from functools import partial
@@ -17,21 +15,19 @@ from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.jobs import show_traces
 from nsr_cli.commands.launchers import SweepLauncher
 from nsr_cli.errors import UserError
-from nsr_cli.folders import PACKAGE
+from nsr_cli.folders import child_environment
 from nsr_cli.report.experiments import expand
 
 
-def run_missing(cfg: DictConfig, title: str, commands: list[list[str]]) -> list[str]:
+def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
     """Run command lines: with a launcher as one sweep, else one after the other. Returns those that failed."""
     choice = HydraConfig.get().runtime.choices["hydra/launcher"]
     if commands and choice != "basic":
         launcher = Plugins.instance()._instantiate(HydraConfig.get().launcher)
         if not isinstance(launcher, SweepLauncher):
             raise UserError(f"hydra/launcher={choice}: expected slurm, slurm_ddp or local")
-        return launch(cfg, title, launcher, commands)
-    paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    environment |= {"NSR_RESULTS": str(cfg.results), "NSR_DATA": str(cfg.data)}
+        return launch(cfg, launcher, commands)
+    environment = child_environment() | {"NSR_RESULTS": str(cfg.results), "NSR_DATA": str(cfg.data)}
     failed = []
     for words in commands:
         print("$ nsr " + " ".join(words), flush=True)
@@ -40,15 +36,16 @@ def run_missing(cfg: DictConfig, title: str, commands: list[list[str]]) -> list[
     return failed
 
 
-def launch(cfg: DictConfig, title: str, launcher: SweepLauncher, commands: list[list[str]]) -> list[str]:
+def launch(cfg: DictConfig, launcher: SweepLauncher, commands: list[list[str]]) -> list[str]:
     """Have a launcher do the runs of command lines, in one sweep; returns the cells that failed."""
     results, cells = Path(cfg.results).absolute(), []
     for words in commands:
-        verb, combinations = expand(shlex.join(["nsr", *words]))
+        verb, combinations = expand(words)
         found = cells_of(verb, combinations, Composer(partial(compose, verb)), results, Path(cfg.data))
         for cell, overrides in zip(found, combinations, strict=True):
             cell.words = " ".join([verb, *overrides])
         cells += found
-    launcher.send(title, cells, results)
+    own = HydraConfig.get().job.config_name  # table or figure
+    launcher.send(f"nsr {own} {cfg[own]}", cells, results)
     show_traces(cell.failure for cell in cells)
     return [f"{cell.words}: {cell.failure}" for cell in cells if cell.failure]

@@ -1,7 +1,7 @@
 """What of a run is on the disk: its records, its weights, its pictures. Knows nothing of torch."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,31 +13,42 @@ from nsr_cli.errors import Failed
 from nsr_cli.report.records import number, read_record
 
 
-def benchmarks_of(cfg: DictConfig) -> dict[str, list[Path]]:
+def benchmarks_of(cfg: DictConfig, images_of: Callable[[str, Path], list[Path]] = image_paths) -> dict[str, list[Path]]:
     """The images of each benchmark of a config."""
-    return {name: image_paths(name, Path(cfg.data)) for name in cfg.benchmarks}
+    return {name: images_of(name, Path(cfg.data)) for name in cfg.benchmarks}
 
 
-def record_of(cfg: DictConfig, run: Run, benchmark: str) -> dict | None:
-    used = conventions(OmegaConf.to_container(cfg.task, resolve=True), benchmark, list(cfg.model.reads))
-    return read_record(run.record(benchmark), run.scores.signature, data_name(benchmark), used)
+def records_of(cfg: DictConfig, run: Run) -> dict[str, dict | None]:
+    """The record of each benchmark, or None where there is none that holds what the config asks for."""
+    task, reads = OmegaConf.to_container(cfg.task, resolve=True), list(cfg.model.reads)
+    found = {}
+    for name in cfg.benchmarks:
+        used = conventions(task, name, reads)
+        found[name] = read_record(run.record(name), run.scores.signature, data_name(name), used)
+    return found
 
 
-def scores_of(cfg: DictConfig, run: Run, benchmark: str) -> str:
+def scores_of(record: dict) -> str:
     """What a record says, in words."""
     return "   ".join(
-        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}"
-        for name, score in record_of(cfg, run, benchmark)["scores"].items()
+        f"{name}: {number(score['psnr']):.4f} dB  SSIM {score['ssim']:.5f}" for name, score in record["scores"].items()
     )
 
 
-def is_missing(cfg: DictConfig, run: Run, benchmark: str, paths: list[Path]) -> bool:
-    """Whether there is something to score, or to save, on a benchmark of these images."""
+def to_score(
+    cfg: DictConfig, run: Run, benchmarks: dict[str, list[Path]], records: dict[str, dict | None]
+) -> list[str]:
+    """The benchmarks on which there is something to score, or to save."""
+    return [
+        name for name, paths in benchmarks.items() if cfg.rescore or _is_missing(cfg, run, name, paths, records[name])
+    ]
+
+
+def _is_missing(cfg: DictConfig, run: Run, benchmark: str, paths: list[Path], record: dict | None) -> bool:
     images = saved_images(run, benchmark, paths).values()
     unsaved = cfg.save_images and not all(path.exists() for path in images)
-    record = record_of(cfg, run, benchmark)
     official = uses_official(cfg.task, paths)  # low-resolution images, which may have come since
-    return cfg.rescore or unsaved or record is None or record.get("official_low_resolution", False) != official
+    return unsaved or record is None or record.get("official_low_resolution", False) != official
 
 
 def trains(cfg: DictConfig) -> bool:
@@ -49,16 +60,16 @@ def lacks_weights(cfg: DictConfig, run: Run) -> bool:
     return trains(cfg) and not (run.folder / "weights.pt").exists()
 
 
-def is_finished(cfg: DictConfig, run: Run) -> bool:
+def is_finished(cfg: DictConfig, run: Run, benchmarks: dict[str, list[Path]], records: dict[str, dict | None]) -> bool:
     """Whether a config asks for nothing that is not on the disk."""
     asks = cfg.explain or cfg.dry_run or (cfg.weights and lacks_weights(cfg, run))
-    return not asks and not any(is_missing(cfg, run, *benchmark) for benchmark in benchmarks_of(cfg).items())
+    return not asks and not to_score(cfg, run, benchmarks, records)
 
 
-def check_diverged(cfg: DictConfig, run: Run) -> None:
+def check_diverged(run: Run, records: dict[str, dict | None]) -> None:
     """Raise Failed if the training of a recorded run diverged."""
-    for benchmark in cfg.benchmarks:
-        if diverged := record_of(cfg, run, benchmark).get("diverged"):
+    for benchmark, record in records.items():
+        if diverged := record.get("diverged"):
             where = run.record(benchmark).resolve()
             raise Failed(f"diverged: {diverged}; it is recorded in {where}, and rescore=true tries once more")
 

@@ -1,14 +1,13 @@
 """nsr status: how sweeps do. No Hydra: there is nothing to compose."""
 
-import argparse
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NoReturn
 
+from nsr_cli.commands.plain import Arguments
 from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
-from nsr_cli.launch.progress import WORDS, Progress, Records, log_of, progress_of, seconds_left
+from nsr_cli.launch.progress import WORDS, Progress, log_of, progress_of, records_in, seconds_left
 from nsr_cli.launch.sweep import Sweep, read_sweep
 from nsr_cli.words import clock, plural
 
@@ -24,11 +23,9 @@ SWEEPS, JOBS = 10, 10  # lines shown, at most
 
 
 def run(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.error = complain
+    parser = Arguments()
     parser.add_argument("folder", nargs="?", default=os.environ.get("NSR_RESULTS", "results"))
     parser.add_argument("--all", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
     options = parser.parse_args(arguments)
     if options.help:
         print(HELP, end="")
@@ -38,16 +35,12 @@ def run(arguments: list[str]) -> int:
     queue = slurm.queue() if any(sweep.place == "slurm" for sweep in sweeps) else {}
     if queue is None:
         print("Slurm does not answer (squeue): what pends and runs there is not known\n")
-    records = Records(sweeps[0].results)
+    records = records_in(sweeps[0].results)
     progress = {sweep.name: progress_of(sweep, records, queue) for sweep in sweeps}
     if len(sweeps) > 1:
         print(overview(sweeps, progress), end="\n\n")
     print(details(sweeps[0], progress[sweeps[0].name], None if options.all else JOBS))
     return 0
-
-
-def complain(message: str) -> NoReturn:
-    raise UserError(message)
 
 
 def found_in(folder: Path) -> list[Sweep]:

@@ -1,6 +1,5 @@
 """nsr table: a table of the paper from the records at hand; run=true makes the missing ones first."""
 
-import shlex
 import sys
 from collections.abc import Iterable
 from functools import lru_cache, partial
@@ -46,7 +45,8 @@ def what_is_missing(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) 
     said = []
     if commands := filling(cfg, experiment, cells):
         said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
-    if absent := sorted({cell.benchmark for cell in cells if not cell.record and not at_hand(cell.benchmark, cfg)}):
+    lacking = {cell.benchmark for cell in cells if not cell.record}
+    if absent := sorted(name for name in lacking if not at_hand(name, cfg)):
         names = ", ".join(f"{name} (nsr data get {name})" for name in absent)
         said.append(f"Not on this machine, or not whole: {names}")
     return said
@@ -62,7 +62,7 @@ def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[st
     cells = find_cells(cfg, experiment, seeds)
     if not cfg.run or not (commands := filling(cfg, experiment, cells)):
         return cells, []
-    failed = run_missing(cfg, f"nsr table {cfg.table}", commands)
+    failed = run_missing(cfg, commands)
     return find_cells(cfg, experiment, seeds), failed
 
 
@@ -100,14 +100,16 @@ def at_hand(benchmark: str, cfg: DictConfig) -> bool:
 
 def filling(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[list[str]]:
     """The command lines (as words behind `nsr`) that make the missing cells, on the benchmarks at hand."""
-    lacking = [cell for cell in cells if cell.record is None and at_hand(cell.benchmark, cfg)]
+    here = {name for name in {cell.benchmark for cell in cells} if at_hand(name, cfg)}
+    lacking = [cell for cell in cells if cell.record is None and cell.benchmark in here]
     lines = []
-    for line in experiment.commands(cfg.protocol.name):
-        verb, jobs = expand(line)
-        own = [cell for cell in lacking if cell.job in [(verb, *job) for job in jobs]]
+    for command in experiment.commands(cfg.protocol.name):
+        verb, jobs = expand(command)
+        made = {(verb, *job) for job in jobs}
+        own = [cell for cell in lacking if cell.job in made]
         if not own:
             continue
-        words = [word for word in shlex.split(line)[1:] if word != "-m"]
+        words = [word for word in command if word != "-m"]
         if any(cell.record is None and cell.trained for cell in own):
             words += [f"protocol={cfg.protocol.name}", f"seed={_joined(cell.seed for cell in own)}"]
         lines.append([words[0], "-m", *words[1:], f"benchmarks=[{_joined(cell.benchmark for cell in own)}]"])

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from nsr_cli.commands.recorded import (
     benchmarks_of,
     check_diverged,
     images_folder,
-    is_missing,
     lacks_weights,
+    records_of,
     saved_images,
     scores_of,
+    to_score,
     trains,
     uses_official,
 )
@@ -100,7 +101,7 @@ def lead(
     """The work of the first process, which is the only one but for torchrun's."""
 
     def missing_now() -> list[str]:
-        return [name for name, paths in benchmarks.items() if is_missing(cfg, run, name, paths)]
+        return to_score(cfg, run, benchmarks, records_of(cfg, run))
 
     missing, own = missing_now(), trains(cfg)
     weights, gone, begin = run.folder / "weights.pt", run.folder / "diverged.txt", None
@@ -146,9 +147,10 @@ def lead(
             for name in missing:
                 if name in still:
                     score_run(cfg, run, method, task, name, benchmarks[name], trained)
-    check_diverged(cfg, run)
+    records = records_of(cfg, run)
+    check_diverged(run, records)
     for name, paths in benchmarks.items():
-        say(f"{run.scores.name} on {name}: {scores_of(cfg, run, name)}\n  {run.record(name).resolve()}")
+        say(f"{run.scores.name} on {name}: {scores_of(records[name])}\n  {run.record(name).resolve()}")
         if cfg.save_images:
             say(f"  {images_folder(run, name).resolve()}")
         if cfg.explain:
@@ -353,6 +355,7 @@ def provenance(cfg: DictConfig) -> dict:
     }
 
 
+@lru_cache
 def commit() -> str | None:
     """The commit of the checkout that this code runs from; None for an installed package, or without git."""
     checkout = Path(__file__).resolve().parents[2]

@@ -319,8 +319,8 @@ def locate(dataset: Dataset, root: Path) -> Path | None:
 
 def own_images(dataset: Dataset, folder: Path) -> list[Path]:
     """The images of a folder that belong to the data set, sorted by name."""
-    paths = images_in(folder)
-    return [path for path in paths if path.name in dataset.files] if dataset.files else paths
+    paths, own = images_in(folder), set(dataset.files)
+    return [path for path in paths if path.name in own] if own else paths
 
 
 def is_folder(name: str) -> bool:

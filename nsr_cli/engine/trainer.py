@@ -195,7 +195,7 @@ def train(
             raise Diverged(f"the weights are not finite after step {step}", folder)
         if ranks.leads:
             stats.close()
-            checkpoint.save(folder / "weights.pt", {**final, "best": best})
+            checkpoint.save(folder / "weights.pt", final)
             for path in checkpoint.checkpoints(folder):
                 path.unlink()
         if interrupts.look():

@@ -44,9 +44,9 @@ def run(text: str) -> None:
     if rank() == 0:
         tell("running")
     before = kept(job)
-    for number in (signal.SIGTERM, TIME_IS_UP):
-        signal.signal(number, leave)
-    failures = {}
+    for ending in (signal.SIGTERM, TIME_IS_UP):
+        signal.signal(ending, leave)
+    failures, number = {}, 0
     try:
         for number, (verb, config) in enumerate(job["cells"]):
             try:
@@ -59,16 +59,17 @@ def run(text: str) -> None:
         code = error.code if isinstance(error, SystemExit) else 130
         if code == 128 + TIME_IS_UP and job["place"] == "slurm":
             if rank() == 0 and kept(job) == before:
-                failures[0] = told("the time limit came before anything was saved; expected a larger timeout_min")
+                failures[number] = told("the time limit came before anything was saved; expected a larger timeout_min")
+            elif refusal := go_on_later(tell):
+                failures[number] = told(refusal)
             else:
-                go_on_later(tell)
                 return
         elif code in (130, 143, 128 + TIME_IS_UP):
             if rank() == 0:
                 tell("stopped")
             raise
         else:
-            failures[0] = failure_of(error, job["cells"][0][0])
+            failures[number] = failure_of(error, job["cells"][number][0])
     if failures:
         first = next(iter(failures.values()))
         tell("failed", **first, failures=failures)
@@ -101,17 +102,20 @@ def told(text: str, code: int = 1, trace: str = "") -> dict:
     return {"error": text, "code": code, "trace": trace}
 
 
-def go_on_later(tell: Callable) -> None:
-    """The time is nearly up: back into the queue. Every process asks, for the first one may be waiting for another."""
+def go_on_later(tell: Callable) -> str | None:
+    """The time is nearly up: back into the queue; returns why not, if Slurm refuses.
+
+    Every process asks, for the first one may be waiting for another.
+    """
     if rank() == 0:
         tell("requeued")
     else:
         time.sleep(PATIENCE / 6)  # in which the first one asks, or fails and takes all with it
     requeue = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], capture_output=True, text=True)
     if requeue.returncode and rank() == 0 and world_size() == 1:
-        tell("failed", **told(f"Slurm does not requeue it: {requeue.stderr.strip()}"))
-        sys.exit(1)
+        return f"Slurm does not requeue it: {requeue.stderr.strip()}"
     time.sleep(PATIENCE)  # leaving now would look like an end
+    return None
 
 
 def kept(job: dict) -> set[tuple[str, int]]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from nsr_cli.errors import UserError
-from nsr_cli.folders import PACKAGE
+from nsr_cli.folders import child_environment
 from nsr_cli.launch.job import leave
 from nsr_cli.launch.sweep import Job, Sweep
 
@@ -58,7 +58,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
     leaving = threading.Event()
 
     def one(job: Job, text: str) -> tuple[Job, str]:
-        place, path = free.get(), os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+        place = free.get()
         try:
             with open(log_of(sweep, job), "a", encoding="utf-8") as log:
                 if leaving.is_set():
@@ -69,7 +69,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     text=True,
-                    env=os.environ | {"PYTHONPATH": path.rstrip(os.pathsep)} | place,
+                    env=child_environment() | place,
                     start_new_session=True,  # Ctrl-C is for this process, which passes it on once
                 )
                 running.add(process)

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,17 +38,12 @@ class Progress:
     detail: str = ""
 
 
-class Records:
-    """Which records are there, by one look into each of their folders."""
-
-    def __init__(self, results: Path):
-        self.there = {f"records/{path.name}/{name}" for path in _folders(results) for name in os.listdir(path)}
-
-    def has(self, names: Iterable[str]) -> bool:
-        return all(name in self.there for name in names)
+def records_in(results: Path) -> set[str]:
+    """The records that are there, as jobs name them."""
+    return {f"records/{path.parent.name}/{path.name}" for path in (results / "records").glob("*/*")}
 
 
-def progress_of(sweep: Sweep, records: Records, queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
+def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
     """How each of a sweep's jobs does; ``queue`` is None where Slurm does not answer."""
     states = sweep.states()
     queue, silent = queue or {}, queue is None and sweep.place == "slurm"
@@ -61,12 +55,12 @@ def progress_of(sweep: Sweep, records: Records, queue: dict[tuple[str, int], Que
 
 
 def _progress(
-    sweep: Sweep, job: Job, state: dict | None, queued: Queued | None, records: Records, silent: bool
+    sweep: Sweep, job: Job, state: dict | None, queued: Queued | None, records: set[str], silent: bool
 ) -> Progress:
     said = state["state"] if state else None
     seconds = state["seconds"] if state else None
     diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # which is recorded
-    if records.has(job.records) and not diverged:
+    if records.issuperset(job.records) and not diverged:
         return Progress(job, "done", state, took=seconds if said == "done" else None)
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
     if said == "running" and (lives or silent or (queued and not queued.pends)):
@@ -118,16 +112,11 @@ def is_alive(process: dict) -> bool:
     return process["host"] != socket.gethostname() or started(process["pid"]) == process["started"]
 
 
-def last_line(path: Path, length: int = 2**14) -> dict | None:
+def last_line(path: Path) -> dict | None:
     """The last whole line of a file of JSON lines, by its last bytes."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - length))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2**14))
             return json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])
     except (OSError, ValueError):
         return None
-
-
-def _folders(results: Path) -> list[Path]:
-    folder = results / "records"
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

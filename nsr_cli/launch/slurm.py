@@ -2,12 +2,10 @@
 
 import contextlib
 import io
-import itertools
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,32 +112,31 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
 
     from nsr_cli.launch.job import run
 
-    arrays = list(batched(texts, array_limit()))
+    limit = array_limit()
     settings = {name: value for name, value in settings.items() if name not in OURS}
     settings["setup"] = [*SETUP, *(settings["setup"] or [])]
-    settings["array_parallelism"] = max(1, settings["array_parallelism"] // len(arrays))  # which run side by side
+    arrays = -(-len(texts) // limit)
+    settings["array_parallelism"] = max(1, settings["array_parallelism"] // arrays)  # which run side by side
     settings["srun_args"] = ["--kill-on-bad-exit=1"]  # a process that fails ends the others of its job
     taken: list[tuple[int, int, str]] = []
-    submitted = 0
-    for texts_of_one in arrays:
+    for first in range(0, len(texts), limit):
         executor = submitit.AutoExecutor(sweep.folder / "logs", cluster="slurm", slurm_max_num_timeout=0)
         executor.update_parameters(
-            name=NAME.format(sweep=sweep.name, first=submitted),
+            name=NAME.format(sweep=sweep.name, first=first),
             stderr_to_stdout=True,
             **{name if name in COMMON else f"slurm_{name}": value for name, value in settings.items()},
         )
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # else submitit repeats there what it raises
-                jobs = executor.map_array(run, texts_of_one)
+                jobs = executor.map_array(run, texts[first : first + limit])
         except submitit.core.utils.FailedJobError as error:
             said = " ".join(re.findall(r"sbatch: error: (.*)", str(error))) or str(error).splitlines()[-1]
             if not taken:
                 raise UserError(f"Slurm refuses the jobs: {said}") from None
-            return submitted, said
-        taken.append((submitted, len(jobs), jobs[0].job_id.partition("_")[0]))
-        submitted += len(jobs)
+            return first, said
+        taken.append((first, len(jobs), jobs[0].job_id.partition("_")[0]))
         sweep.note_arrays(taken)
-    return submitted, ""
+    return len(texts), ""
 
 
 OURS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
@@ -169,9 +166,3 @@ def check_here() -> None:
     """Raise UserError on a machine without Slurm."""
     if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
         raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")
-
-
-def batched(items: list, size: int) -> Iterator[list]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

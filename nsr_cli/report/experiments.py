@@ -39,8 +39,10 @@ class Line:
     flops_per: str = "input"
     note: str = ""
 
-    def command_for(self, protocol: str) -> str | None:
-        return self.command.get(protocol) if isinstance(self.command, dict) else self.command
+    def command_for(self, protocol: str) -> list[str] | None:
+        """Its words behind ``nsr``."""
+        text = self.command.get(protocol) if isinstance(self.command, dict) else self.command
+        return shlex.split(text)[1:] if text else None
 
     def pick_for(self, protocol: str) -> set[str]:
         return set(shlex.split(self.pick[protocol] if isinstance(self.pick, dict) else self.pick))
@@ -80,8 +82,8 @@ class Experiment:
         """The rows and columns that the table of a protocol shows."""
         return tuple([line for line in axis if line.in_table_of(protocol)] for axis in (self.rows, self.columns))
 
-    def commands(self, protocol: str) -> list[str]:
-        """The command lines that make the table, as a user would type them."""
+    def commands(self, protocol: str) -> list[list[str]]:
+        """The command lines that make the table, each as words behind ``nsr``."""
         rows, columns = self.lines(protocol)
         return [c for line in [*rows, *columns] if (c := line.command_for(protocol))]
 
@@ -97,13 +99,13 @@ class Experiment:
             verb, jobs = expand(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
-                raise ValueError(f"{self.name}: {len(matching)} jobs of `{command}` have {wanted}, expected one")
+                raise ValueError(f"{self.name}: {len(matching)} jobs of {command} have {wanted}, expected one")
             yield row, column, verb, matching[0]
 
 
-def expand(command: str) -> tuple[str, list[list[str]]]:
+def expand(command: list[str]) -> tuple[str, list[list[str]]]:
     """The verb and the jobs (lists of overrides) of a command line; commas outside of brackets make a sweep."""
-    _, verb, *words = shlex.split(command)
+    verb, *words = command
     choices = []
     for word in words:
         key, _, value = word.partition("=")

@@ -50,6 +50,10 @@ def test_what_is_measured_is_drawn_and_what_is_not_is_said(nsr, tmp_path, tiny, 
     assert set(files) == {".png", ".pdf"} and len(files[".png"]) > 10_000
     assert nsr(verb).code == 0 and drawn(tmp_path, name) == files  # the same bytes
 
+    result = nsr(f"{verb} run=true")
+    assert result.code == 0 and "Missing" not in result.out, result.err
+    assert drawn(tmp_path, name) != files
+
 
 def test_the_heading_counts_missing_values(nsr, tmp_path, tiny, monkeypatch):
     headings = []

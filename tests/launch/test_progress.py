@@ -11,7 +11,7 @@ from nsr_cli import cli
 from nsr_cli.engine.processes import started
 from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
-from nsr_cli.launch.progress import Records, last_line, progress_of, seconds_left
+from nsr_cli.launch.progress import last_line, progress_of, records_in, seconds_left
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, begin, read_sweep, state_file
 
@@ -41,7 +41,7 @@ def record(sweep, index: int) -> None:
 
 
 def words(sweep, queue) -> list[str]:
-    return [p.word for p in progress_of(sweep, Records(sweep.results), queue)]
+    return [p.word for p in progress_of(sweep, records_in(sweep.results), queue)]
 
 
 def queued(sweep, index: int, state: str, reason: str = "None") -> dict:
@@ -59,7 +59,7 @@ def test_each_word(sweep):
     say(sweep, 1, "running")
     say(sweep, 3, "failed", error="ValueError: no", code=1, trace="")
     queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING", "Priority")
-    found = progress_of(sweep, Records(sweep.results), queue)
+    found = progress_of(sweep, records_in(sweep.results), queue)
     assert [p.word for p in found] == ["done", "running", "pending", "failed", "missing"]
     assert found[2].detail == "Priority" and found[3].detail == "ValueError: no"
 
@@ -114,7 +114,7 @@ def test_time_left(sweep):
     say(sweep, 0, "done")  # took 60 s
     say(sweep, 1, "running")  # has 30 s of 40 left
     queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING") | queued(sweep, 3, "PENDING")
-    found = progress_of(sweep, Records(sweep.results), queue)
+    found = progress_of(sweep, records_in(sweep.results), queue)
     assert found[1].detail.startswith("step 100 of 400, 10.0 steps/s, loss 0.0200")
     assert seconds_left(found) == pytest.approx(30 + 2 * (60 + 40) / 2)  # one at a time
     assert seconds_left(found[2:]) is None
@@ -202,7 +202,7 @@ def test_jobs_of_an_array_that_never_began_share_a_record(monkeypatch):
 
 def test_a_job_that_died_before_it_could_say_anything_has_failed(sweep):
     slurm.log_of(sweep, "5_0").write_text("ImportError: no torch on this node")
-    found = progress_of(sweep, Records(sweep.results), {})
+    found = progress_of(sweep, records_in(sweep.results), {})
     assert [p.word for p in found] == ["failed", *["missing"] * 4]
 
 

@@ -113,10 +113,6 @@ def test_a_chain_holds_only_with_all_of_its_steps_in_all_columns():
 
 def test_failing_is_corrected_for_all_comparisons_that_a_claim_rests_on():
     """With many steps and columns, one of them would often fail by chance."""
-    rows = {"1": scores(0.0), "2": scores(0.0, over_seeds=0.05)}
-    one = judge(Claim("rises", ("1", "2")), {"a": rows})["a"][0]
-    sixteen = judge(Claim("rises", ("1", "2")), {str(i): rows for i in range(16)})["3"][0]
-    assert one.effects == sixteen.effects and one.p_seeds == sixteen.p_seeds
     chance = random.Random(0)
     failed = 0
     for _ in range(60):

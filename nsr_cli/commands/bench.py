@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs
 from nsr_cli.commands.work import pick_device, provenance, say
+from nsr_cli.engine import heap
 from nsr_cli.engine.stopwatch import ratio, take_turns
 from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.errors import UserError
@@ -30,7 +31,8 @@ def main(cfg: DictConfig) -> None:
     timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    measured = measure(cfg, timing, device)
+    with heap.kept():  # as in training
+        measured = measure(cfg, timing, device)
     text = render(measured, timing)
     print(f"\n{text}")
     if cfg.save:

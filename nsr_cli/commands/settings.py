@@ -53,7 +53,7 @@ KNOBS = {
     "device": (str, bool, "auto, cpu, cuda, cuda:1, ..."),
     "data": (str, bool, "a folder"),
     "results": (str, bool, "a folder"),
-    "threads": ((int, NONE), lambda v: v is None or v > 0, f"{WHOLE}, or null"),
+    "threads": ((int, NONE), lambda v: v is None or 0 < v <= 1024, f"{WHOLE}, up to 1024, or null"),
     "checkpoint_minutes": (NUMBER, lambda v: v >= 0, "a number, 0 or above"),
     **dict.fromkeys(FLAGS, (bool, lambda v: True, "true or false")),
     "format": (str, lambda v: v in ("markdown", "latex", "csv"), "markdown, latex or csv"),

@@ -37,7 +37,7 @@ from nsr_cli.data.examples import load_examples
 from nsr_cli.data.images import image_size, write_png
 from nsr_cli.data.resident import nearest
 from nsr_cli.data.sampler import Batch, Example, PatchSampler, check_size
-from nsr_cli.engine import checkpoint
+from nsr_cli.engine import checkpoint, heap
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
 from nsr_cli.engine.processes import local_rank, world_size
@@ -436,16 +436,17 @@ def rehearse(cfg: DictConfig, network: nn.Module, device: torch.device) -> tuple
 
     batch = torch.zeros(cfg.batch, channels_of(cfg), cfg.patch, cfg.patch, device=device)
     durations = []
-    for _ in range(4):
-        began = time.monotonic()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            with autocast(device, cfg.precision):
-                loss = network(batch).float().abs().mean()
-            held = sum(saved.values())
-        loss.backward()
-        loss.item()
-        durations.append(time.monotonic() - began)
-        saved.clear()
+    with heap.kept():  # as in training
+        for _ in range(4):
+            began = time.monotonic()
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                with autocast(device, cfg.precision):
+                    loss = network(batch).float().abs().mean()
+                held = sum(saved.values())
+            loss.backward()
+            loss.item()
+            durations.append(time.monotonic() - began)
+            saved.clear()
     weights = sum(p.nbytes for p in network.parameters())
     return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nsr_cli.data.sampler import Batch
-from nsr_cli.engine import checkpoint
+from nsr_cli.engine import checkpoint, heap
 from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.interrupts import SIGNALS, deferred
 from nsr_cli.engine.ranks import Ranks
@@ -111,7 +111,7 @@ def train(
     last_said = -math.inf
     seconds_before = seconds
     model.train()
-    with ThreadPoolExecutor(1) as ahead, deferred() as interrupts:  # a thread prepares the next batch
+    with heap.kept(), ThreadPoolExecutor(1) as ahead, deferred() as interrupts:  # a thread prepares the next batch
         upcoming = ahead.submit(batch_at, step) if step < steps else None
         while step < steps:
             asked = time.monotonic()

@@ -106,7 +106,7 @@ def caption(measured: dict, timing: Timing) -> str:
         f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
         f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
         f"{plural(threads, 'thread')}, in {used['precision']}, with "
-        f"torch {made['torch']}."
+        f"torch {made['torch']}. Memory that tensors free is kept for the next ones, as in a training by nsr."
     )
     if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:
         text += f" **The printed times are of another setting: {', '.join(other)}.**"

@@ -25,6 +25,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate seed=true", "nsr ablate: seed=True: expected a whole number, 0 or above"),
         ("ablate precision=fp8", "nsr ablate: precision=fp8: expected fp32, bf16 or fp16"),
         ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
+        ("ablate threads=9999", "nsr ablate: threads=9999: expected a whole number above 0, up to 1024, or null"),
         ("ablate tau=0.1,1", "nsr ablate: tau=0.1,1: several values make a sweep, so add -m"),
         ("ablate tau", "nsr ablate: 'tau' cannot be read as KEY=VALUE"),
         ("ablate hydra/launcher=basic", "nsr ablate: hydra/launcher=basic: a launcher needs a sweep, so add -m"),

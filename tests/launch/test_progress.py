@@ -149,6 +149,15 @@ def test_the_verb_shows_counts_reasons_and_logs(sweep, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("Slurm does not answer (squeue)")
 
 
+def test_a_sweep_of_which_all_is_done_is_two_lines(sweep, monkeypatch, capsys):
+    for index in range(5):
+        record(sweep, index)
+        say(sweep, index, "done")
+    monkeypatch.setattr(slurm, "queue", dict)
+    assert cli.run(["status", str(sweep.folder)]) == 0
+    assert capsys.readouterr().out == f"{sweep.folder}: nsr ablate, 5 runs\n  5 done\n"
+
+
 def test_several_sweeps_are_a_line_each_and_the_newest_in_full(sweep, monkeypatch, capsys):
     monkeypatch.setattr(slurm, "queue", dict)
     other = begin(sweep.results, "nsr table 1", "slurm", [Job(0, "run9", ["ablate tau=9"], ["records/smoke/b.json"])])

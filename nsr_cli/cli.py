@@ -198,7 +198,8 @@ def report(name: str, verb: str, error: Exception) -> int:
         return report_one(name, verb, error)
     show_traces(failure for _, failure in failed)
     codes = {report_one(f"{name} {overrides}", verb, failure) for overrides, failure in failed}
-    print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed; the others are done", file=sys.stderr)
+    others = "; the others are done" if len(failed) < len(ENDED) else ""
+    print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed{others}", file=sys.stderr)
     return codes.pop() if len(codes) == 1 else 1
 
 

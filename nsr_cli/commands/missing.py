@@ -1,5 +1,6 @@
 """The runs that a table or a figure lacks, made by the command lines that a user would type."""
 
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -31,9 +32,33 @@ def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
     failed = []
     for words in commands:
         print("$ nsr " + " ".join(words), flush=True)
-        if subprocess.run([sys.executable, "-m", "nsr_cli", *words], env=environment).returncode:
+        if call([sys.executable, "-m", "nsr_cli", *words], environment):
             failed.append(" ".join(words))
     return failed
+
+
+def call(command: list[str], environment: dict[str, str]) -> int:
+    """The exit code of a command; what interrupts this process is passed on, and waited for: it may save then."""
+    came: list[int] = []
+    process = None
+
+    def pass_on(number: int, frame: object) -> None:
+        came.append(signal.SIGTERM if number == signal.SIGHUP else number)
+        if process:
+            process.send_signal(came[-1])
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        process = subprocess.Popen(command, env=environment, start_new_session=True)  # reached from here alone
+        for number in came:
+            process.send_signal(number)
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt if came[0] == signal.SIGINT else SystemExit(128 + came[0])
+    return code
 
 
 def launch(cfg: DictConfig, launcher: SweepLauncher, commands: list[list[str]]) -> list[str]:

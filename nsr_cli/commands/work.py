@@ -217,6 +217,9 @@ def build(cfg: DictConfig, device: torch.device) -> Callable:
         attach(method, cfg)
     if cfg.ckpt:
         path, checksum = weights_file(cfg)
+        if cfg.ckpt == "published" and not path.is_file():
+            where = f"its authors' {path.name} (SHA-256 {checksum[:8]}...) there; NSR_DATA names the folder of data"
+            raise UserError(f"ckpt=published: no file {path}; expected {where}")
         if path.is_file() and sha256(str(path)) != checksum:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
         load_weights(method, path)
@@ -348,6 +351,7 @@ def provenance(cfg: DictConfig) -> dict:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
         "commit": commit(),

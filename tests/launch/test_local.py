@@ -54,7 +54,7 @@ def test_failures_are_named_and_do_not_stop_the_others(start, tmp_path):
     line = f"ablate -m seed=0,1 learning_rate=1e30 steps=60 {TINY}"
     code, out = start(f"{line} hydra.launcher.jobs=1").finish()
     assert code == 1 and out.count("diverged") + out.count("the loss is ") >= 2, out
-    assert "nsr ablate: 2 of 2 jobs failed; the others are done" in out
+    assert "nsr ablate: 2 of 2 jobs failed\n" in out
     code, out = start(line).finish()
     assert code == 1 and "nsr ablate seed=0: diverged: " in out and "at once" not in out
 

@@ -29,7 +29,7 @@ HELP = """nsr: the experiments of Neural Sparse Representation for Image Restora
 {verbs}
 
   nsr VERB --help                    the groups and keys of a verb
-  nsr VERB ... dry_run=true          what would be done, and what it would cost
+  nsr train ... dry_run=true         what would be done, and what it would cost (eval, ablate: the same)
   nsr VERB ... --cfg job             the config, composed
   nsr ablate -m tau=0.1,1,10         a sweep, over every combination of the values
 

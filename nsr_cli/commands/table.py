@@ -14,7 +14,7 @@ from nsr_cli.commands.missing import run_missing
 from nsr_cli.commands.settings import check_knobs, run_of, with_seed
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.engine.conventions import conventions
-from nsr_cli.errors import Failed
+from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import Experiment, expand, load
@@ -27,6 +27,8 @@ def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
     experiment = load(package_folder("experiments"), str(cfg.table))
     cells, failed = gather(cfg, experiment)
+    if cfg.run and not failed and not any(cell.record for cell in cells):
+        raise UserError(f"{experiment.name}: no cell can be made. {' '.join(what_is_missing(cfg, experiment, cells))}")
     text = render(experiment, cells, cfg.protocol.name, cfg.format)
     print(text)
     aside = sys.stdout if cfg.format == "markdown" else sys.stderr  # so that CSV can be piped
@@ -47,7 +49,7 @@ def what_is_missing(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) 
         said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
     lacking = {cell.benchmark for cell in cells if not cell.record}
     if absent := sorted(name for name in lacking if not at_hand(name, cfg)):
-        names = ", ".join(f"{name} (nsr data get {name})" for name in absent)
+        names = ", ".join(f"{name} ({find(name).ask or f'nsr data get {name}'})" for name in absent)
         said.append(f"Not on this machine, or not whole: {names}")
     return said
 

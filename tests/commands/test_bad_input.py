@@ -73,6 +73,10 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate -m seed=0,1 hydra/launcher=local data=null", "nsr ablate: data=null: expected a folder"),
         ("ablate -m seed=0,1 hydra/launcher=local results=null", "nsr ablate: results=null: expected a folder"),
         ("ablate -m seed=0,1 hydra/launcher=local wait=3", "nsr ablate: wait=3: expected true or false"),
+        (
+            "table 1 protocol=short run=true",
+            "nsr table: table1: no cell can be made. Not on this machine, or not whole: b100 (nsr data get b100), ",
+        ),
         ("table 9", "nsr table: no table '9'; there are: 1, 2, 3, 4, 5, 6"),
         ("table 1 seeds=x", "nsr table: seeds=x: expected a list of whole numbers"),
         ("table 1 seeds=[true]", "nsr table: seeds=[True]: expected a list of whole numbers"),

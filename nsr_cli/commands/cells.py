@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.recorded import benchmarks_of, check_diverged, is_finished, lacks_weights, records_of
-from nsr_cli.commands.settings import Run, check, run_of
+from nsr_cli.commands.settings import Run, check, check_share, run_of
 from nsr_cli.data.catalog import image_paths
-from nsr_cli.errors import Failed, Reported
+from nsr_cli.errors import Failed, Reported, UserError
 from nsr_cli.launch.sweep import Job
 
 
@@ -44,6 +44,14 @@ class Cell:
         """Whether a job of another sweep, which has its run, leaves nothing to be done for it."""
         more = any(self.config[key] for key in ("rescore", "explain", "save_images", "weights"))
         return not more and set(self.records(results)) <= set(job.records)
+
+    def check_share(self, processes: int) -> None:
+        """Fail here, and not when its job begins, if the processes of a job cannot share its batches."""
+        try:
+            if not self.finished and not self.failure:
+                check_share(self.config["batch"], processes)
+        except UserError as error:
+            self.failure = error
 
     def settle(
         self, config: DictConfig, failure: Exception | None = None, images_of: Callable = image_paths

@@ -76,7 +76,9 @@ class SweepLauncher(Launcher):
         self.check(wait)
         if done := sum(cell.finished for cell in cells):
             say(f"{done} of {len(cells)} are done already")
+        processes = self.settings.get("nodes", 1) * self.settings.get("tasks_per_node", 1)
         for cell in cells:
+            cell.check_share(processes)
             if cell.failure:
                 say(f"failed: {cell.words}: {cell.failure}")
         groups: dict[Path, list[Cell]] = {}  # of cells that need the same run

@@ -198,6 +198,12 @@ def weights_file(cfg: DictConfig) -> tuple[Path, str]:
     return Path(cfg.data) / chosen.file, chosen.sha256
 
 
+def check_share(batch: int, processes: int) -> None:
+    """Raise UserError unless a batch can be cut into as many equal shares as there are processes."""
+    if batch % processes:
+        raise UserError(f"batch={batch}: expected a multiple of {processes}, the processes that share it")
+
+
 @functools.lru_cache
 def sha256(path: str) -> str:
     try:

@@ -31,7 +31,7 @@ from nsr_cli.commands.recorded import (
     trains,
     uses_official,
 )
-from nsr_cli.commands.settings import Run, check, data_name, digest_of, run_of, sha256, weights_file
+from nsr_cli.commands.settings import Run, check, check_share, data_name, digest_of, run_of, sha256, weights_file
 from nsr_cli.data.catalog import image_paths, lr_partners
 from nsr_cli.data.examples import load_examples
 from nsr_cli.data.images import image_size, write_png
@@ -66,8 +66,7 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     with joined(device) as ranks:
-        if cfg.batch % ranks.world:
-            raise UserError(f"batch={cfg.batch}: expected a multiple of {ranks.world}, the processes that share it")
+        check_share(cfg.batch, ranks.world)
         if cfg.dry_run and ranks.leads:
             print(plan(cfg, run, build(cfg, device), device))
         elif ranks.leads:

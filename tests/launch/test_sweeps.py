@@ -104,6 +104,14 @@ class Own(WDSR):
 """
 
 
+def test_batches_that_the_processes_of_a_job_cannot_share_are_not_submitted(shell, tmp_path):
+    ranks = "hydra/launcher=slurm_ddp hydra.launcher.nodes=2 hydra.launcher.tasks_per_node=2"
+    code, said = shell.run(f"train -m batch=6,8 {ranks} dry_run=true")
+    assert code == 2 and "\nwould be submitted: batch=8\n" in said and said.count("would be") == 1, said
+    assert "nsr train batch=6: batch=6: expected a multiple of 4, the processes that share it\n" in said
+    assert entries(tmp_path) == []
+
+
 def test_every_end_of_a_job_is_told_and_the_others_are_done(shell, tmp_path):
     results, own = tmp_path / "results", "model.network._target_=own.Own"
     line = f"ablate -m seed=0,1,2,3,4,5,6,7,8 {TINY} {own} {SLURM}"

@@ -263,7 +263,7 @@ class LocalLauncher(SweepLauncher):
     place = "local"
 
     def check(self, wait: bool) -> None:
-        self.places = local.slots(**self.settings)
+        local.slots(**self.settings)  # raises for what they cannot be
         if not wait:
             raise UserError("wait=false: the jobs of hydra/launcher=local end with the command; expected wait=true")
 
@@ -272,8 +272,8 @@ class LocalLauncher(SweepLauncher):
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
         watched, self.texts = self.begin(title, groups, results)
-        at_once = min(len(watched), len(self.places))
-        say(f"{plural(len(watched), 'job')}, {at_once} at once: {watched[0].sweep.folder}")
+        self.places = local.slots(**self.settings, wanted=len(groups))
+        say(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
         return watched
 
     def follow(self, watched: list[Watched]) -> None:

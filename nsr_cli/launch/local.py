@@ -16,12 +16,13 @@ from nsr_cli.launch.job import leave
 from nsr_cli.launch.sweep import Job, Sweep
 
 
-def slots(jobs: int | None, per_gpu: int) -> list[dict[str, str]]:
+def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:
     """What tells each of the jobs that run at once what is its own, as environment variables.
 
     Args:
         jobs: how many run at once; None: ``per_gpu`` on each GPU, or without one as many as there are cores.
         per_gpu: how many share a GPU.
+        wanted: how many jobs there are; fewer ones have more cores each.
     """
     for name, value in (("jobs", jobs), ("per_gpu", per_gpu)):
         if value is not None and (type(value) is not int or value < 1):
@@ -31,6 +32,7 @@ def slots(jobs: int | None, per_gpu: int) -> list[dict[str, str]]:
     if cards and count > len(cards) * per_gpu:
         most = len(cards) * per_gpu
         raise UserError(f"hydra.launcher.jobs={jobs}: expected at most {most}, {per_gpu} for each GPU")
+    count = min(count, wanted)
     threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
     return [threads | ({"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} if cards else {}) for i in range(count)]
 

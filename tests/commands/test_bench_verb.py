@@ -25,7 +25,7 @@ def small_networks(monkeypatch):
 def test_bench_prints_and_saves_tables_and_every_time(nsr, tmp_path):
     result = nsr(SMALL)
     assert result.code == 0, result.err
-    stem = tmp_path / "results/bench/some-cpu-r-2-0-ghz-fp32-1-threads-batch2-channels8-size8-groups_4_2_4"
+    stem = tmp_path / "results/bench/some-cpu-r-2-0-ghz-fp32-1-threads-batch2-channels8-size8-groups_4_2_4-rounds2"
     text, content = stem.with_suffix(".md").read_text(), json.loads(stem.with_suffix(".json").read_text())
     assert text in result.out and all(str(stem.with_suffix(end)) in result.out for end in (".md", ".json"))
     assert text == render(content, load_timing(package_folder("experiments")))

@@ -98,6 +98,7 @@ def test_each_job_has_a_gpu_of_its_own(monkeypatch):
     with pytest.raises(UserError, match="jobs=3: expected at most 2, 1 for each GPU"):
         local.slots(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local.slots(None, 1, wanted=2) == [{"OMP_NUM_THREADS": "4"}] * 2
     assert (
         local.slots(None, 1) == [{"OMP_NUM_THREADS": "1"}] * 8 and local.slots(4, 1) == [{"OMP_NUM_THREADS": "2"}] * 4
     )

@@ -12,7 +12,7 @@ from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.recorded import benchmarks_of, check_diverged, is_finished, lacks_weights, records_of
 from nsr_cli.commands.settings import Run, check, check_share, run_of
 from nsr_cli.data.catalog import image_paths
-from nsr_cli.errors import Failed, Reported, UserError
+from nsr_cli.errors import Failed, Reported
 from nsr_cli.launch.sweep import Job
 
 
@@ -45,14 +45,6 @@ class Cell:
         more = any(self.config[key] for key in ("rescore", "explain", "save_images", "weights"))
         return not more and set(self.records(results)) <= set(job.records)
 
-    def check_share(self, processes: int) -> None:
-        """Fail here, and not when its job begins, if the processes of a job cannot share its batches."""
-        try:
-            if not self.finished and not self.failure:
-                check_share(self.config["batch"], processes)
-        except UserError as error:
-            self.failure = error
-
     def settle(
         self, config: DictConfig, failure: Exception | None = None, images_of: Callable = image_paths
     ) -> dict[str, dict]:
@@ -69,7 +61,12 @@ class Cell:
 
 
 def cells_of(
-    verb: str, combinations: Sequence[Sequence[str]], composer: Composer, results: Path, data: Path | None = None
+    verb: str,
+    combinations: Sequence[Sequence[str]],
+    composer: Composer,
+    results: Path,
+    processes: int,
+    data: Path | None = None,
 ) -> list[Cell]:
     """The cells of a command; what is wrong with one is its failure, and none of the others' business.
 
@@ -78,6 +75,7 @@ def cells_of(
         combinations: the overrides of each.
         composer: of that verb's configs.
         results: the folder for all of them; absolute.
+        processes: of each job, which share its batches.
         data: another folder of data than their own.
     """
     same = set.intersection(*map(set, combinations)) if len(combinations) > 1 else set()
@@ -94,6 +92,8 @@ def cells_of(
             cell.config = OmegaConf.to_container(config)
             cell.run = run_of(config)
             cell.settle(config, images_of=images_of)
+            if not cell.finished:
+                check_share(config.batch, processes)
             if not cell.finished and verb != "eval" and lacks_weights(config, cell.run):
                 images_of(config.train, Path(config.data))
         except Reported as error:

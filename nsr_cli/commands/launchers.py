@@ -58,6 +58,11 @@ class SweepLauncher(Launcher):
     def __init__(self, **settings):
         self.settings = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in settings.items()}
 
+    @property
+    def processes(self) -> int:
+        """Of each job."""
+        return self.settings.get("nodes", 1) * self.settings.get("tasks_per_node", 1)
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = hydra_context, config
 
@@ -66,7 +71,7 @@ class SweepLauncher(Launcher):
         composer = Composer(partial(self.context.config_loader.load_sweep_config, config))
         check_knobs(config)
         results = Path(config.results).absolute()
-        cells = cells_of(verb, job_overrides, composer, results)
+        cells = cells_of(verb, job_overrides, composer, results, self.processes)
         self.send(f"nsr {verb}", cells, results, config.wait, config.dry_run)
         jobs.ENDED.extend((cell.words, cell.failure) for cell in cells if cell.failure or cell.finished)
         return [Ended(status=JobStatus.FAILED if cell.failure else JobStatus.COMPLETED) for cell in cells]
@@ -76,9 +81,7 @@ class SweepLauncher(Launcher):
         self.check(wait)
         if done := sum(cell.finished for cell in cells):
             say(f"{done} of {len(cells)} are done already")
-        processes = self.settings.get("nodes", 1) * self.settings.get("tasks_per_node", 1)
         for cell in cells:
-            cell.check_share(processes)
             if cell.failure:
                 say(f"failed: {cell.words}: {cell.failure}")
         groups: dict[Path, list[Cell]] = {}  # of cells that need the same run

@@ -15,6 +15,7 @@ from nsr_cli.commands.cells import cells_of
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.jobs import show_traces
 from nsr_cli.commands.launchers import SweepLauncher
+from nsr_cli.engine.interrupts import answered
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.report.experiments import expand
@@ -40,22 +41,22 @@ def run_missing(cfg: DictConfig, commands: list[list[str]]) -> list[str]:
 def call(command: list[str], environment: dict[str, str]) -> int:
     """The exit code of a command; what interrupts this process is passed on, and waited for: it may save then."""
     came: list[int] = []
+    early: list[int] = []  # before there was anything to pass it on to
     process = None
 
     def pass_on(number: int, frame: object) -> None:
-        came.append(signal.SIGTERM if number == signal.SIGHUP else number)
+        number = signal.SIGTERM if number == signal.SIGHUP else number
+        came.append(number)
         if process:
-            process.send_signal(came[-1])
+            process.send_signal(number)
+        else:
+            early.append(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with answered((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), pass_on):
         process = subprocess.Popen(command, env=environment, start_new_session=True)  # reached from here alone
-        for number in came:
+        for number in early:
             process.send_signal(number)
         code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt if came[0] == signal.SIGINT else SystemExit(128 + came[0])
     return code
@@ -66,7 +67,9 @@ def launch(cfg: DictConfig, launcher: SweepLauncher, commands: list[list[str]]) 
     results, cells = Path(cfg.results).absolute(), []
     for words in commands:
         verb, combinations = expand(words)
-        found = cells_of(verb, combinations, Composer(partial(compose, verb)), results, Path(cfg.data))
+        found = cells_of(
+            verb, combinations, Composer(partial(compose, verb)), results, launcher.processes, Path(cfg.data)
+        )
         for cell, overrides in zip(found, combinations, strict=True):
             cell.words = " ".join([verb, *overrides])
         cells += found

@@ -3,10 +3,21 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 TIME_IS_UP = signal.SIGUSR2  # Slurm sends it, if asked to, some time before a job's limit
 SIGNALS = (signal.SIGINT, signal.SIGTERM, TIME_IS_UP)  # the last counts most
+
+
+@contextlib.contextmanager
+def answered(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
+    """Have a function called for signals, but not for those that this process was told to ignore, as by nohup."""
+    before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 class Interrupts:

@@ -94,7 +94,7 @@ def failure_of(error: BaseException, verb: str) -> dict:
     from nsr_cli.commands.explain import describe
 
     text, code, foreseen = describe(error, verb)
-    return told(f"{text}", code, "" if foreseen else "".join(traceback.format_exception(error)))
+    return told(text, code, "" if foreseen else "".join(traceback.format_exception(error)))
 
 
 def told(text: str, code: int = 1, trace: str = "") -> dict:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from nsr_cli.engine.interrupts import answered
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.launch.job import leave
@@ -86,8 +87,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
         finally:
             free.put(place)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    with ThreadPoolExecutor(len(places)) as pool:
+    with ThreadPoolExecutor(len(places)) as pool, answered((signal.SIGTERM, signal.SIGHUP), leave):
         futures = [pool.submit(one, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
         try:
             for future in as_completed(futures):
@@ -97,8 +97,6 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
                 process.send_signal(signal.SIGTERM)
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def log_of(sweep: Sweep, job: Job) -> Path:

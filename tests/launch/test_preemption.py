@@ -23,7 +23,7 @@ class Slow(WDSR):
     def forward(self, x):
         self.steps += self.training
         if self.training and self.steps > 60 and not pathlib.Path("hurry").exists():
-            time.sleep(0.3)
+            time.sleep(1)
         return super().forward(x)
 """
 UNLUCKY = """

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from terminal import wait_until
 
 from nsr_cli.engine.interrupts import SIGNALS, TIME_IS_UP, deferred
 
@@ -72,28 +73,26 @@ def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind, acte
         assert interrupts.look() is None
         for pid in (child, os.getpid()):  # as Slurm sends it to all processes of a job
             os.kill(pid, TIME_IS_UP)
-        assert interrupts.look() == TIME_IS_UP
+        wait_until(lambda: interrupts.look() == TIME_IS_UP)
         assert waiting_signals(child) == {TIME_IS_UP}  # for ever: it neither ends nor acts
 
 
 def test_a_thread_of_before_may_take_it(thread, acted):
     with deferred() as interrupts:
         signal.pthread_kill(thread.ident, TIME_IS_UP)
-        while not interrupts.look():
-            time.sleep(0.01)
-        assert interrupts.look() == TIME_IS_UP
+        wait_until(lambda: interrupts.look() == TIME_IS_UP)
     assert acted == [TIME_IS_UP]
 
 
 @pytest.mark.parametrize("taken_by", ["the process", "a thread of before"])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_comes_too_late_to_be_looked_at_acts_once_and_afterwards(number, taken_by, thread, acted):
-    with deferred():
+    with deferred() as interrupts:
         if taken_by == "the process":
             os.kill(os.getpid(), number)
         else:
             signal.pthread_kill(thread.ident, number)
-            time.sleep(0.1)
+        wait_until(lambda: interrupts.came or signal.sigpending())
         assert acted == []
     assert acted == [number]
 
@@ -103,7 +102,7 @@ def test_that_the_time_is_up_counts_most(others, acted):
     with deferred() as interrupts:
         for number in (*others, TIME_IS_UP):
             os.kill(os.getpid(), number)
-        assert interrupts.look() == TIME_IS_UP
+        wait_until(lambda: interrupts.look() == TIME_IS_UP)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -111,7 +110,7 @@ def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
     with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
         with deferred() as interrupts:
             os.kill(os.getpid(), number)
-            assert interrupts.look() == number
+            wait_until(lambda: interrupts.look() == number)  # any thread may take it
             interrupts.leave()
     assert isinstance(ended.value, KeyboardInterrupt) if number == signal.SIGINT else ended.value.code == 128 + number
 

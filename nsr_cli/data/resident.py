@@ -1,4 +1,4 @@
-"""Training images in a GPU's memory: the patches of a batch are one gather there, and nothing waits for a CPU."""
+"""Batches on a GPU: cut from images in its memory, where nothing waits for a CPU, or else sent there beforehand."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,24 @@ from nsr_cli.data.sampler import Batch, Crop, PatchSampler
 SHARE = 1 / 3  # of a GPU's free memory that images may take
 
 
-def nearest(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler":
-    """The sampler, with its images moved to the device where that is a GPU with plenty of room for them."""
+def nearest(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler | SendingSampler":
+    """The sampler whose batches lie on the device; its images too, where that is a GPU with plenty of room for them."""
     if device.type != "cuda":
         return sampler
     free, _ = torch.cuda.mem_get_info(device)
     size = sum(image.nbytes for e in sampler.examples for image in (e.degraded, e.truth))
-    return ResidentSampler(sampler, device) if size < SHARE * free else sampler
+    return (ResidentSampler if size < SHARE * free else SendingSampler)(sampler, device)
+
+
+class SendingSampler:
+    """The batches of a PatchSampler, copied to a device that computes meanwhile."""
+
+    def __init__(self, sampler: PatchSampler, device: torch.device):
+        self.sampler, self.device = sampler, device
+
+    def __call__(self, step: int) -> Batch:
+        batch = self.sampler(step)
+        return Batch(_sent(batch.degraded, self.device), _sent(batch.truth, self.device), batch.names)
 
 
 class ResidentSampler:
@@ -34,7 +45,7 @@ class ResidentSampler:
         degraded = self.degraded.cut(crops, self.sampler.patch, 1)
         truth = self.truth.cut(crops, self.sampler.patch, self.sampler.scale)
         if self.sampler.sigma:
-            noise = _sent(self.sampler.noise(generator, degraded.shape), self.device)
+            noise = _sent(torch.from_numpy(self.sampler.noise(generator, degraded.shape)), self.device)
             degraded = degraded.float().div_(255).add_(noise)
         return Batch(degraded, truth, [self.names[crop.image] for crop in crops])
 
@@ -61,13 +72,12 @@ class Pixels:
             if flip & 2:
                 first, right = first + (side - 1) * right, -right
             ways.append((first, right, down) if flip & 4 else (first, down, right))
-        first, down, right = _sent(np.array(ways, np.int64), self.bytes.device).T[:, :, None, None, None]
+        first, down, right = _sent(torch.tensor(ways), self.bytes.device).T[:, :, None, None, None]
         line = torch.arange(side, device=self.bytes.device)
         channel = torch.arange(self.channels, device=self.bytes.device)[:, None, None]
         return self.bytes[first + channel + down * line[:, None] + right * line]  # (B, C, side, side)
 
 
-def _sent(array: np.ndarray, device: torch.device) -> Tensor:
-    """The array on the device; to a GPU without waiting for the work that is queued there."""
-    tensor = torch.from_numpy(array)
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; to a GPU without waiting for the work that is queued there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -5,7 +5,7 @@ import pytest
 import torch
 from plain_sampler import plain_batch
 
-from nsr_cli.data.resident import ResidentSampler, nearest
+from nsr_cli.data.resident import ResidentSampler, SendingSampler, nearest
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.errors import UserError
 
@@ -71,34 +71,36 @@ def test_every_number_is_the_reference_s(settings, colour):
 
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_batches_cut_on_a_device_are_the_same_bits(settings, colour):
+@pytest.mark.parametrize("way", [ResidentSampler, SendingSampler])
+def test_batches_on_a_device_are_the_same_bits(way, settings, colour):
     draw = PatchSampler(noise_images(settings["scale"], colour), **settings)
-    resident = ResidentSampler(draw, CPU)
+    there = way(draw, CPU)
     for step in [*range(12), 10**6]:
-        batch, expected = resident(step), draw(step)
+        batch, expected = there(step), draw(step)
         assert batch.names == expected.names
         assert batch.degraded.dtype == expected.degraded.dtype and torch.equal(batch.degraded, expected.degraded)
         assert batch.truth.dtype == torch.uint8 and torch.equal(batch.truth, expected.truth)
 
 
-@pytest.mark.parametrize("free, moves", [(290_251, True), (290_250, False)])
-def test_images_move_to_a_gpu_with_room_for_them(monkeypatch, free, moves):
+@pytest.mark.parametrize("free, way", [(290_251, "ResidentSampler"), (290_250, "SendingSampler")])
+def test_images_move_to_a_gpu_with_room_for_them(monkeypatch, free, way):
     # (40 + 43 + 46) rows of 50 pixels of 3 bytes, and four times that: 96,750 bytes, a third of 290,250
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
-    monkeypatch.setattr("nsr_cli.data.resident.ResidentSampler", lambda sampler, device: (sampler, device))
+    monkeypatch.setattr(f"nsr_cli.data.resident.{way}", lambda sampler, device: (sampler, device))
     draw, gpu = sampler(), torch.device("cuda:1")
-    assert nearest(draw, gpu) == ((draw, gpu) if moves else draw)
+    assert nearest(draw, gpu) == (draw, gpu)
     assert nearest(draw, CPU) is draw
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_batches_cut_on_a_gpu(settings):
+@pytest.mark.parametrize("way", [ResidentSampler, SendingSampler])
+def test_batches_on_a_gpu(way, settings):
     draw, gpu = PatchSampler(noise_images(settings["scale"], True), **settings), torch.device("cuda")
-    resident = nearest(draw, gpu)
-    assert isinstance(resident, ResidentSampler)
+    assert isinstance(nearest(draw, gpu), ResidentSampler)
+    there = way(draw, gpu)
     for step in range(12):
-        batch, expected = resident(step), draw(step)
+        batch, expected = there(step), draw(step)
         assert batch.truth.device.type == "cuda" and torch.equal(batch.truth.cpu(), expected.truth)
         torch.testing.assert_close(batch.degraded.cpu(), expected.degraded, rtol=1e-6, atol=1e-6)
 

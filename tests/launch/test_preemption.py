@@ -87,6 +87,33 @@ def test_requeued_preempted_and_out_of_time_a_run_ends_in_the_same_bits(shell, t
     assert_same_bits(weights(results), weights(tmp_path / "straight"))
 
 
+def test_a_node_fails_and_a_time_limit_comes_and_the_runs_end_in_the_same_bits(shell, tmp_path):
+    slow = f"{SLURM} model.network._target_=slow.Slow +hydra.launcher.additional_parameters.nodelist="
+    limit = "hydra.launcher.timeout_min=1 hydra.launcher.signal_delay_s=50"  # Slurm looks every half a minute
+    line = f"train -m {RUN} checkpoint_minutes=0.005"
+    ways = {"straight": "", "limit": f"{slow}n1 {limit}", "failure": f"{slow}n2"}
+    commands = {name: shell.start(f"{line} {way} results={name}") for name, way in ways.items()}
+    wait_until(lambda: all(stats(tmp_path / name) for name in ways))
+    jobs = {name: submitted(commands[name].said) for name in ways if name != "straight"}
+
+    shell.slurm("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    wait_until(lambda: shell.queue()[jobs["failure"]] == "PENDING")
+    shell.slurm("scontrol", "update", "nodename=n2", "state=resume")
+    wait_until(lambda: shell.queue()[jobs["limit"]] == "PENDING")
+    (tmp_path / "hurry").touch()
+    for job in jobs.values():
+        shell.hasten(job)
+    for name, command in commands.items():
+        code, said = command.finish()
+        assert code == 0, said
+        assert set(records(tmp_path / name)) == {0}
+        assert_same_bits(weights(tmp_path / name), weights(tmp_path / "straight"))
+    for name in jobs:
+        (step,) = resumed(logs(tmp_path / name))
+        assert 0 < step < STEPS
+    assert "stopped by SIGUSR2" in logs(tmp_path / "limit")  # before Slurm ends it
+
+
 def test_two_processes_on_a_node_or_on_two_compute_what_one_does_even_when_interrupted(shell, tmp_path):
     line, slow = f"train -m {RUN}", "model.network._target_=slow.Slow"
     ways = {"late": f"{NODES} {slow}", "one": SLURM, "node": NODE, "nodes": NODES}

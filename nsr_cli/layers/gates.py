@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+LARGE = 2**21  # numbers of which a copy on a CPU is slow: it does not stay in the caches
+
 GATES = ("softmax", "sigmoid", "gumbel", "none", "se")
 
 
@@ -37,7 +39,8 @@ class Pool(torch.autograd.Function):
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = x.shape, x.dtype
         wide = torch.promote_types(x.dtype, torch.float32)
-        parts = [x] if wide == x.dtype or x.device.type != "cpu" else x.split(1)  # a wider copy of one sample at a time
+        cached = wide == x.dtype or x.device.type != "cpu" or x.numel() < LARGE
+        parts = [x] if cached else x.split(1)  # a wider copy of one sample at a time
         return torch.cat([part.mean(dim=(2, 3), dtype=wide) for part in parts])
 
     @staticmethod

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from nsr_cli.layers import per_sample
+from nsr_cli.layers import gates, per_sample
 from nsr_cli.layers.gates import GATES
 from nsr_cli.layers.sparse_conv import SparseConv2d, mix_kernels
 
@@ -59,6 +59,16 @@ def test_softmax_gate_is_equation_7():
     logits = x.mean(dim=(2, 3)) @ layer.gate.linear.weight.T + layer.gate.linear.bias  # (B, k * d)
     powers = (logits.reshape(2, 4, 2) / 0.5).exp()
     torch.testing.assert_close(layer.gate(x), powers / powers.sum(dim=1, keepdim=True), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("large", [0, 2**62], ids=["sample by sample", "all at once"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_mean_of_half_precision_is_taken_in_full(monkeypatch, large, layout):
+    monkeypatch.setattr(gates, "LARGE", large)
+    x = torch.rand(3, 5, 64, 64).bfloat16().to(memory_format=layout)
+    pooled = gates.Pool.apply(x)
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled.double(), x.double().mean(dim=(2, 3)), rtol=1e-6, atol=0)
 
 
 def test_gumbel_is_one_hot_samples_in_training_and_the_largest_group_when_evaluating():

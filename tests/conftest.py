@@ -2,12 +2,18 @@
 
 import os
 import shlex
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from nsr_cli import cli
+
+
+def pytest_configure() -> None:
+    """Ctrl-C ends what the tests start also where it is ignored, as in the background of a script."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Result(NamedTuple):

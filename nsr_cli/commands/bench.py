@@ -31,7 +31,8 @@ def main(cfg: DictConfig) -> None:
     timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    measured = measure(cfg, timing, device)
+    with heap.kept():  # as in training
+        measured = measure(cfg, timing, device)
     text = render(measured, timing)
     print(f"\n{text}")
     if cfg.save:
@@ -65,7 +66,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
     seconds, tables, rows = {}, {}, []
     for title, backward in PASSES.items():
-        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward, device.type))}
+        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward))}
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
         seconds[title] = {str(one): values for one, values in times.items()}
@@ -73,10 +74,9 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         tables[title] = {column: table(times, column, groups, backward, **shape) for column in COLUMNS}
     if cfg.networks:
         say(f"whole networks: {cfg.rounds} rounds after one to warm up")
-        with heap.kept():  # as in training
-            times = race(networks(timing.network, cfg.precision, device))
+        times = race(networks(timing.network, cfg.precision, device, cfg.compile))
         seconds["Whole networks"] = {f"{name}, {mode}": values for (name, mode), values in times.items()}
-        rows = [network_row(times, name) for name in NETWORKS]
+        rows = [network_row(times, name) for name in dict.fromkeys(name for name, _ in times)]
     return {
         "format": 1,
         "setting": {**setting, "groups": groups, "rounds": cfg.rounds},
@@ -95,7 +95,7 @@ def table(times: dict[Convolution, list[float]], column: str, groups: list[int],
     for k in [PLAIN, *groups]:
         outputs = outputs_of(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
-        sparse = {one.way: times[one] for one in ways(k, outputs, backward, shape["device"].type)} if k else {}
+        sparse = {one.way: times[one] for one in ways(k, outputs, backward)} if k else {}
         rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(k, outputs, **shape)))
     return rows
 
@@ -126,7 +126,7 @@ def processor() -> str:
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
     """<device>-<precision>, and what is not as usual, so that a trial does not replace the real table."""
-    usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16], "networks": True, "rounds": 5}
+    usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16], "networks": True, "compile": False, "rounds": 5}
     other = [f"{name}{cfg[name]}" for name in usual if name in cfg and cfg[name] != usual[name]]
     other = [re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") for text in other]
     threads = f"{torch.get_num_threads()}-threads"

@@ -15,7 +15,6 @@ from nsr_cli.models.wdsr import WDSR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 PER_SAMPLE = "per sample"  # channels-last too
-FORMULATIONS = {"as groups": 2**62, "one by one": 0}  # of sparse convolutions, and the per_sample.LARGE that has them
 PLAIN = 0  # sparsity groups of a static convolution
 
 
@@ -31,18 +30,16 @@ class Convolution(NamedTuple):
         return f"{kind}, {self.outputs} outputs, {self.way}"
 
 
-def ways(groups: int, outputs: int, backward: bool, device: str = "cpu") -> list[Convolution]:
-    """The ways to compute one convolution on a kind of device; which is the fastest depends on the machine."""
+def ways(groups: int, outputs: int, backward: bool) -> list[Convolution]:
+    """The ways to compute one convolution; which is the fastest depends on the machine."""
     static = [*LAYOUTS, *([] if backward else [PER_SAMPLE])]  # the output of autograd is not ours to place
-    sparse = list(FORMULATIONS) if device == "cpu" else ["as groups"]  # elsewhere the layer has one
-    return [Convolution(groups, outputs, way) for way in (sparse if groups else static)]
+    return [Convolution(groups, outputs, way) for way in (per_sample.WAYS if groups else static)]
 
 
 def chosen_way(groups: int, outputs: int, *, channels: int, size: int, kernel: int, device: torch.device) -> str:
-    """The formulation that the layer itself takes for this shape."""
+    """The way that the layer itself takes for this shape."""
     sample, same = torch.empty(1, channels, size, size, device=device), (kernel // 2, kernel // 2)
-    large = per_sample.fills_a_cpu(sample, (outputs, channels, kernel, kernel), (1, 1), same, (1, 1))
-    return "one by one" if large else "as groups"
+    return per_sample.fastest(sample, (outputs, channels, kernel, kernel), (1, 1), same, (1, 1))
 
 
 def convolutions(
@@ -62,30 +59,29 @@ def convolutions(
     image = torch.rand(batch, channels, size, size, device=device)
     image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given
     inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
-    inputs[PER_SAMPLE] = inputs["one by one"] = inputs["channels-last"]
-    inputs["as groups"] = inputs["contiguous"]
+    inputs[PER_SAMPLE] = inputs[per_sample.ONE_BY_ONE] = inputs["channels-last"]
     calls = {}
     for one in wanted:
-        x, shape = inputs[one.way], (channels, one.outputs, kernel)
+        x, shape = inputs.get(one.way, inputs["contiguous"]), (channels, one.outputs, kernel)
         sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality} if one.groups else {}
         layer = (SparseConv2d if one.groups else nn.Conv2d)(*shape, padding=kernel // 2, **sparsity)
         layer.to(device).train(backward)
         if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
             layer.to(memory_format=torch.channels_last)
         forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
-        forward = partial(formulated, layer, one.way) if one.groups else forward
+        forward = partial(computed, layer, one.way) if one.groups else forward
         run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
         calls[one] = partial(run, forward, x, precision)
     return calls
 
 
-def formulated(layer: SparseConv2d, way: str, x: Tensor) -> Tensor:
-    """What the layer makes of x by one formulation, whichever it would choose."""
-    usual, per_sample.LARGE = per_sample.LARGE, FORMULATIONS[way]
+def computed(layer: SparseConv2d, way: str, x: Tensor) -> Tensor:
+    """What the layer makes of x in one way, whichever it would take."""
+    usual, per_sample.fastest = per_sample.fastest, lambda *shape: way
     try:
         return layer(x)
     finally:
-        per_sample.LARGE = usual
+        per_sample.fastest = usual
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
@@ -116,11 +112,14 @@ NETWORKS = ("N/A", "softmax")
 MODES = ("forward", "training step")
 
 
-def networks(spec: dict, precision: str, device: torch.device) -> dict[tuple[str, str], Callable[[], object]]:
+def networks(
+    spec: dict, precision: str, device: torch.device, compiled: bool = False
+) -> dict[tuple[str, str], Callable[[], object]]:
     """What runs a network once, or makes a step of its training, by (network, mode).
 
     Args:
         spec: scale, blocks, units, width; groups and cardinality of the sparse one; batch and patch (in pixels).
+        compiled: each also through torch.compile, as another network.
     """
     scale, batch, patch = spec["scale"], spec["batch"], spec["patch"]
     torch.manual_seed(0)
@@ -136,8 +135,12 @@ def networks(spec: dict, precision: str, device: torch.device) -> dict[tuple[str
             network.to(memory_format=layout)
         degraded = degraded.contiguous(memory_format=layout)
         optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
-        calls[name, MODES[0]] = partial(run_forward, evaluated, degraded, precision)
-        calls[name, MODES[1]] = partial(training_step, trained, optimizer, degraded, truth, precision)
+        pairs = {name: (evaluated, trained)}
+        if compiled:
+            pairs[f"{name}, compiled"] = torch.compile(evaluated), torch.compile(trained)
+        for called, (forward, step) in pairs.items():
+            calls[called, MODES[0]] = partial(run_forward, forward, degraded, precision)
+            calls[called, MODES[1]] = partial(training_step, step, optimizer, degraded, truth, precision)
     return calls
 
 

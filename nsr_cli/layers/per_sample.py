@@ -1,4 +1,4 @@
-"""Convolutions in which every sample has a kernel of its own, in two ways."""
+"""Convolutions in which every sample has a kernel of its own, in several ways; `nsr bench` compares them."""
 
 import math
 
@@ -8,11 +8,12 @@ from torch import Tensor
 
 Pair = tuple[int, int]
 
-LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays (`nsr bench`)
+AS_GROUPS, ONE_BY_ONE, AS_PRODUCTS = "as groups", "one by one", "as products"
+LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays on a CPU
 
 
-def fills_a_cpu(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> bool:
-    """Whether the convolution of each sample of x is worth a call of its own.
+def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> str:
+    """The way, one of WAYS, that is taken.
 
     Args:
         x: input (B, C_in, H, W).
@@ -20,7 +21,7 @@ def fills_a_cpu(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair,
         stride, padding, dilation: of both axes, as in torch.nn.functional.conv2d.
     """
     out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
-    return x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE
+    return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
 
 
 def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
@@ -44,6 +45,18 @@ def as_groups(x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, p
     biases = None if biases is None else biases.flatten()
     out = F.conv2d(folded, kernels.flatten(0, 1), biases, stride, padding, dilation, groups=len(x))
     return out.view(*kernels.shape[:2], *out.shape[2:])
+
+
+def as_products(
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
+) -> Tensor:
+    """The same, a matrix product for each sample: of its kernels and what every pixel of the output is made from."""
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    columns = F.unfold(x, kernels.shape[3:], dilation, padding, stride)  # (B, C_in * kh * kw, H' * W')
+    out = torch.bmm(kernels.flatten(2), columns)
+    out = out if biases is None else out + biases[..., None].to(out.dtype)
+    return out.view(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation))
 
 
 def one_by_one(
@@ -87,3 +100,6 @@ class OneByOne(torch.autograd.Function):
                 to_kernels[i] = to_kernel
         to_biases = gradient.sum(dim=(2, 3)) if ctx.has_bias and ctx.needs_input_grad[2] else None
         return to_x, to_kernels, to_biases, None, None, None
+
+
+WAYS = {AS_GROUPS: as_groups, ONE_BY_ONE: one_by_one, AS_PRODUCTS: as_products}

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nsr_cli.layers import per_sample
 from nsr_cli.layers.gates import GATES, Gate
-from nsr_cli.layers.per_sample import Pair, as_groups, fills_a_cpu, one_by_one
+from nsr_cli.layers.per_sample import Pair
 
 
 def channel_groups(channels: int, cardinality: int, device: torch.device) -> Tensor:
@@ -74,10 +75,12 @@ def sparse_conv2d(
     biases = None if bias is None else kernels_of(bias, gate)  # (B, C_out)
     conv = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
     shape = weight.shape[0] // gate.shape[1], *weight.shape[1:]
-    if fills_a_cpu(x, shape, *conv):
-        last = kernels_of(weight.permute(0, 2, 3, 1), gate)  # (B, C_out, kh, kw, C_in)
-        return one_by_one(x, last.permute(0, 1, 4, 2, 3), biases, *conv)
-    return as_groups(x, kernels_of(weight, gate), biases, *conv)
+    way = per_sample.fastest(x, shape, *conv)
+    if way == per_sample.ONE_BY_ONE:  # which is fastest with kernels that are channels-last
+        kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
+    else:
+        kernels = kernels_of(weight, gate)  # (B, C_out, C_in, kh, kw)
+    return per_sample.WAYS[way](x, kernels, biases, *conv)
 
 
 def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
@@ -193,7 +196,8 @@ def best_layout(network: nn.Module, side: int) -> torch.memory_format:
         if isinstance(layer, SparseConv2d) and layer.is_gated:
             kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
             sample = torch.empty(1, layer.in_channels, side, side, device=device)
-            if not fills_a_cpu(sample, kernel, layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation):
+            conv = layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation
+            if per_sample.fastest(sample, kernel, *conv) != per_sample.ONE_BY_ONE:
                 return torch.contiguous_format
     return torch.channels_last
 

@@ -92,7 +92,8 @@ LEGEND = """\
 - static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last one, and, forward, on the
   latter sample by sample into an output that is there before (the fastest is bold);
 - sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
-  (contiguous, as in the authors' code), or one by one (channels-last): what the layer takes by itself is bold;
+  (contiguous, as in the authors' code), one by one (channels-last), or as products of matrices, which hold each pixel
+  with those around it (contiguous): what the layer takes by itself is bold;
 - of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 
@@ -105,8 +106,8 @@ def caption(measured: dict, timing: Timing) -> str:
         f"{size}x{size} pixels; sparse ones have softmax gates and d = {used['cardinality']}. {timing.text}\n\n"
         f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
         f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
-        f"{plural(threads, 'thread')}, in {used['precision']}, with "
-        f"torch {made['torch']}."
+        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}; memory that is freed is "
+        f"kept for the next tensor, as in trainings by nsr."
     )
     if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:
         text += f" **The printed times are of another setting: {', '.join(other)}.**"
@@ -156,8 +157,7 @@ def network_caption(network: dict) -> str:
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
         f"{network['width']}, plain (N/A) or with softmax gates of k = {network['groups']} and "
         f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
-        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam; "
-        "memory that is freed is kept for the next one, as in a training by nsr."
+        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam."
     )
 
 

@@ -32,13 +32,23 @@ def test_bench_prints_and_saves_tables_and_every_time(nsr, tmp_path):
     assert content["setting"]["groups"] == [4, 2] and content["made"]["threads"] == 1
     assert {"torch", "commit", "cores", "device"} <= set(content["made"])
     forward, both, whole = content["seconds"].values()
-    assert (len(forward), len(both), len(whole)) == (3 * 3 + 4 * 2, 3 * 2 + 4 * 2, 4)  # static of 8, 4, 2; sparse
+    assert (len(forward), len(both), len(whole)) == (3 * 3 + 4 * 3, 3 * 2 + 4 * 3, 4)  # static of 8, 4, 2; sparse
     assert all(len(times) == 2 and min(times) > 0 for times in {**forward, **both, **whole}.values())
     for tables in content["tables"].values():
         assert [row["k"] for row in tables["fixed size"]] == ["N/A", 4, 2]
         assert [row["outputs"] for row in tables["fixed size"]] == [8, 2, 4]
         assert [row["outputs"] for row in tables["fixed FLOPs"]] == [8, 8, 8]
     assert [row["network"] for row in content["networks"]] == ["N/A", "softmax"]
+
+
+def test_networks_through_a_compiler_are_others(nsr, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: torch.nn.Sequential(network))  # which takes no minutes
+    result = nsr(f"{SMALL} compile=true")
+    assert result.code == 0, result.err
+    (path,) = (tmp_path / "results/bench").glob("*-compiletrue-*.json")
+    rows = json.loads(path.read_text())["networks"]
+    assert [row["network"] for row in rows] == ["N/A", "N/A, compiled", "softmax", "softmax, compiled"]
+    assert all(f"| {row['network']}" in result.out for row in rows)
 
 
 def test_networks_and_files_can_be_left_out(nsr, tmp_path):

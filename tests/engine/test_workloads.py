@@ -12,8 +12,8 @@ from nsr_cli.engine.workloads import (
     PLAIN,
     Convolution,
     chosen_way,
+    computed,
     convolutions,
-    formulated,
     in_place,
     networks,
     room,
@@ -43,23 +43,23 @@ def test_every_way_runs(precision, backward):
         assert layer.training == backward and layer.out_channels == one.outputs
         assert len(layer.weight) == (one.groups or 1) * one.outputs
         assert x.shape == (3, 8, 6, 6) and x.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-        assert x.is_contiguous() == (one.way in ("contiguous", "as groups"))
+        assert x.is_contiguous() == (one.way in ("contiguous", "as groups", "as products"))
 
 
 def test_a_plain_convolution_has_a_way_more_forward_than_backward():
     assert [one.way for one in ways(PLAIN, 8, backward=False)] == ["contiguous", "channels-last", "per sample"]
     assert [one.way for one in ways(PLAIN, 8, backward=True)] == ["contiguous", "channels-last"]
-    assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one"]
+    assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one", "as products"]
     assert str(Convolution(4, 8, "as groups")) == "sparse, k = 4, 8 outputs, as groups"
 
 
-def test_a_formulation_is_forced_and_then_left_to_the_layer_again():
+def test_a_way_is_forced_and_then_left_to_the_layer_again():
     torch.manual_seed(0)
-    layer, x, before = SparseConv2d(8, 8, 3, padding=1), torch.rand(2, 8, 6, 6), per_sample.LARGE
-    one, groups = (formulated(layer, way, x) for way in ("one by one", "as groups"))
+    layer, x, before = SparseConv2d(8, 8, 3, padding=1), torch.rand(2, 8, 6, 6), per_sample.fastest
+    one, groups = (computed(layer, way, x) for way in ("one by one", "as groups"))
     assert one.is_contiguous(memory_format=torch.channels_last) and groups.is_contiguous()
     torch.testing.assert_close(one, groups)
-    assert before == per_sample.LARGE
+    assert before == per_sample.fastest
 
 
 def test_the_way_that_a_layer_takes_by_itself():

@@ -32,9 +32,9 @@ def by_definition(layer: SparseConv2d, x: torch.Tensor, gate: torch.Tensor) -> t
     [(4, 1, 6, "softmax"), (4, 3, 6, "softmax"), (3, 5, 42, "softmax"), (2, 6, 6, "sigmoid"), (1, 6, 6, "se")],
 )
 @pytest.mark.parametrize("conv", [{"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2}])
-@pytest.mark.parametrize("large", [0, 2**62], ids=["one by one", "as groups"])
-def test_values_and_gradients_are_those_of_the_definition(monkeypatch, k, d, channels, gate, conv, large):
-    monkeypatch.setattr(per_sample, "LARGE", large)
+@pytest.mark.parametrize("way", per_sample.WAYS)
+def test_values_and_gradients_are_those_of_the_definition(monkeypatch, k, d, channels, gate, conv, way):
+    monkeypatch.setattr(per_sample, "fastest", lambda *shape: way)
     torch.manual_seed(0)
     layer = SparseConv2d(5, channels, 3, sparsity_groups=k, cardinality=d, gate=gate, tau=0.7, **conv).double()
     x = torch.randn(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
@@ -111,19 +111,20 @@ def test_a_sample_does_not_depend_on_the_others_of_its_batch():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_both_formulations_agree_under_autocast(monkeypatch, dtype):
+def test_all_ways_agree_under_autocast(monkeypatch, dtype):
     torch.manual_seed(0)
     layer, found = SparseConv2d(5, 8, 3, padding="same", cardinality=4), []
     x = torch.randn(3, 5, 9, 7)
-    for large in (0, 2**62):
-        monkeypatch.setattr(per_sample, "LARGE", large)
+    for way in per_sample.WAYS:
+        monkeypatch.setattr(per_sample, "fastest", lambda *shape, way=way: way)
         leaf = x.clone().requires_grad_()
         with torch.autocast("cpu", dtype):
             out = layer(leaf)
         found.append([out, *torch.autograd.grad(out.float().square().sum(), [leaf, *layer.parameters()])])
-    for one, groups in zip(*found, strict=True):
-        assert one.dtype == groups.dtype
-        torch.testing.assert_close(one.float(), groups.float(), rtol=0.05, atol=0.05 * groups.abs().max().item())
+    for groups, *others in zip(*found, strict=True):
+        for other in others:
+            assert other.dtype == groups.dtype
+            torch.testing.assert_close(other.float(), groups.float(), rtol=0.05, atol=0.05 * groups.abs().max().item())
 
 
 def test_an_empty_batch_with_the_gate_of_another_layer():

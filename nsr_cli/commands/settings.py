@@ -22,6 +22,13 @@ FLAGS = (
     "deterministic"
 ).split()
 NUMBER, NONE = (int, float), type(None)
+LAST_SEED = 2**31 - 1
+
+
+def is_seed(value: int | None) -> bool:
+    return value is not None and 0 <= value <= LAST_SEED
+
+
 KNOBS = {
     "scale": (int, lambda v: v in (2, 3, 4), "2, 3 or 4"),
     "sigma": (NUMBER, lambda v: 0 < v <= 255, "a number above 0, up to 255"),
@@ -45,7 +52,7 @@ KNOBS = {
     "rounds": (int, lambda v: v > 0, WHOLE),
     "learning_rate": (NUMBER, lambda v: 0 < v < float("inf"), ABOVE_ZERO),
     "lr_factor": (NUMBER, lambda v: 0 < v <= 1, "a number above 0, up to 1"),
-    "seed": (int, lambda v: 0 <= v < 2**31, FROM_ZERO),
+    "seed": (int, is_seed, f"a whole number from 0 to {LAST_SEED}"),
     "precision": (str, lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "validate_every": (int, lambda v: v > 0, WHOLE),
     "train": (str, bool, "a data set or a folder"),
@@ -63,7 +70,7 @@ KNOBS = {
 LISTS = {
     "benchmarks": (str, bool, "a list of data sets, as in benchmarks=[set5,set14]"),
     "lr_drops": (NUMBER, lambda v: 0 < v <= 1, "a list of fractions of the training, above 0 and up to 1"),
-    "seeds": (int, lambda v: 0 <= v < 2**31, "a list of whole numbers, as in seeds=[0,1,2]"),
+    "seeds": ((int, NONE), is_seed, f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2], or null"),
     "runs": ((str, NONE), bool, "a list of overrides, as in \"runs=['groups=2','groups=4']\", or null"),
 }
 GROUPS = ("task", "model", "sparsity", "protocol")

@@ -1,6 +1,6 @@
 # `make demo` and `make test` are all the set-up there is: they install into .venv by themselves.
 PROTOCOL ?= smoke
-SEEDS    ?= 0
+SEEDS    ?=
 LAUNCHER ?=
 PYTHON   ?= python3
 BIN      := .venv/bin
@@ -35,11 +35,11 @@ lint: $(BIN)/.installed ## ruff alone
 	@$(BIN)/ruff check nsr_cli conf experiments tests
 
 $(TABLES): $(BIN)/.installed ## a table of the paper; runs what is missing first
-	@$(BIN)/nsr table $(@:table%=%) protocol=$(PROTOCOL) seeds=[$(SEEDS)] run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
+	@$(BIN)/nsr table $(@:table%=%) protocol=$(PROTOCOL) $(if $(SEEDS),seeds=[$(SEEDS)]) run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER))
 
 figures: $(BIN)/.installed ## every figure as PNG and PDF; runs what is missing first
 	@failed=0; for name in $(FIGURES); do \
-	  $(BIN)/nsr figure $$name protocol=$(PROTOCOL) seeds=[$(SEEDS)] run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) || failed=1; \
+	  $(BIN)/nsr figure $$name protocol=$(PROTOCOL) $(if $(SEEDS),seeds=[$(SEEDS)]) run=true $(if $(LAUNCHER),hydra/launcher=$(LAUNCHER)) || failed=1; \
 	done; exit $$failed
 
 bench: $(BIN)/.installed ## speed: against reference implementations, and the rebuttal's timing table

@@ -56,5 +56,9 @@ def suffix(cfg: DictConfig, configs: dict[str, DictConfig]) -> str:
     return "".join(f"-{run_of(config).weights.name}" for config in configs.values()) if cfg.runs else ""
 
 
+def first_seed(cfg: DictConfig) -> int:
+    return cfg.seeds[0] if cfg.seeds else 0
+
+
 def _shared(cfg: DictConfig) -> list[str]:
-    return [f"protocol={cfg.protocol.name}", f"seed={cfg.seeds[0]}"]
+    return [f"protocol={cfg.protocol.name}", f"seed={first_seed(cfg)}"]

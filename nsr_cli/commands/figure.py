@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from nsr_cli.commands.chosen import configs_of, suffix, untrained
+from nsr_cli.commands.chosen import configs_of, first_seed, suffix, untrained
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
 from nsr_cli.commands.table import filling, gather, to_run, what_is_missing
@@ -48,8 +48,8 @@ def drawn(cfg: DictConfig, figure: str) -> Iterator[tuple[str, "Figure"]]:
 
 def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
     """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
-    seeds = list(dict.fromkeys(cfg.seeds))
-    cells, failed = gather(cfg, experiment)
+    found = gather(cfg, experiment)
+    cells, seeds = found.cells, found.seeds
     scored = [cell for cell in cells if is_scored(cell.record)]
     if not scored:
         commands = [f"nsr {' '.join(words)}" for words in filling(cfg, experiment, cells)]
@@ -62,16 +62,16 @@ def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Fi
     values = values_of(experiment, cells, cfg.protocol.name)
     if experiment.columns:
         costs = {(cell.row, cell.column): cell.record["cost"] for cell in scored}
-        yield experiment.name, plots.against_cost(lines_of(experiment, values, costs), scored[0].benchmark, heading)
+        yield found.name, plots.against_cost(lines_of(experiment, values, costs), scored[0].benchmark, heading)
     else:
         panels: dict[str, dict[str, list[float]]] = {}
         for value in values:
             panels.setdefault(value.column, {})[value.row] = list(value.measured["psnr"].values())
-        yield experiment.name, plots.against_cardinality(panels, heading)
-    for paragraph in what_is_missing(cfg, experiment, cells):
+        yield found.name, plots.against_cardinality(panels, heading)
+    for paragraph in what_is_missing(cfg, experiment, found):
         print(paragraph)
-    if failed:
-        raise Failed(f"not complete, these failed: {'; '.join(failed)}")
+    if found.failed:
+        raise Failed(f"not complete, these failed: {'; '.join(found.failed)}")
 
 
 def lines_of(experiment: Experiment, values: list[Value], costs: dict) -> dict[str, list[plots.Point]]:
@@ -98,7 +98,7 @@ def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
     stats = {label: lines for label, lines in stats.items() if lines}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
-    heading = f"Training curves: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}"
+    heading = f"Training curves: protocol {cfg.protocol.name}, seed {first_seed(cfg)}"
     yield (
         f"curves{suffix(cfg, configs)}",
         plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else "")),

@@ -11,7 +11,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from nsr_cli.commands.chosen import configs_of, need_weights, suffix
+from nsr_cli.commands.chosen import configs_of, first_seed, need_weights, suffix
 from nsr_cli.commands.settings import run_of
 from nsr_cli.commands.work import build, pick_device
 from nsr_cli.data.catalog import image_paths
@@ -65,7 +65,7 @@ def compare(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
         panels.append(panel(title, network, tiling_of(network, config.patch)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
     measured = {"rgb": "RGB"}.get(convention.measured, "Y")
-    heading = f"{path.name}, x{task['scale']}: protocol {cfg.protocol.name}, seed {cfg.seeds[0]}\n"
+    heading = f"{path.name}, x{task['scale']}: protocol {cfg.protocol.name}, seed {first_seed(cfg)}\n"
     heading += f"PSNR in {measured}, border {convention.border}"
     yield f"compare-{path.stem}{suffix(cfg, configs)}", pictures.side_by_side(panels, cfg.crop, heading)
 

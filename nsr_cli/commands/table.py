@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -11,43 +12,67 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.jobs import job
 from nsr_cli.commands.missing import run_missing
-from nsr_cli.commands.settings import check_knobs, run_of, with_seed
+from nsr_cli.commands.settings import Run, check_knobs, run_of, with_seed
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.engine.conventions import conventions
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import Experiment, expand, load
-from nsr_cli.report.records import read_record
+from nsr_cli.report.records import read_record, seeds_in
 from nsr_cli.report.tables import FORMATS, Cell, render
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a table, or a figure, shows.
+
+    Attributes:
+        cells: of these seeds.
+        failed: command lines that were to make what is missing.
+        name: of the file. What leaves out a seed of which all is measured is named by the seeds that it shows, so that
+            it does not replace what shows that one too.
+        left_out: other seeds of which there are records.
+    """
+
+    cells: list[Cell]
+    seeds: list[int]
+    failed: list[str]
+    name: str
+    left_out: list[int]
 
 
 @job
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
     experiment = load(package_folder("experiments"), str(cfg.table))
-    cells, failed = gather(cfg, experiment)
-    if cfg.run and not failed and not any(cell.record for cell in cells):
-        raise UserError(f"{experiment.name}: no cell can be made. {' '.join(what_is_missing(cfg, experiment, cells))}")
-    text = render(experiment, cells, cfg.protocol.name, cfg.format)
+    found = gather(cfg, experiment)
+    missing = what_is_missing(cfg, experiment, found)
+    if cfg.run and not found.failed and not any(cell.record for cell in found.cells):
+        raise UserError(f"{experiment.name}: no cell can be made. {' '.join(missing)}")
+    text = render(experiment, found.cells, cfg.protocol.name, cfg.format)
     print(text)
     aside = sys.stdout if cfg.format == "markdown" else sys.stderr  # so that CSV can be piped
-    for paragraph in what_is_missing(cfg, experiment, cells):
+    for paragraph in missing:
         print(f"{paragraph}\n", file=aside)
     if cfg.save:
-        path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{experiment.name}{FORMATS[cfg.format]}"
+        path = Path(cfg.results) / "tables" / cfg.protocol.name / f"{found.name}{FORMATS[cfg.format]}"
         write_text(path, text)
         print(path.resolve(), file=aside)
-    if failed:
-        raise Failed(f"not complete, these failed: {'; '.join(failed)}")
+    if found.failed:
+        raise Failed(f"not complete, these failed: {'; '.join(found.failed)}")
 
 
-def what_is_missing(cfg: DictConfig, experiment: Experiment, cells: list[Cell]) -> list[str]:
-    """Said under a table or a figure: the commands that make missing cells, and benchmarks that are not here."""
+def what_is_missing(cfg: DictConfig, experiment: Experiment, found: Gathered) -> list[str]:
+    """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
     said = []
-    if commands := filling(cfg, experiment, cells):
+    if found.left_out:
+        every = ",".join(map(str, sorted({*found.seeds, *found.left_out})))
+        others = ", ".join(map(str, found.left_out))
+        said.append(f"Not shown, though there are records: seed {others}; seeds=[{every}] shows all")
+    if commands := filling(cfg, experiment, found.cells):
         said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
-    lacking = {cell.benchmark for cell in cells if not cell.record}
+    lacking = {cell.benchmark for cell in found.cells if not cell.record}
     if absent := sorted(name for name in lacking if not at_hand(name, cfg)):
         names = ", ".join(f"{name} ({find(name).ask or f'nsr data get {name}'})" for name in absent)
         said.append(f"Not on this machine, or not whole: {names}")
@@ -58,30 +83,59 @@ def to_run(commands: Iterable[str]) -> str:
     return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
 
 
-def gather(cfg: DictConfig, experiment: Experiment) -> tuple[list[Cell], list[str]]:
-    """The cells of an experiment, and the command lines that failed; run=true makes the missing ones first."""
-    seeds = list(dict.fromkeys(cfg.seeds))
-    cells = find_cells(cfg, experiment, seeds)
-    if not cfg.run or not (commands := filling(cfg, experiment, cells)):
-        return cells, []
-    failed = run_missing(cfg, commands)
-    return find_cells(cfg, experiment, seeds), failed
+def gather(cfg: DictConfig, experiment: Experiment) -> Gathered:
+    """The cells of an experiment; run=true makes the missing ones first."""
+    jobs = jobs_of(cfg, experiment)
+    seeds = list(dict.fromkeys(cfg.seeds or whole_seeds(recorded_seeds(cfg, jobs)) or [0]))
+    cells, failed = find_cells(cfg, experiment, jobs, seeds), []
+    if cfg.run and (commands := filling(cfg, experiment, cells)):
+        failed = run_missing(cfg, commands)
+        cells = find_cells(cfg, experiment, jobs, seeds)
+    found = recorded_seeds(cfg, jobs)
+    usual = set(seeds).issuperset(whole_seeds(found))
+    name = experiment.name if usual else "-".join([experiment.name, "seed", *map(str, seeds)])
+    return Gathered(cells, seeds, failed, name, [seed for seed in found if seed not in seeds])
 
 
-def find_cells(cfg: DictConfig, experiment: Experiment, seeds: list[int]) -> list[Cell]:
-    """Every cell of the table with its record, or None where that is missing."""
+def jobs_of(cfg: DictConfig, experiment: Experiment) -> dict[tuple[str, ...], tuple[DictConfig, Run]]:
+    """The config and the run of each job with seed 0; the rows of a table share the jobs of its columns."""
     composers = {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
-    shared = [f"protocol={cfg.protocol.name}"]
+    jobs = {}
+    for _, _, verb, overrides in experiment.slots(cfg.protocol.name):
+        if (verb, *overrides) not in jobs:
+            config = composers[verb]([*overrides, "seed=0", f"protocol={cfg.protocol.name}"])
+            config.results, config.data = cfg.results, cfg.data
+            jobs[verb, *overrides] = config, run_of(config)
+    return jobs
+
+
+def recorded_seeds(cfg: DictConfig, jobs: dict[tuple[str, ...], tuple[DictConfig, Run]]) -> dict[int, bool]:
+    """The seeds of which a training of these jobs has a record; and whether all have."""
+    known = seeds_in(Path(cfg.results) / "records" / cfg.protocol.name)
+    found = {}
+    for seed in sorted(set(known.values())):
+        runs = [with_seed(config, run, seed) for config, run in jobs.values() if run.budget != "untrained"]
+        there = [run.scores.signature in known for run in runs]
+        found |= {seed: all(there)} if any(there) else {}
+    return found
+
+
+def whole_seeds(found: dict[int, bool]) -> list[int]:
+    return [seed for seed, whole in found.items() if whole]
+
+
+def find_cells(
+    cfg: DictConfig, experiment: Experiment, jobs: dict[tuple[str, ...], tuple[DictConfig, Run]], seeds: list[int]
+) -> list[Cell]:
+    """Every cell of the table with its record, or None where that is missing."""
     cells, known = [], {}
     for row, column, verb, overrides in experiment.slots(cfg.protocol.name):
         job = (verb, *overrides)
-        if job not in known:  # the rows of a table share the jobs of its columns
-            config = composers[verb]([*overrides, f"seed={seeds[0]}", *shared])
-            config.results, config.data = cfg.results, cfg.data
+        if job not in known:
+            config, run = jobs[job]
             task, reads = OmegaConf.to_container(config.task, resolve=True), list(config.model.reads)
-            run = run_of(config)
             trained = run.budget != "untrained"
-            runs = {seeds[0]: run} | ({seed: with_seed(config, run, seed) for seed in seeds[1:]} if trained else {})
+            runs = {seed: with_seed(config, run, seed) for seed in seeds} if trained else {seeds[0]: run}
             known[job] = runs, list(config.benchmarks), lru_cache(partial(conventions, task, reads=reads))
         runs, benchmarks, expected = known[job]
         for seed, run in runs.items():

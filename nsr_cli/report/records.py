@@ -1,5 +1,6 @@
 """Records: one JSON per run and benchmark, read as data."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -30,6 +31,16 @@ def read_record(path: Path, signature: str, benchmark: str, conventions: list[Co
     expected = [convention.spelled_out() for convention in conventions]
     good = good and found == expected and all(isinstance(n, (int, float, type(None))) for n in numbers)
     return record if good else None
+
+
+def seeds_in(folder: Path) -> dict[str, int]:
+    """The seed of every training that has a record in a folder, by its signature."""
+    found = {}
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # what is no record is as good as none
+            record = json.loads(path.read_text(encoding="utf-8"))
+            found[record["signature"]] = record["config"]["training"]["seed"]
+    return found
 
 
 def to_json(value):

@@ -83,7 +83,9 @@ def run(arguments: list[str]) -> int:
             rest[0] = f"{verb}={rest[0]}"
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
-        sys.argv = [name, *flags_first(rest)]
+        from nsr_cli.commands.composing import settled
+
+        sys.argv = [name, *flags_first(settled(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
         call(verb)
     except BrokenPipeError:  # as in `nsr table 1 | head`
@@ -128,7 +130,10 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
     if sweeps and verb in ("table", "figure", "bench"):
         return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb != "bench" else "")
-    launchers = [word for word in arguments if re.match(r"\+?hydra/launcher=", word)]
+    budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
+    if budgets and verb in ("table", "figure"):
+        return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
+    launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
     if launchers and not sweeps and not shows and verb not in ("table", "figure"):
         return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
     return None

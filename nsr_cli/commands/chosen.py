@@ -6,6 +6,7 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
+from nsr_cli.commands.composing import settled
 from nsr_cli.commands.explain import explain
 from nsr_cli.commands.missing import run_missing
 from nsr_cli.commands.settings import check, run_of
@@ -21,7 +22,7 @@ def configs_of(cfg: DictConfig, runs: list[str]) -> dict[str, DictConfig]:
             said = "seeds" if given[0] == "seed" else given[0]
             raise UserError(f"runs=[{run}]: {given[0]} is the figure's own; expected {said}=... beside runs")
         try:
-            configs[run] = compose("ablate", [*run.split(), *_shared(cfg)])
+            configs[run] = compose("ablate", [*settled("ablate", run.split()), *_shared(cfg)])
         except HydraException as error:
             raise UserError(f"runs=[{run}]: {explain(error, 'ablate')}") from None
         configs[run].results, configs[run].data = cfg.results, cfg.data

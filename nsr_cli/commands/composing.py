@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import re
 from collections.abc import Callable, Iterable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,7 +11,22 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
+
+
+def settled(verb: str, overrides: Iterable[str]) -> list[str]:
+    """Overrides that add no key and take none away: ``+key=...`` sets a key, which is refused where there is none.
+
+    What is not known here may be added: what Hydra itself and sbatch take, and a network of the user's own.
+    """
+    own = r"|model\.network\." if verb in ("train", "eval", "ablate") else ""
+    unknown = re.compile(rf"[+~]+(hydra\.(?!launcher\.)|hydra\.launcher\.additional_parameters\.{own})")
+    words = [word if unknown.match(word) else word.lstrip("+") for word in overrides]
+    for word in words:
+        if word.startswith("~") and not unknown.match(word):
+            raise UserError(f"{word}: no key can be taken away; expected {word[1:].partition('=')[0]}=...")
+    return words
 
 
 class Composer:

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from nsr_cli.commands.composing import Composer
+from nsr_cli.commands.composing import Composer, settled
 from nsr_cli.commands.settings import run_of, with_seed
 from nsr_cli.folders import package_folder
 
@@ -47,6 +47,24 @@ def test_plain_keys_share_one_composition(ablate):
 def test_an_unknown_key_is_refused_as_hydra_refuses_it(ablate):
     with pytest.raises(HydraException, match="Could not override 'taau'"):
         Composer(ablate)(["taau=1"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "kept"),
+    [
+        ("ablate", "+tau=3", "tau=3"),
+        ("ablate", "tau=3", "tau=3"),
+        ("train", "+model.network.depth=3", "+model.network.depth=3"),
+        ("eval", "~model.network.scale", "~model.network.scale"),
+        ("table", "+model.network.depth=3", "model.network.depth=3"),
+        ("ablate", "+hydra.launcher.additional_parameters.hold=1", "+hydra.launcher.additional_parameters.hold=1"),
+        ("table", "++hydra.job.env_set.A=1", "++hydra.job.env_set.A=1"),
+        ("ablate", "+hydra.launcher.partiton=gpu", "hydra.launcher.partiton=gpu"),
+        ("ablate", "+hydra/launcher=local", "hydra/launcher=local"),
+    ],
+)
+def test_a_plus_adds_only_what_is_not_known_here(verb, given, kept):
+    assert settled(verb, [given]) == [kept]
 
 
 def test_another_seed_is_the_run_of_another_seed(ablate):

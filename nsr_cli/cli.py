@@ -1,6 +1,8 @@
 """The command line: takes the verb, hands the rest to Hydra, and turns what goes wrong into one line."""
 
+import contextlib
 import importlib
+import io
 import os
 import re
 import sys
@@ -46,7 +48,7 @@ the budget (default smoke: seconds, on images that need no download).
 Tab completion: eval "$(nsr --shell-completion install=bash)"   (or zsh, fish)
 """
 
-COMPLETION = ("-sc", "--shell-completion")
+COMPLETION, SHELLS = ("-sc", "--shell-completion"), ("bash", "fish", "zsh")
 SWEEP = ("-m", "--multirun")
 PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
 VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
@@ -158,26 +160,44 @@ def call(verb: str) -> None:
 
 def complete(arguments: list[str]) -> int:
     """Shell completion: of the verb, and of a table's or figure's name, here; of everything behind it by Hydra."""
+    if not re.fullmatch(f"(install|uninstall|query)=({'|'.join(SHELLS)})", " ".join(arguments[1:])):
+        expected = f"install=SHELL, or uninstall=SHELL, where SHELL is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
+        return complain("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
+    sys.argv = ["nsr", *arguments]
+    if not arguments[1].startswith("query="):
+        call("train")  # any will do
+        return 0
     line = os.environ.get("COMP_LINE", "")
     words = line.split()[1:]
     at = len(words) + line.endswith(" ")  # which word is being completed, the verb being the first
-    sys.argv = ["nsr", *arguments]
-    asked = any("query=" in argument for argument in arguments)
-    if asked and at <= 1:
+    if at <= 1:
         print("\n".join(VERBS))
         return 0
-    verb = words[0] if words and words[0] in VERBS else "train"
-    if asked and verb == "data":
+    verb = words[0] if words[0] in VERBS else "train"
+    if verb in PLAIN:
         from nsr_cli.data.catalog import DATASETS
 
-        print("\n".join(("list", "get", "check") if at == 2 else DATASETS))
+        actions = {2: ("list", "get", "check")}
+        print("\n".join(actions.get(at, DATASETS) if verb == "data" else ("--all",)))
         return 0
-    if asked and at == 2 and verb in ("table", "figure"):
+    if at == 2 and verb in ("table", "figure"):
         print("\n".join(named(verb)))
-    taken = 2 if at > 2 and verb in ("table", "figure") and len(words) > 1 and "=" not in words[1] else 1
+    taken = 2 if at > 2 and verb in ("table", "figure") and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
-    call("train" if verb in PLAIN else verb)
+    with contextlib.redirect_stdout(io.StringIO()) as proposed:
+        call(verb)
+    print(without_other_groups(verb, proposed.getvalue()), end="")
     return 0
+
+
+def without_other_groups(verb: str, proposed: str) -> str:
+    """What Hydra proposes, but for the groups that are in other verbs' configs alone."""
+    from nsr_cli.commands.explain import top_level_keys
+    from nsr_cli.folders import package_folder
+
+    groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
+    others = "|".join(groups.difference(["hydra", *top_level_keys(verb)]))
+    return re.sub(rf"(?<!\S)[+~]?({others})=\S*\s?", "", proposed) if others else proposed
 
 
 def named(verb: str) -> list[str]:

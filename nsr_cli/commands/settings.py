@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.data.catalog import DATASETS, find, images_in, is_folder
@@ -276,10 +277,22 @@ def with_seed(cfg: DictConfig, run: Run, seed: int) -> Run:
 
 
 def introduce_to_hydra() -> None:
-    """Our plugins, and ``${nsr_scratch:}``: a folder for what Hydra writes and nobody reads, until the process ends."""
+    """Our plugins, and resolvers of our configs.
+
+    ``${nsr_scratch:}`` is a folder for what Hydra writes and nobody reads, until the process ends; ``${nsr_groups:}``
+    lists the groups of a config for its help, where Hydra would list those of all configs.
+    """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
+    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
+
+
+def _groups(config: DictConfig) -> str:
+    loader = GlobalHydra.instance().config_loader()
+    taken = [group for group in loader.list_groups("") if group in config and group != "hydra"]
+    lines = [f"{group}: {', '.join(sorted(loader.get_group_options(group)))}\n" for group in sorted(taken)]
+    return "".join(["Groups (GROUP=OPTION)\n\n", *lines, "\n"]) if lines else ""
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The command line around the verbs: help, completion, speed of start-up, table and figure."""
 
+import re
 import subprocess
 import sys
 
@@ -30,6 +31,22 @@ def test_verb_help_shows_groups_and_keys(nsr, capfd):
     assert "tau: 1.0" in out and "Powered by Hydra" not in out
 
 
+@pytest.mark.parametrize(("verb", "groups"), [("bench", []), ("table", ["protocol"]), ("figure", ["protocol"])])
+def test_only_the_groups_that_a_verb_takes_are_shown(nsr, capfd, monkeypatch, verb, groups):
+    with pytest.raises(SystemExit):
+        nsr(f"{verb} --help")
+    shown = re.findall(r"^(\w+): \w+, ", capfd.readouterr().out, re.MULTILINE)
+    assert shown == groups
+    for word, shell in (("", "bash"), ("", "fish"), ("model=", "bash")):
+        monkeypatch.setenv("COMP_LINE", f"nsr {verb} {'x ' * (verb != 'bench')}{word}")
+        proposed = nsr(f"-sc query={shell}").out.split()
+        assert ("results=" in proposed) == (not word)
+        assert [key for key in ("model=", "protocol=", "task=") if key in proposed] == [
+            f"{g}=" for g in groups if not word
+        ]
+        assert not any("wdsr" in found for found in proposed)
+
+
 def test_cfg_prints_the_composed_config(nsr):
     result = nsr("ablate tau=3 --cfg job")
     assert result.code == 0 and "tau: 3" in result.out
@@ -49,6 +66,7 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr figure compare cro", {"crop="}),
         ("nsr data ", {"list", "get", "check"}),
         ("nsr data get set", {"set5", "set14"}),
+        ("nsr status ", {"--all"}),
     ],
 )
 def test_tab_completion(nsr, monkeypatch, line, expected):
@@ -59,6 +77,12 @@ def test_tab_completion(nsr, monkeypatch, line, expected):
 
 def test_completion_installs_for_the_program_nsr(nsr):
     assert nsr("--shell-completion install=bash").out.rstrip().endswith("hydra_bash_completion nsr")
+
+
+@pytest.mark.parametrize("given", ["", " install", " install=csh", " install=bash uninstall=bash", " bash"])
+def test_a_shell_that_completion_does_not_know(refused, given):
+    expected = "install=SHELL, or uninstall=SHELL, where SHELL is bash, fish or zsh\n"
+    refused(f"--shell-completion{given}", f"nsr: --shell-completion{given}: expected --shell-completion {expected}")
 
 
 @pytest.mark.parametrize("line", ["--help", "table 1", "figure 4", "ablate --help", "ablate tauu=1"])

@@ -43,7 +43,7 @@ def explain(error: Exception, verb: str) -> str:
     text = str(error)
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' cannot be read as KEY=VALUE; quote what has spaces or brackets of its own"
-    if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
+    if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]*)'", text):
         group, option = found.groups()
         if option == "submitit_slurm":
             return "hydra/launcher=slurm needs submitit: pip install 'nsr[cluster]'"
@@ -60,9 +60,12 @@ def explain(error: Exception, verb: str) -> str:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
         if key in keys:
             return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
-        return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
+        return no_key(key, keys)
+    if found := re.search(r"Cannot find primary config '([^']+)'", text):
+        configs = sorted(path.stem for path in package_folder("conf").glob("[!_]*.yaml"))
+        return f"no config '{found[1]}'{did_you_mean(found[1], configs)}; there are: {', '.join(configs)}"
     if text.startswith("Error merging override ") and error.__cause__:
-        return f"{text.splitlines()[0].removeprefix('Error merging override ')}: {str(error.__cause__).splitlines()[0]}"
+        return explain(error.__cause__, verb)
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
     if found := re.search(r"Error locating target '([^']+)'", text):
@@ -71,7 +74,25 @@ def explain(error: Exception, verb: str) -> str:
         return "hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=..., processes on a node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"{found.group(1)} is not given; expected {found.group(1)}=..."
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return explain_value(error, verb)
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def explain_value(error: OmegaConfBaseException, verb: str) -> str:
+    """What is wrong with the value of a key, or with that of the environment variable which sets it."""
+    text, key = str(error), error.full_key
+    if found := re.search(r"Interpolation key '([^']+)' not found", text):
+        return f"{key}=${{{found[1]}}}: {no_key(found[1], top_level_keys(verb))}"
+    if found := re.search(r"Value '(.*?)' .*(?:converted to|not a valid) (Integer|Float|bool)", text):
+        kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}[found[2]]
+        variable = re.search(r"\{oc\.env:(\w+)", text)
+        return f"{key}={found[1]}{f', from {variable[1]}' if variable else ''}: expected {kind}"
+    return f"{key}: {re.sub('^.* raised while resolving interpolation: ', '', text.splitlines()[0])}"
+
+
+def no_key(key: str, keys: list[str]) -> str:
+    return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
 
 
 def innermost(error: BaseException) -> BaseException:

@@ -15,6 +15,21 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             f"nsr ablate: no sparsity 'sofmax' (did you mean softmax?); there are: {SPARSITIES}",
         ),
         ("ablate tauu=1", "nsr ablate: no key 'tauu' (did you mean tau?); there are: batch, "),
+        ("ablate protocol=", "nsr ablate: no protocol ''; there are: paper, short, smoke\n"),
+        (
+            "ablate --config-name nope",
+            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, figure, table, train",
+        ),
+        ("ablate 'tau=${tauu}'", "nsr ablate: tau=${tauu}: no key 'tauu' (did you mean tau?); there are: batch, "),
+        ("ablate 'tau=${oc.env:NO_SUCH}'", "nsr ablate: tau: \"Environment variable 'NO_SUCH' not found\"\n"),
+        (
+            "ablate -m seed=0,1 hydra/launcher=slurm hydra.launcher.timeout_min=4h",
+            "nsr ablate: hydra.launcher.timeout_min=4h: expected a whole number\n",
+        ),
+        (
+            "ablate -m seed=0,1 hydra/launcher=slurm hydra.launcher.stderr_to_stdout=4h",
+            "nsr ablate: hydra.launcher.stderr_to_stdout=4h: expected true or false\n",
+        ),
         ("ablate +tauu=1", "nsr ablate: no key 'tauu' (did you mean tau?); there are: batch, "),
         ("ablate ++task.scael=3", "nsr ablate: no key 'task.scael': 'task' has no such entry"),
         ("table 1 +task=sr", "nsr table: no key 'task'; there are: data, format, "),
@@ -117,6 +132,23 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
 )
 def test_one_line_exit_code_2_nothing_left(refused, line, message):
     refused(line, message)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("PROTOCOL", "", "no protocol ''; there are: paper, short, smoke\n"),
+        (
+            "SLURM_TIMEOUT_MIN",
+            "4h",
+            "hydra.launcher.timeout_min=4h, from NSR_SLURM_TIMEOUT_MIN: expected a whole number\n",
+        ),
+        ("SLURM_MEM_GB", "4x", "hydra.launcher.mem_gb=4x, from NSR_SLURM_MEM_GB: expected a whole number\n"),
+    ],
+)
+def test_a_bad_value_in_the_environment(refused, monkeypatch, variable, value, message):
+    monkeypatch.setenv(f"NSR_{variable}", value)
+    refused("ablate -m seed=0,1 hydra/launcher=slurm", f"nsr ablate: {message}")
 
 
 @pytest.fixture

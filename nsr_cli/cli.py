@@ -6,7 +6,6 @@ import io
 import os
 import re
 import sys
-import traceback
 
 from nsr_cli.engine.processes import world_size
 from nsr_cli.errors import did_you_mean
@@ -89,7 +88,7 @@ def run(arguments: list[str]) -> int:
 
         sys.argv = [name, *flags_first(settled(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
-        call(verb)
+        return call(verb)
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -97,8 +96,9 @@ def run(arguments: list[str]) -> int:
         complain(name, "interrupted; repeat the command to go on")
         return 130
     except Exception as error:
-        return report(name, verb, error)
-    return 0
+        from nsr_cli.commands.jobs import tell
+
+        return tell(name, error, verb)
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -141,8 +141,8 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
     return None
 
 
-def call(verb: str) -> None:
-    """Run a verb's task function as a Hydra app on its primary config."""
+def call(verb: str) -> int:
+    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep."""
     import hydra
 
     from nsr_cli.commands import jobs
@@ -153,9 +153,14 @@ def call(verb: str) -> None:
     jobs.forget()
     task = importlib.import_module(f"nsr_cli.commands.{verb}").main
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
-    failures = [*jobs.LONE_FAILURE, *(failure for _, failure in jobs.ENDED if failure)]
-    if failures:
-        raise failures[0]
+    if jobs.LONE_FAILURE:
+        raise jobs.LONE_FAILURE[0]
+    codes = {jobs.describe(failure, verb)[1] for failure in jobs.ENDED if failure}
+    if codes:
+        failed = sum(failure is not None for failure in jobs.ENDED)
+        others = "; the others are done" if failed < len(jobs.ENDED) else ""
+        print(f"nsr {verb}: {failed} of {len(jobs.ENDED)} jobs failed{others}", file=sys.stderr)
+    return codes.pop() if len(codes) == 1 else len(codes) and 1
 
 
 def complete(arguments: list[str]) -> int:
@@ -212,27 +217,3 @@ def named(verb: str) -> list[str]:
 def complain(name: str, message: str) -> int:
     print(f"{name}: {message}", file=sys.stderr)
     return 2
-
-
-def report(name: str, verb: str, error: Exception) -> int:
-    """One line for bad input (exit code 2), a traceback for what nobody foresaw (1); every failed job of a sweep."""
-    from nsr_cli.commands.jobs import ENDED, show_traces
-
-    failed = [(overrides, failure) for overrides, failure in ENDED if failure]
-    if not failed:
-        return report_one(name, verb, error)
-    show_traces(failure for _, failure in failed)
-    codes = {report_one(f"{name} {overrides}", verb, failure) for overrides, failure in failed}
-    others = "; the others are done" if len(failed) < len(ENDED) else ""
-    print(f"{name}: {len(failed)} of {len(ENDED)} jobs failed{others}", file=sys.stderr)
-    return codes.pop() if len(codes) == 1 else 1
-
-
-def report_one(name: str, verb: str, error: BaseException) -> int:
-    from nsr_cli.commands.explain import describe
-
-    text, code, foreseen = describe(error, verb)
-    if not foreseen:
-        traceback.print_exception(error)
-    complain(name, text)
-    return code

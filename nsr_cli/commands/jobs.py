@@ -2,17 +2,18 @@
 
 import functools
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from nsr_cli.commands.explain import describe
 from nsr_cli.errors import JobFailed
 
-ENDED: list[tuple[str, Exception | None]] = []  # (overrides, what went wrong) of the jobs of a sweep, in its order
+ENDED: list[Exception | None] = []  # of the jobs of a sweep: what went wrong, which was told when it did
+TRACES: set[str] = set()  # that were shown: those of many jobs may be the same
 LONE_FAILURE: list[Exception] = []
 
 
@@ -31,20 +32,16 @@ def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     return task
 
 
-class RememberJobs(Callback):
-    """Called by Hydra around the jobs that run in this process."""
-
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs) -> None:
-        failed = job_return.status == JobStatus.FAILED
-        ENDED.append((" ".join(job_return.overrides or []), job_return._return_value if failed else None))
+def tell(name: str, error: BaseException, verb: str) -> int:
+    """Say what went wrong: one line if that was foreseen, else with a traceback. Returns the exit code."""
+    text, code, foreseen = describe(error, verb)
+    trace = error.trace if isinstance(error, JobFailed) else ""
+    trace = trace if foreseen else "".join(traceback.format_exception(error))
+    print(f"{'' if trace in TRACES else trace}{name}: {text}", file=sys.stderr, flush=True)
+    TRACES.add(trace)
+    return code
 
 
 def forget() -> None:
-    for memory in (ENDED, LONE_FAILURE):
+    for memory in (ENDED, TRACES, LONE_FAILURE):
         memory.clear()
-
-
-def show_traces(failures: Iterable[Exception | None]) -> None:
-    """The tracebacks of jobs that failed elsewhere; many may be the same."""
-    traces = dict.fromkeys(failure.trace for failure in failures if isinstance(failure, JobFailed) and failure.trace)
-    print("\n".join(traces), file=sys.stderr, end="")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +23,7 @@ from nsr_cli.commands.settings import check_knobs
 from nsr_cli.engine.interrupts import deferred
 from nsr_cli.errors import Failed, JobFailed, UserError
 from nsr_cli.launch import local, slurm
-from nsr_cli.launch.job import described
+from nsr_cli.launch.job import described, do
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, Sweep, begin, read_sweep
 from nsr_cli.words import plural
@@ -32,7 +32,7 @@ OUT_OF_MEMORY = re.compile("exceeded memory limit|oom[-_ ]kill", re.IGNORECASE) 
 
 
 class Ended(JobReturn):
-    """How a cell ended. Hydra's own class raises the first failure, and the batches behind it would not be tried."""
+    """A cell's end. Hydra's own class raises the first failure, and the batches behind it would not be tried."""
 
     @property
     def return_value(self) -> None:
@@ -73,8 +73,8 @@ class SweepLauncher(Launcher):
         results = Path(config.results).absolute()
         cells = cells_of(verb, job_overrides, composer, results, self.processes)
         self.send(f"nsr {verb}", cells, results, config.wait, config.dry_run)
-        jobs.ENDED.extend((cell.words, cell.failure) for cell in cells if cell.failure or cell.finished)
-        return [Ended(status=JobStatus.FAILED if cell.failure else JobStatus.COMPLETED) for cell in cells]
+        jobs.ENDED.extend(cell.failure for cell in cells if cell.failure or cell.finished)
+        return [Ended() for _ in cells]
 
     def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
         """Have the cells done that are not; afterwards each knows how it ended, unless that is not waited for."""
@@ -83,7 +83,7 @@ class SweepLauncher(Launcher):
             say(f"{done} of {len(cells)} are done already")
         for cell in cells:
             if cell.failure:
-                say(f"failed: {cell.words}: {cell.failure}")
+                tell(cell)
         groups: dict[Path, list[Cell]] = {}  # of cells that need the same run
         for cell in cells:
             if not cell.finished and not cell.failure:
@@ -142,7 +142,27 @@ class SweepLauncher(Launcher):
             elif general is None and not (config.rescore or config.explain):
                 cell.failure = Failed(f"its job is done, but not all its records are in {watch.sweep.results}; {log}")
             if cell.failure:
-                say(f"failed: {cell.words}: {cell.failure}")
+                tell(cell)
+
+
+class PlainLauncher(SweepLauncher):
+    """One after the other in this process: what -m does without another launcher."""
+
+    def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
+        for cell in cells:
+            if cell.failure:
+                tell(cell)
+        for number, cell in enumerate(cells, 1):
+            if not cell.failure:
+                say(f"{number} of {len(cells)}: {cell.words}")
+                try:
+                    do(cell.verb, cell.config | {"wait": wait})
+                    cell.finished = True
+                except BrokenPipeError:
+                    raise
+                except Exception as error:
+                    cell.failure = error
+                    tell(cell)
 
 
 class SlurmLauncher(SweepLauncher):
@@ -194,6 +214,7 @@ class SlurmLauncher(SweepLauncher):
             for watch in watched[count:]:
                 for cell in watch.cells:
                     cell.failure = Failed(f"not submitted, for Slurm refuses more: {refusal}; repeat the command later")
+                    tell(cell)
             if interrupts.look():
                 say_that_they_go_on(watched[:count])
                 interrupts.leave()
@@ -297,6 +318,12 @@ def tail(log: Path) -> str:
         return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])
     except OSError:
         return ""
+
+
+def tell(cell: Cell) -> None:
+    """Say why a cell failed, as the command itself would that makes it alone."""
+    words = cell.words.removeprefix(f"{cell.verb} ")  # those of a table's cells begin with it
+    jobs.tell(f"nsr {cell.verb} {words}".rstrip(), cell.failure, cell.verb)
 
 
 def say(text: str) -> None:

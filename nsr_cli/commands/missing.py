@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 
 from nsr_cli.commands.cells import cells_of
 from nsr_cli.commands.composing import Composer
-from nsr_cli.commands.jobs import show_traces
 from nsr_cli.commands.launchers import SweepLauncher
 from nsr_cli.engine.interrupts import answered
 from nsr_cli.errors import UserError
@@ -63,7 +62,7 @@ def call(command: list[str], environment: dict[str, str]) -> int:
 
 
 def launch(cfg: DictConfig, launcher: SweepLauncher, commands: list[list[str]]) -> list[str]:
-    """Have a launcher do the runs of command lines, in one sweep; returns the cells that failed."""
+    """Have a launcher do the runs of command lines, in one sweep; returns the cells that failed, which was told."""
     results, cells = Path(cfg.results).absolute(), []
     for words in commands:
         verb, combinations = expand(words)
@@ -75,5 +74,4 @@ def launch(cfg: DictConfig, launcher: SweepLauncher, commands: list[list[str]]) 
         cells += found
     own = HydraConfig.get().job.config_name  # table or figure
     launcher.send(f"nsr {own} {cfg[own]}", cells, results)
-    show_traces(cell.failure for cell in cells)
-    return [f"{cell.words}: {cell.failure}" for cell in cells if cell.failure]
+    return [cell.words for cell in cells if cell.failure]

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from nsr_cli.commands import launchers
+
 SPARSITIES = "gumbel, none, se, sigmoid, softmax"
 
 
@@ -194,10 +196,18 @@ def test_a_network_of_the_users_own_that_fails_shows_where(nsr, tmp_path, monkey
 def test_a_sweep_runs_the_others_and_names_the_failing_job(nsr, tmp_path, tiny):
     result = nsr(f"ablate -m {tiny} tau=-1,1")
     assert result.code == 2
-    assert "tau=-1: expected a number above 0" in result.err
-    assert "1 of 2 jobs failed; the others are done" in result.err
+    said = "nsr ablate tau=-1: tau=-1: expected a number above 0\nnsr ablate: 1 of 2 jobs failed; the others are done\n"
+    assert result.err == said
     assert len(list((tmp_path / "results/records/smoke").glob("*.json"))) == 1
     assert not list(tmp_path.rglob("multirun.yaml"))
+
+
+def test_what_cannot_be_is_told_before_the_first_job_of_a_sweep_begins(nsr, monkeypatch, capfd):
+    told = []
+    monkeypatch.setattr(launchers, "do", lambda verb, config: told.append(capfd.readouterr().err))
+    assert nsr("ablate -m tau=1,-1,2 benchmarks=[embedded_val],[set5]").code == 2
+    assert told[1:] == [""] and len(told[0].splitlines()) == 4, told  # tau=-1 twice, and twice no folder of Set5
+    assert told[0].count(": tau=-1: expected a number above 0\n") == 2 and told[0].count("Set5: no folder ") == 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 
 from nsr_cli.commands import launchers
 
@@ -13,6 +14,13 @@ class SlurmLauncher(launchers.SlurmLauncher):
 
 class LocalLauncher(launchers.LocalLauncher):
     """hydra/launcher=local."""
+
+
+class PlainLauncher(launchers.PlainLauncher):
+    """Without hydra/launcher=..., in the place of Hydra's own."""
+
+
+ConfigStore.instance().store("basic", {"_target_": f"{__name__}.PlainLauncher"}, group="hydra/launcher", provider="nsr")
 
 
 class Sweeper(BasicSweeper):

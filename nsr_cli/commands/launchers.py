@@ -172,11 +172,19 @@ class SlurmLauncher(SweepLauncher):
     pauses = (0.5, 20.0)  # seconds between looks at the queue, at first and in the end
     grace = 15.0  # seconds out of the queue before Slurm is asked how a job ended that does not say it
     lag = 75.0  # seconds for which what a job has said may be hidden by a network's file system
+    least = {
+        **dict.fromkeys(("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "array_parallelism"), 1),
+        **dict.fromkeys(("mem_gb", "gpus_per_node", "signal_delay_s"), 0),  # mem_gb=0 is all of a node's
+    }
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        for name, least in self.least.items():
+            if (value := self.settings[name]) is not None and value < least:  # Slurm would not name it
+                raise UserError(f"hydra.launcher.{name}={value}: expected a whole number, {least} or above")
 
     def check(self, wait: bool) -> None:
         slurm.check_here()
-        if (most := self.settings["array_parallelism"]) < 1:
-            raise UserError(f"hydra.launcher.array_parallelism={most}: expected a whole number above 0")
 
     def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
         """Those of whose runs another sweep has a job in the queue, and the rest."""

@@ -102,6 +102,18 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             "train -m hydra/launcher=slurm_ddp hydra.launcher.gpus_per_node=null",
             "nsr train: hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=...",
         ),
+        (
+            "train -m hydra/launcher=slurm_ddp hydra.launcher.tasks_per_node=0",
+            "nsr train: hydra.launcher.tasks_per_node=0: expected a whole number, 1 or above\n",
+        ),
+        (
+            "ablate -m seed=0,1 hydra/launcher=slurm hydra.launcher.timeout_min=0",
+            "nsr ablate: hydra.launcher.timeout_min=0: expected a whole number, 1 or above\n",
+        ),
+        (
+            "table 1 run=true hydra/launcher=slurm hydra.launcher.mem_gb=-3",
+            "nsr table: hydra.launcher.mem_gb=-3: expected a whole number, 0 or above\n",
+        ),
         ("ablate -m seed=0,1 hydra/launcher=local data=null", "nsr ablate: data=null: expected a folder"),
         ("ablate -m seed=0,1 hydra/launcher=local results=null", "nsr ablate: results=null: expected a folder"),
         ("ablate -m seed=0,1 hydra/launcher=local wait=3", "nsr ablate: wait=3: expected true or false"),

@@ -5,12 +5,13 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from nsr_cli.errors import Held
+from nsr_cli.errors import Held, UserError
 
 
 @contextlib.contextmanager
@@ -30,6 +31,21 @@ def replacing(path: Path) -> Iterator[Path]:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_writable(name: str, folder: str) -> None:
+    """Raise UserError unless files can be written in a folder, which need not be there yet.
+
+    Args:
+        name: the key that names the folder.
+        folder: its value.
+    """
+    path = Path(folder).absolute()
+    there = next(place for place in (path, *path.parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise UserError(f"{name}={folder}: cannot be written to ({error.strerror}: {there})") from None
 
 
 def sweep_up(folder: Path, stem: str = "") -> None:

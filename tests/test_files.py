@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from nsr_cli.errors import Held
-from nsr_cli.files import hold, replacing, write_json, write_text
+from nsr_cli.errors import Held, UserError
+from nsr_cli.files import check_writable, hold, replacing, write_json, write_text
 
 HOLDER = """
 import sys, time
@@ -33,6 +33,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert path.read_text() == '{\n "psnr": 1\n}\n'
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a/b", "results", "a file", "a file/results", "/proc/results"])
+def test_whether_a_folder_can_be_written_to_is_known_without_a_trace(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "a file").touch()
+    if name in ("a/b", "results"):
+        check_writable("results", name)
+    else:
+        with pytest.raises(UserError, match=rf"^results={name}: cannot be written to \(N.*: /"):
+            check_writable("results", name)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "a file", tmp_path / "results"]
 
 
 def test_folders_are_made_on_the_way(tmp_path):

@@ -18,7 +18,7 @@ from nsr_cli.engine import heap
 from nsr_cli.engine.stopwatch import ratio, take_turns
 from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.errors import UserError
-from nsr_cli.files import write_json, write_text
+from nsr_cli.files import check_writable, write_json, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
 
@@ -28,6 +28,8 @@ PASSES = {"Forward": False, "Forward and backward": True}
 @job
 def main(cfg: DictConfig) -> None:
     check(cfg)
+    if cfg.save:
+        check_writable("results", cfg.results)
     timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)

@@ -11,7 +11,7 @@ from nsr_cli.commands.jobs import job
 from nsr_cli.commands.settings import check_knobs, run_of
 from nsr_cli.commands.table import filling, gather, to_run, what_is_missing
 from nsr_cli.errors import Failed, UserError, did_you_mean
-from nsr_cli.files import read_json_lines
+from nsr_cli.files import check_writable, read_json_lines
 from nsr_cli.folders import package_folder
 from nsr_cli.report import plots
 from nsr_cli.report.experiments import Experiment, load
@@ -28,6 +28,7 @@ FIGURES = ["4", "5", "compare", "curves", "table2", "table3"]
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
     check_matplotlib()
+    check_writable("results", cfg.results)
     for name, figure in drawn(cfg, str(cfg.figure)):
         for path in save(figure, Path(cfg.results) / "figures" / cfg.protocol.name / name):
             print(path.resolve())

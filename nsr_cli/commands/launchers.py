@@ -22,6 +22,7 @@ from nsr_cli.commands.recorded import scores_of
 from nsr_cli.commands.settings import check_knobs
 from nsr_cli.engine.interrupts import deferred
 from nsr_cli.errors import Failed, JobFailed, UserError
+from nsr_cli.files import check_writable
 from nsr_cli.launch import local, slurm
 from nsr_cli.launch.job import described, do
 from nsr_cli.launch.progress import log_of
@@ -72,6 +73,8 @@ class SweepLauncher(Launcher):
         check_knobs(config)
         results = Path(config.results).absolute()
         cells = cells_of(verb, job_overrides, composer, results, self.processes)
+        if not config.dry_run and not all(cell.finished or cell.failure for cell in cells):
+            check_writable("results", config.results)
         self.send(f"nsr {verb}", cells, results, config.wait, config.dry_run)
         jobs.ENDED.extend(cell.failure for cell in cells if cell.failure or cell.finished)
         return [Ended() for _ in cells]

@@ -16,7 +16,7 @@ from nsr_cli.commands.settings import Run, check_knobs, run_of, with_seed
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.engine.conventions import conventions
 from nsr_cli.errors import Failed, UserError
-from nsr_cli.files import write_text
+from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import Experiment, expand, load
 from nsr_cli.report.records import read_record, seeds_in
@@ -45,6 +45,8 @@ class Gathered:
 @job
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
+    if cfg.save or cfg.run:
+        check_writable("results", cfg.results)
     experiment = load(package_folder("experiments"), str(cfg.table))
     found = gather(cfg, experiment)
     missing = what_is_missing(cfg, experiment, found)

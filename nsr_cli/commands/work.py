@@ -45,7 +45,7 @@ from nsr_cli.engine.ranks import Ranks, joined
 from nsr_cli.engine.trainer import Diverged, autocast, train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import UserError
-from nsr_cli.files import hold, sweep_up, write_json, write_text
+from nsr_cli.files import check_writable, hold, sweep_up, write_json, write_text
 from nsr_cli.folders import SUBMITTED_CODE, code_digest
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
@@ -111,6 +111,7 @@ def lead(
             write_record(cfg, run, method, name, benchmarks[name], scores={}, diverged=what)
 
     if missing or cfg.explain or (cfg.weights and lacks_weights(cfg, run)):
+        check_writable("results", cfg.results)
         method = build(cfg, device)
         if lacks_weights(cfg, run):
             if not may_train:

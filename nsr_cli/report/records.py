@@ -26,7 +26,7 @@ def read_record(path: Path, signature: str, benchmark: str, conventions: list[Co
             return record if good and record["scores"] == {} else None
         found = [score["convention"] for score in record["scores"].values()]
         numbers = [score["psnr"] for score in record["scores"].values()]
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     expected = [convention.spelled_out() for convention in conventions]
     good = good and found == expected and all(isinstance(n, (int, float, type(None))) for n in numbers)

@@ -238,6 +238,29 @@ def test_a_results_folder_of_the_users_own_stays(nsr, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bench",
+        "eval",
+        "ablate",
+        "ablate -m seed=0,1",
+        "ablate -m seed=0,1 hydra/launcher=local",
+        "table 1",
+        "table 1 run=true save=false",
+        "figure curves",
+    ],
+)
+def test_a_results_folder_that_cannot_be_is_refused_before_anything_is_computed(nsr, tmp_path, line):
+    (tmp_path / "file").touch()
+    result = nsr(f"{line} results=file/x")
+    verb = line.split()[0]
+    said = f"nsr {verb}: results=file/x: cannot be written to (Not a directory: {tmp_path / 'file'})\n"
+    assert (result.code, result.out, result.err) == (2, "", said)
+    assert nsr("table 1 save=false results=file/x").code == 0  # nothing is to be written
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
 def test_paths_that_hydra_would_have_to_quote(nsr, tmp_path, monkeypatch):
     monkeypatch.setenv("NSR_RESULTS", str(tmp_path / "my results (1), a=b"))
     assert nsr("eval").code == 0

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("action", nargs="?", choices=["list", "get", "check"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data", default=os.environ.get("NSR_DATA", "data"))
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.help or options.action is None:
         print(HELP, end="")
         return 0

@@ -293,9 +293,11 @@ def _alone(downloads: Path) -> Iterator[Path]:
             raise UserError(f"another `nsr data get` is at work in {downloads}; wait for it") from None
         except (ImportError, OSError):
             pass  # no such locks on this system or file system
-        yield downloads
-    if [path.name for path in downloads.iterdir()] == ["lock"]:
-        shutil.rmtree(downloads)
+        try:
+            yield downloads
+        finally:
+            if [path.name for path in downloads.iterdir()] == ["lock"]:
+                shutil.rmtree(downloads)
 
 
 def _tidy(parts: list[Dataset], downloads: Path) -> None:

@@ -198,7 +198,7 @@ def test_get_from_a_mirror_that_lacks_it_is_one_line(nsr, tmp_path, toy, monkeyp
     result = nsr("data get toy")
     assert result.code == 2
     assert result.err == f"nsr data: Toy could not be fetched. {gone.url}: HTTP 404\n"
-    assert not (tmp_path / "data/Toy").exists()
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_get_of_several_names_the_unknown_one_before_it_fetches(nsr, tmp_path, toy):

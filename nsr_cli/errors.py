@@ -1,6 +1,6 @@
 """The exceptions that reach a user as one line, and their exit codes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Reported(Exception):
@@ -37,6 +37,19 @@ class JobFailed(Reported):
         super().__init__(text)
         self.exit_code = exit_code
         self.trace = trace
+
+
+def each(function: Callable, names: Iterable[str]) -> dict:
+    """What a function finds for each name. Raises UserError for all that it refuses, not for the first alone."""
+    found, refusals = {}, []
+    for name in names:
+        try:
+            found[name] = function(name)
+        except UserError as error:
+            refusals.append(str(error))
+    if refusals:
+        raise UserError("; ".join(refusals))
+    return found
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

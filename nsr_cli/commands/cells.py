@@ -50,7 +50,8 @@ class Cell:
     ) -> dict[str, dict]:
         """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
         records = records_of(config, self.run)
-        self.finished, self.failure = is_finished(config, self.run, benchmarks_of(config, images_of), records), failure
+        benchmarks = benchmarks_of(config, self.run, self.verb != "eval", images_of)
+        self.finished, self.failure = is_finished(config, self.run, benchmarks, records), failure
         try:
             if self.finished:
                 self.failure = None

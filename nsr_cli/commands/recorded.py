@@ -2,20 +2,36 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.settings import Run, data_name
-from nsr_cli.data.catalog import image_paths, lr_partner
+from nsr_cli.data.catalog import find, image_paths, is_folder, lr_partner
 from nsr_cli.engine.conventions import conventions
-from nsr_cli.errors import Failed
+from nsr_cli.errors import Failed, UserError, each
 from nsr_cli.report.records import number, read_record
 
 
-def benchmarks_of(cfg: DictConfig, images_of: Callable[[str, Path], list[Path]] = image_paths) -> dict[str, list[Path]]:
-    """The images of each benchmark of a config."""
-    return {name: images_of(name, Path(cfg.data)) for name in cfg.benchmarks}
+def benchmarks_of(
+    cfg: DictConfig, run: Run, may_train: bool, images_of: Callable[[str, Path], list[Path]] = image_paths
+) -> dict[str, list[Path]]:
+    """The images of each benchmark of a config.
+
+    Raises:
+        UserError: for all that are missing, and then also for those that the run would be trained on.
+    """
+    for name in cfg.benchmarks:
+        if not is_folder(name):
+            find(name)  # complains about an unknown one, for that is another matter
+    look = partial(images_of, root=Path(cfg.data))
+    try:
+        return each(look, cfg.benchmarks)
+    except UserError:
+        if may_train and lacks_weights(cfg, run):
+            each(look, dict.fromkeys([*cfg.benchmarks, cfg.train]))
+        raise
 
 
 def records_of(cfg: DictConfig, run: Run) -> dict[str, dict | None]:

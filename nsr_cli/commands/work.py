@@ -61,7 +61,7 @@ def perform(cfg: DictConfig, may_train: bool) -> None:
     check(cfg, trains=may_train)
     run = run_of(cfg)
     task = OmegaConf.to_container(cfg.task, resolve=True)
-    benchmarks = benchmarks_of(cfg)
+    benchmarks = benchmarks_of(cfg, run, may_train)
     device = pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)

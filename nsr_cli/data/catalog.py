@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.errors import UserError
+from nsr_cli.errors import UserError, each
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -345,7 +345,8 @@ def image_paths(name: str, root: Path) -> list[Path]:
         return _folder_images(Path(name).expanduser())
     dataset = find(name)
     if dataset.parts:
-        return [path for part in dataset.parts for path in image_paths(part, root)]
+        parts = each(lambda part: image_paths(part, root), dataset.parts)
+        return [path for paths in parts.values() for path in paths]
     folder = locate(dataset, root)
     if dataset.package:
         return _package_images(dataset, folder)

@@ -165,6 +165,23 @@ def test_a_bad_value_in_the_environment(refused, monkeypatch, variable, value, m
     refused("ablate -m seed=0,1 hydra/launcher=slurm", f"nsr ablate: {message}")
 
 
+def test_all_missing_data_sets_are_named(nsr, tmp_path):
+    data = tmp_path / "data"
+    (data / "Set5").mkdir(parents=True)
+    for line in ("ablate", "train -m seed=0"):
+        said = nsr(f"{line} benchmarks=[set5,embedded_val,manga109] train=bsds500").err
+        expected = [
+            f"Set5: no images in {data}/Set5; `nsr data get set5` fetches it",
+            f"Manga109: no folder {data}/Manga109; ask its authors at http://www.manga109.org",
+            f"BSDS500 training images: no folder {data}/BSDS500/train; `nsr data get bsds500_train` fetches it",
+            "BSDS500 test images ",
+        ]
+        assert f": {'; '.join(expected)}" in said and said.count("BSDS500 t") == 2, said
+    assert "BSDS500" not in nsr("eval benchmarks=[set5,manga109]").err
+    typo = nsr("eval benchmarks=[set5,set6]").err
+    assert typo.startswith("nsr eval: no data set 'set6' (did you mean 'set5'?); there are: ") and "Set5:" not in typo
+
+
 @pytest.fixture
 def photographs(tmp_path):
     folder = tmp_path / "photographs"

@@ -80,7 +80,10 @@ def run(arguments: list[str]) -> int:
     try:
         if verb in PLAIN:
             return importlib.import_module(f"nsr_cli.commands.{verb}").run(rest)
-        if verb in ("table", "figure") and rest and re.fullmatch(r"\w+", rest[0]):
+        if verb in ("table", "figure") and not rest:
+            print(list_of(verb))
+            return 0
+        if verb in ("table", "figure") and re.fullmatch(r"\w+", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
@@ -203,6 +206,15 @@ def without_other_groups(verb: str, proposed: str) -> str:
     groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
     others = "|".join(groups.difference(["hydra", *top_level_keys(verb)]))
     return re.sub(rf"(?<!\S)[+~]?({others})=\S*\s?", "", proposed) if others else proposed
+
+
+def list_of(verb: str) -> str:
+    """What tables, or figures, there are: the head of the verb's help."""
+    import yaml
+
+    from nsr_cli.folders import package_folder
+
+    return yaml.safe_load((package_folder("conf") / f"{verb}.yaml").read_text(encoding="utf-8"))["help"]
 
 
 def named(verb: str) -> list[str]:

@@ -73,7 +73,7 @@ def explain(error: Exception, verb: str) -> str:
     if "full_key: hydra.launcher.tasks_per_node" in text:
         return "hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=..., processes on a node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{found.group(1)} is not given; expected {found.group(1)}=..."
+        return f"{found[1]} is not given; expected {found[1]}=...; `nsr {verb}` lists those there are"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return explain_value(error, verb)
     return " ".join(line.strip() for line in text.splitlines() if line.strip())

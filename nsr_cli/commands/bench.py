@@ -128,7 +128,8 @@ def processor() -> str:
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
     """<device>-<precision>, and what is not as usual, so that a trial does not replace the real table."""
-    usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16], "networks": True, "compile": False, "rounds": 5}
+    usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16]}
+    usual |= {"networks": True, "compile": False, "rounds": 5}
     other = [f"{name}{cfg[name]}" for name in usual if name in cfg and cfg[name] != usual[name]]
     other = [re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") for text in other]
     threads = f"{torch.get_num_threads()}-threads"

@@ -197,10 +197,10 @@ def weights_file(cfg: DictConfig) -> tuple[Path, str]:
         path = next((p for p in (Path(cfg.ckpt), Path(cfg.data) / cfg.ckpt) if p.is_file()), Path(cfg.ckpt))
         return path, sha256(str(path))
     level = cfg.task.get("scale") or cfg.task.get("sigma") or cfg.task.get("quality")
-    known = cfg.model.get("published", {}).get(cfg.task.name, {})
-    chosen = known.get("any") or known.get(level)
+    known = {str(key): file for key, file in cfg.model.get("published", {}).get(cfg.task.name, {}).items()}
+    chosen = known.get("any") or known.get(f"{level:g}")  # keys are text in a job, whose config was JSON
     if chosen is None:
-        found = ", ".join(map(str, known)) or "none"
+        found = ", ".join(known) or "none"
         where = f"model={cfg.model.name} task={cfg.task.name}"
         raise UserError(f"ckpt=published: no weights known for {where} at {level}; there are: {found}")
     return Path(cfg.data) / chosen.file, chosen.sha256

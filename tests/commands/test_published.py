@@ -1,6 +1,7 @@
 """Published weights by name, by file, and by a file that is none."""
 
 import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from nsr_cli.commands.settings import introduce_to_hydra, run_of, weights_file
 from nsr_cli.data.images import write_png
@@ -54,6 +56,14 @@ def test_published_is_the_file_in_the_data_folder(nsr_data, model, task, level, 
     assert run_of(config).budget == "untrained"
     by_name = composed(*overrides, f"ckpt={file}")  # below the data folder
     assert weights_file(by_name) == weights_file(config) and run_of(by_name) == run_of(config)
+
+
+@pytest.mark.parametrize(("model", "task", "level", "file"), published())
+def test_a_job_elsewhere_finds_the_same_file(model, task, level, file):
+    config = composed(f"model={model}", f"task={task}", f"{LEVEL[task]}={level}", "ckpt=published")
+    del config.hydra
+    sent = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
+    assert weights_file(OmegaConf.create(sent)) == weights_file(config)
 
 
 def test_the_way_to_write_a_level_does_not_matter():

@@ -91,7 +91,7 @@ def test_requeued_preempted_and_out_of_time_a_run_ends_in_the_same_bits(shell, t
 
 def test_a_node_fails_and_a_time_limit_comes_and_the_runs_end_in_the_same_bits(shell, tmp_path):
     slow = f"{SLURM} model.network._target_=slow.Slow +hydra.launcher.additional_parameters.nodelist="
-    limit = "hydra.launcher.timeout_min=1 hydra.launcher.signal_delay_s=50"  # Slurm looks every half a minute
+    limit = "hydra.launcher.timeout_min=2 hydra.launcher.signal_delay_s=110"  # Slurm looks every half a minute
     line = f"train -m {RUN} checkpoint_minutes=0.005"
     ways = {"straight": "", "limit": f"{slow}n1 {limit}", "failure": f"{slow}n2"}
     commands = {name: shell.start(f"{line} {way} results={name}") for name, way in ways.items()}
@@ -111,9 +111,7 @@ def test_a_node_fails_and_a_time_limit_comes_and_the_runs_end_in_the_same_bits(s
         assert code == 0, said
         assert set(records(tmp_path / name)) == {0}
         assert_same_bits(weights(tmp_path / name), weights(tmp_path / "straight"))
-    for name in jobs:
-        (step,) = resumed(logs(tmp_path / name))
-        assert 0 < step < STEPS
+        assert name == "straight" or all(0 < step < STEPS for step in resumed(logs(tmp_path / name)))
     assert "stopped by SIGUSR2" in logs(tmp_path / "limit")  # before Slurm ends it
 
 

@@ -33,8 +33,7 @@ def main(cfg: DictConfig) -> None:
     timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    with heap.kept():  # as in training
-        measured = measure(cfg, timing, device)
+    measured = measure(cfg, timing, device)
     text = render(measured, timing)
     print(f"\n{text}")
     if cfg.save:
@@ -76,7 +75,8 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         tables[title] = {column: table(times, column, groups, backward, **shape) for column in COLUMNS}
     if cfg.networks:
         say(f"whole networks: {cfg.rounds} rounds after one to warm up")
-        times = race(networks(timing.network, cfg.precision, device, cfg.compile))
+        with heap.kept():  # as in training
+            times = race(networks(timing.network, cfg.precision, device, cfg.compile))
         seconds["Whole networks"] = {f"{name}, {mode}": values for (name, mode), values in times.items()}
         rows = [network_row(times, name) for name in dict.fromkeys(name for name, _ in times)]
     return {

@@ -106,8 +106,7 @@ def caption(measured: dict, timing: Timing) -> str:
         f"{size}x{size} pixels; sparse ones have softmax gates and d = {used['cardinality']}. {timing.text}\n\n"
         f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
         f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
-        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}; memory that is freed is "
-        f"kept for the next tensor, as in trainings by nsr."
+        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}."
     )
     if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:
         text += f" **The printed times are of another setting: {', '.join(other)}.**"
@@ -157,7 +156,8 @@ def network_caption(network: dict) -> str:
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
         f"{network['width']}, plain (N/A) or with softmax gates of k = {network['groups']} and "
         f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
-        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam."
+        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam; "
+        "memory that is freed is kept for the next one, as in a training by nsr."
     )
 
 

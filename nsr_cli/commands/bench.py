@@ -67,7 +67,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
     seconds, tables, rows = {}, {}, []
     for title, backward in PASSES.items():
-        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward))}
+        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward, device.type))}
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
         seconds[title] = {str(one): values for one, values in times.items()}
@@ -97,7 +97,7 @@ def table(times: dict[Convolution, list[float]], column: str, groups: list[int],
     for k in [PLAIN, *groups]:
         outputs = outputs_of(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
-        sparse = {one.way: times[one] for one in ways(k, outputs, backward)} if k else {}
+        sparse = {one.way: times[one] for one in ways(k, outputs, backward, shape["device"].type)} if k else {}
         rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(k, outputs, **shape)))
     return rows
 

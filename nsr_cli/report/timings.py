@@ -92,8 +92,8 @@ LEGEND = """\
 - static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last one, and, forward, on the
   latter sample by sample into an output that is there before (the fastest is bold);
 - sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
-  (contiguous, as in the authors' code), one by one (channels-last), or as products of matrices, which hold each pixel
-  with those around it (contiguous): what the layer takes by itself is bold;
+  (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as products of matrices that
+  hold each pixel with those around it (contiguous): what the layer takes by itself is bold;
 - of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 

@@ -34,7 +34,12 @@ def layer_of(call: partial) -> torch.nn.Module:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_way_runs(precision, backward):
-    wanted = [*ways(PLAIN, 8, backward), *ways(PLAIN, 4, backward), *ways(2, 4, backward), *ways(4, 8, backward)]
+    wanted = [
+        *ways(PLAIN, 8, backward),
+        *ways(PLAIN, 4, backward),
+        *ways(2, 4, backward),
+        *ways(4, 8, backward, "cuda"),
+    ]
     calls = convolutions(wanted, **SMALL, precision=precision, backward=backward)
     assert list(calls) == wanted
     for one, call in calls.items():
@@ -49,7 +54,8 @@ def test_every_way_runs(precision, backward):
 def test_a_plain_convolution_has_a_way_more_forward_than_backward():
     assert [one.way for one in ways(PLAIN, 8, backward=False)] == ["contiguous", "channels-last", "per sample"]
     assert [one.way for one in ways(PLAIN, 8, backward=True)] == ["contiguous", "channels-last"]
-    assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one", "as products"]
+    assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one"]
+    assert [one.way for one in ways(4, 8, False, "cuda")] == ["as groups", "one by one", "as products"]
     assert str(Convolution(4, 8, "as groups")) == "sparse, k = 4, 8 outputs, as groups"
 
 

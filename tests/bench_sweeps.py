@@ -46,7 +46,8 @@ def main(runs: int) -> None:
         show("submit", runs, folder, sweep)
         simulate(folder / "results", seeds)
         show("status", runs, folder, "status")
-        show("table 1, a seed", runs, folder, "table 1 save=false")
+        show("table 1", runs, folder, "table 1 save=false")
+        show("table 1, a seed", runs, folder, "table 1 save=false seeds=[0]")
         show("table 1, all seeds", runs, folder, f"table 1 save=false seeds=[{listed}]")
         show("repeat: submit the rest", runs, folder, sweep)
 

@@ -88,12 +88,12 @@ def to_run(commands: Iterable[str]) -> str:
 def gather(cfg: DictConfig, experiment: Experiment) -> Gathered:
     """The cells of an experiment; run=true makes the missing ones first."""
     jobs = jobs_of(cfg, experiment)
-    seeds = list(dict.fromkeys(cfg.seeds or whole_seeds(recorded_seeds(cfg, jobs)) or [0]))
+    found = recorded_seeds(cfg, jobs)
+    seeds = list(dict.fromkeys(cfg.seeds or whole_seeds(found) or [0]))
     cells, failed = find_cells(cfg, experiment, jobs, seeds), []
     if cfg.run and (commands := filling(cfg, experiment, cells)):
         failed = run_missing(cfg, commands)
-        cells = find_cells(cfg, experiment, jobs, seeds)
-    found = recorded_seeds(cfg, jobs)
+        cells, found = find_cells(cfg, experiment, jobs, seeds), recorded_seeds(cfg, jobs)
     usual = set(seeds).issuperset(whole_seeds(found))
     name = experiment.name if usual else "-".join([experiment.name, "seed", *map(str, seeds)])
     return Gathered(cells, seeds, failed, name, [seed for seed in found if seed not in seeds])

@@ -45,7 +45,7 @@ class Gathered:
 @job
 def main(cfg: DictConfig) -> None:
     check_knobs(cfg)
-    if cfg.save or cfg.run:
+    if cfg.run:
         check_writable("results", cfg.results)
     experiment = load(package_folder("experiments"), str(cfg.table))
     found = gather(cfg, experiment)

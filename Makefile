@@ -29,7 +29,7 @@ demo: $(BIN)/.installed ## train and ablate on photographs at hand: a table and 
 
 test: $(BIN)/.installed ## every check: ruff and pytest (NSR_DATA=... for those on real benchmarks)
 	@$(BIN)/ruff check nsr_cli conf experiments tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 lint: $(BIN)/.installed ## ruff alone
 	@$(BIN)/ruff check nsr_cli conf experiments tests

@@ -264,7 +264,6 @@ def test_a_results_folder_of_the_users_own_stays(nsr, tmp_path):
         "ablate",
         "ablate -m seed=0,1",
         "ablate -m seed=0,1 hydra/launcher=local",
-        "table 1",
         "table 1 run=true save=false",
         "figure curves",
     ],

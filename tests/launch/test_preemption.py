@@ -10,7 +10,7 @@ from shell import Shell, assert_same_bits, logs, records, states, stats, submitt
 STEPS = 120
 RUN = f"sparsity=softmax blocks=1 units=4 width=1 batch=4 threads=1 device=cpu steps={STEPS} validate_every=1000"
 SLURM = "hydra/launcher=slurm"
-DDP = "hydra/launcher=slurm_ddp hydra.launcher.nodes={} hydra.launcher.tasks_per_node={}"
+DDP = "hydra/launcher=slurm_ddp hydra.launcher.mem_gb=2 hydra.launcher.nodes={} hydra.launcher.tasks_per_node={}"
 NODE, NODES = DDP.format(1, 2), DDP.format(2, 1)
 GPUS = "hydra/launcher=slurm_ddp hydra.launcher.nodes=2 hydra.launcher.gpus_per_node=1"  # a process each
 

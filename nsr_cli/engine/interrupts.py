@@ -61,15 +61,13 @@ def deferred() -> Iterator[Interrupts]:
     for number in SIGNALS:
         signal.signal(number, note)  # of SIGUSR2 too: a thread of before may take it
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {TIME_IS_UP})
-    not_left_by = None
     try:
         yield interrupts
-        not_left_by = interrupts.look()
     finally:
         if interrupts.look() == TIME_IS_UP and hasattr(signal, "sigtimedwait"):
             signal.sigtimedwait({TIME_IS_UP}, 0)  # it need not come again
         for number in SIGNALS:
             signal.signal(number, before[number])
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    if not_left_by:
-        signal.raise_signal(not_left_by)
+    if interrupts.came:  # and was not left by
+        signal.raise_signal(interrupts.came)

@@ -149,6 +149,7 @@ def call(verb: str) -> int:
     import hydra
 
     from nsr_cli.commands import jobs
+    from nsr_cli.commands.explain import describe
     from nsr_cli.commands.settings import introduce_to_hydra
     from nsr_cli.folders import package_folder
 
@@ -158,12 +159,12 @@ def call(verb: str) -> int:
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
     if jobs.LONE_FAILURE:
         raise jobs.LONE_FAILURE[0]
-    codes = {jobs.describe(failure, verb)[1] for failure in jobs.ENDED if failure}
-    if codes:
-        failed = sum(failure is not None for failure in jobs.ENDED)
-        others = "; the others are done" if failed < len(jobs.ENDED) else ""
-        print(f"nsr {verb}: {failed} of {len(jobs.ENDED)} jobs failed{others}", file=sys.stderr)
-    return codes.pop() if len(codes) == 1 else len(codes) and 1
+    codes = [describe(failure, verb)[1] for failure in jobs.ENDED if failure]
+    if not codes:
+        return 0
+    others = "; the others are done" if len(codes) < len(jobs.ENDED) else ""
+    print(f"nsr {verb}: {len(codes)} of {len(jobs.ENDED)} jobs failed{others}", file=sys.stderr)
+    return codes[0] if len(set(codes)) == 1 else 1
 
 
 def complete(arguments: list[str]) -> int:

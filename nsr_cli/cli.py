@@ -1,14 +1,15 @@
 """The command line: takes the verb, hands the rest to Hydra, and turns what goes wrong into one line."""
 
 import contextlib
-import importlib
+import functools
 import io
 import os
 import re
 import sys
+from collections.abc import Callable
 
 from nsr_cli.engine.processes import world_size
-from nsr_cli.errors import did_you_mean
+from nsr_cli.errors import describe, did_you_mean, report
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -59,6 +60,12 @@ VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they a
 
 def main() -> None:
     """Entry point of ``nsr``; its exit code is 0 only when all that was asked for succeeded."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # a daemon, or 2>&-
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        else:
+            stream.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
     sys.exit(run(sys.argv[1:]))
 
 
@@ -79,7 +86,7 @@ def run(arguments: list[str]) -> int:
     name = f"nsr {verb}"
     try:
         if verb in PLAIN:
-            return importlib.import_module(f"nsr_cli.commands.{verb}").run(rest)
+            return plain(verb)(rest)
         if verb in ("table", "figure") and not rest:
             print(list_of(verb))
             return 0
@@ -99,9 +106,9 @@ def run(arguments: list[str]) -> int:
         complain(name, "interrupted; repeat the command to go on")
         return 130
     except Exception as error:
-        from nsr_cli.commands.jobs import tell
+        from nsr_cli.commands.explain import in_one_line
 
-        return tell(name, error, verb)
+        return report(name, in_one_line(error, verb))
 
 
 def flags_first(arguments: list[str]) -> list[str]:
@@ -144,26 +151,48 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
     return None
 
 
+def plain(verb: str) -> Callable[[list[str]], int]:
+    """What a verb without Hydra does with its arguments."""
+    if verb == "data":
+        from nsr_cli.commands.data import run
+    else:
+        from nsr_cli.commands.status import run
+    return run
+
+
+def task_of(verb: str) -> Callable:
+    """What a verb does with its config."""
+    if verb == "table":
+        from nsr_cli.commands.table import main
+    elif verb == "figure":
+        from nsr_cli.commands.figure import main
+    elif verb == "bench":
+        from nsr_cli.commands.bench import main
+    else:
+        from nsr_cli.commands import run
+
+        return functools.partial(run.main, verb=verb)
+    return main
+
+
 def call(verb: str) -> int:
     """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep."""
     import hydra
 
-    from nsr_cli.commands import jobs
-    from nsr_cli.commands.explain import describe
-    from nsr_cli.commands.settings import introduce_to_hydra
+    from nsr_cli.commands.hydra_setup import introduce_to_hydra
+    from nsr_cli.commands.jobs import Job
     from nsr_cli.folders import package_folder
 
     introduce_to_hydra()
-    jobs.forget()
-    task = importlib.import_module(f"nsr_cli.commands.{verb}").main
-    hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(task)()
-    if jobs.LONE_FAILURE:
-        raise jobs.LONE_FAILURE[0]
-    codes = [describe(failure, verb)[1] for failure in jobs.ENDED if failure]
+    job = Job(verb, lambda cfg: task_of(verb)(cfg))
+    hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(job)()
+    if job.failure:
+        raise job.failure
+    codes = [describe(failure)[1] for failure in job.ends if failure]
     if not codes:
         return 0
-    others = "; the others are done" if len(codes) < len(jobs.ENDED) else ""
-    print(f"nsr {verb}: {len(codes)} of {len(jobs.ENDED)} jobs failed{others}", file=sys.stderr)
+    others = "; the others are done" if len(codes) < len(job.ends) else ""
+    print(f"nsr {verb}: {len(codes)} of {len(job.ends)} jobs failed{others}", file=sys.stderr)
     return codes[0] if len(set(codes)) == 1 else 1
 
 

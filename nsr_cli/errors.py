@@ -1,5 +1,7 @@
 """The exceptions that reach a user as one line, and their exit codes."""
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 
 
@@ -37,6 +39,38 @@ class JobFailed(Reported):
         super().__init__(text)
         self.exit_code = exit_code
         self.trace = trace
+
+
+def describe(error: BaseException) -> tuple[str, int, bool]:
+    """(what to say of an error, exit code, whether it was foreseen and needs no traceback)."""
+    cause: BaseException | None = error
+    while cause is not None:  # a resolver's error arrives inside of OmegaConf's
+        if isinstance(cause, Reported):
+            return str(cause), cause.exit_code, True
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}; what was finished is kept", 1, True
+    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
+        return f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}", 1, True
+    return f"{type(error).__name__}: {error}", 1, False
+
+
+def report(name: str, error: BaseException, traces: set[str] | None = None) -> int:
+    """Say what went wrong: one line if that was foreseen, else with a traceback. Returns the exit code.
+
+    Args:
+        name: of the command.
+        traces: those that were shown before, which are not shown again; this one is added.
+    """
+    text, code, foreseen = describe(error)
+    trace = error.trace if isinstance(error, JobFailed) else ""
+    trace = trace if foreseen else "".join(traceback.format_exception(error))
+    shown = "" if traces is not None and trace in traces else trace
+    print(f"{shown}{name}: {text}", file=sys.stderr, flush=True)
+    if traces is not None:
+        traces.add(trace)
+    return code
 
 
 def each(function: Callable, names: Iterable[str]) -> dict:

@@ -1,4 +1,4 @@
-"""Durations and counts as people read them."""
+"""What people read: durations, counts, lines."""
 
 
 def clock(seconds: float) -> str:
@@ -10,3 +10,8 @@ def clock(seconds: float) -> str:
 
 def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a file or a pipe."""
+    print(text, flush=True)

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-
 from nsr_cli.commands.settings import identify, identity
+
 from nsr_cli.engine.conventions import conventions
 from nsr_cli.folders import package_folder
 

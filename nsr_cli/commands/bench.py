@@ -9,23 +9,23 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from nsr_cli.commands.jobs import job
-from nsr_cli.commands.settings import check_knobs
-from nsr_cli.commands.work import pick_device, provenance, say
+from nsr_cli.bench.stopwatch import ratio, take_turns
+from nsr_cli.bench.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
+from nsr_cli.bench.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
+from nsr_cli.commands.knobs import BENCH, check_knobs
 from nsr_cli.engine import heap
-from nsr_cli.engine.stopwatch import ratio, take_turns
-from nsr_cli.engine.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, write_json, write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
+from nsr_cli.runs.build import pick_device
+from nsr_cli.runs.provenance import provenance
+from nsr_cli.words import say
 
 PASSES = {"Forward": False, "Forward and backward": True}
 
 
-@job
 def main(cfg: DictConfig) -> None:
     check(cfg)
     if cfg.save:
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a knob out of range, or for those that make no convolution together."""
-    check_knobs(cfg, several=("groups",))
+    check_knobs(OmegaConf.to_container(cfg, resolve=True), BENCH)
     if cfg.precision not in ("fp32", "bf16"):
         raise UserError(f"precision={cfg.precision}: expected fp32 or bf16")
     most = max(cfg.groups)
@@ -83,7 +83,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         "format": 1,
         "setting": {**setting, "groups": groups, "rounds": cfg.rounds},
         "network": timing.network,
-        "made": {**provenance(cfg), **machine(device)},
+        "made": {**provenance(device), **machine(device)},
         "tables": tables,
         "networks": rows,
         "seconds": seconds,

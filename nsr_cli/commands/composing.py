@@ -1,6 +1,5 @@
 """Many configs of one verb, composed fast."""
 
-import contextlib
 import copy
 import functools
 import re
@@ -30,7 +29,7 @@ def settled(verb: str, overrides: Iterable[str]) -> list[str]:
 
 
 class Composer:
-    """Composes configs, resolved; those that differ in plain keys alone share one composition, which is the slow part.
+    """Composes configs to plain values; those that differ in plain keys alone share one composition, the slow part.
 
     Args:
         compose: the config of a list of overrides.
@@ -41,7 +40,7 @@ class Composer:
         self.groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
-    def __call__(self, overrides: Iterable[str]) -> DictConfig:
+    def __call__(self, overrides: Iterable[str]) -> dict:
         read = {text: parsed(text) for text in overrides}
         chosen = tuple(text for text, override in read.items() if not self.is_plain(override))
         if chosen not in self.composed:
@@ -56,14 +55,22 @@ class Composer:
         except OmegaConfBaseException:
             self.compose(list(read))  # says what is wrong as Hydra does
             raise
-        with contextlib.suppress(OmegaConfBaseException):  # whoever reads what cannot be resolved says so
-            return OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-        return config
+        return resolved(config)
 
     def is_plain(self, override: Override) -> bool:
         """Whether it sets one value, and chooses nothing."""
         group = override.key_or_group in self.groups or override.key_or_group.startswith("hydra")
         return override.type is OverrideType.CHANGE and override.package is None and not group
+
+
+def resolved(config: DictConfig) -> dict:
+    """The values of a config, without Hydra's own."""
+    own = config
+    if "hydra" in config:
+        own = copy.copy(config)
+        with open_dict(own):
+            own.pop("hydra")
+    return OmegaConf.to_container(own, resolve=True)
 
 
 @functools.lru_cache(maxsize=2**16)

@@ -5,32 +5,26 @@ import traceback
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from nsr_cli.errors import Reported, did_you_mean
+from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.errors import Reported, UserError, did_you_mean
 from nsr_cli.folders import package_folder
 
 
-def describe(error: BaseException, verb: str) -> tuple[str, int, bool]:
-    """(what to say of an error, exit code, whether it was foreseen and needs no traceback)."""
-    cause: BaseException | None = error
-    while cause is not None:  # a resolver's error arrives inside of OmegaConf's
-        if isinstance(cause, Reported):
-            return str(cause), cause.exit_code, True
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, InstantiationException) and error.__cause__ and not raised_by_hydra(error.__cause__):
-        return describe(error.__cause__, verb)  # it comes from the class of which an object was to be made
+def in_one_line(error: BaseException, verb: str) -> BaseException:
+    """The error itself; or in the place of one of Hydra's, or of OmegaConf's, one that says it in a line."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return explain(error, verb), 2, True
+        cause = error.__cause__ or error.__context__
+        while cause is not None:  # a resolver's error arrives inside of OmegaConf's
+            if isinstance(cause, Reported):
+                return cause
+            cause = cause.__cause__ or cause.__context__
+        return UserError(explain(error, verb))
     if isinstance(error, ValueError) and raised_by_hydra(error):
-        return str(error).splitlines()[0], 2, True
-    if isinstance(error, OSError) and error.errno is not None:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}; what was finished is kept", 1, True
-    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
-        return f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}", 1, True
-    return f"{type(error).__name__}: {error}", 1, False
+        return UserError(str(error).splitlines()[0])
+    return error
 
 
 def raised_by_hydra(error: BaseException) -> bool:
@@ -68,8 +62,6 @@ def explain(error: Exception, verb: str) -> str:
         return explain(error.__cause__, verb)
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
-    if found := re.search(r"Error locating target '([^']+)'", text):
-        return f"_target_={found.group(1)}: expected a class that can be imported; {innermost(error)}"
     if "full_key: hydra.launcher.tasks_per_node" in text:
         return "hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=..., processes on a node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
@@ -95,13 +87,8 @@ def no_key(key: str, keys: list[str]) -> str:
     return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
 
 
-def innermost(error: BaseException) -> BaseException:
-    while error.__cause__:
-        error = error.__cause__
-    return error
-
-
 def top_level_keys(verb: str) -> list[str]:
+    introduce_to_hydra()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         config = compose(config_name=verb)

@@ -1,108 +1,187 @@
 """nsr figure: plots of records and trainings, and pictures of what trained runs do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra import compose
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from nsr_cli.commands.chosen import configs_of, first_seed, suffix, untrained
-from nsr_cli.commands.jobs import job
-from nsr_cli.commands.settings import check_knobs, run_of
-from nsr_cli.commands.table import filling, gather, to_run, what_is_missing
+from nsr_cli.commands.composing import resolved, settled
+from nsr_cli.commands.config import run_of
+from nsr_cli.commands.explain import explain
+from nsr_cli.commands.knobs import FIGURE, check_knobs
+from nsr_cli.commands.missing import run_missing
+from nsr_cli.commands.table import completed, study_of
 from nsr_cli.errors import Failed, UserError, did_you_mean
 from nsr_cli.files import check_writable, read_json_lines
 from nsr_cli.folders import package_folder
 from nsr_cli.report import plots
-from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.experiments import Experiment, load, read_yaml
 from nsr_cli.report.figures import check_matplotlib, save
-from nsr_cli.report.tables import Value, is_scored, values_of
+from nsr_cli.report.study import to_run
+from nsr_cli.report.tables import is_scored, values_of
+from nsr_cli.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = ["4", "5", "compare", "curves", "table2", "table3"]
+COMPARED = ["sparsity=none", "sparsity=softmax"]  # unless other runs are given
 
 
-@job
 def main(cfg: DictConfig) -> None:
-    check_knobs(cfg)
+    values = resolved(cfg)
+    check_knobs(values, FIGURE)
     check_matplotlib()
-    check_writable("results", cfg.results)
-    for name, figure in drawn(cfg, str(cfg.figure)):
-        for path in save(figure, Path(cfg.results) / "figures" / cfg.protocol.name / name):
+    check_writable("results", values["results"])
+    for name, figure in drawn(values, str(values["figure"])):
+        for path in save(figure, Path(values["results"]) / "figures" / values["protocol"]["name"] / name):
             print(path.resolve())
 
 
-def drawn(cfg: DictConfig, figure: str) -> Iterator[tuple[str, "Figure"]]:
+def drawn(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
     """The figures of that name, each with the name of its file."""
     if figure not in FIGURES:
         raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
-    if figure in ("5", "compare"):
-        from nsr_cli.commands import pictures  # imports torch
-
-        return pictures.gates(cfg) if figure == "5" else pictures.compare(cfg)
     if figure == "curves":
-        return curves(cfg)
-    return measured(cfg, load(package_folder("experiments"), "figure4" if figure == "4" else figure))
+        return curves(values)
+    if figure == "compare":
+        return compare(values)
+    if figure == "5":
+        return gates(values)
+    return measured(values, load(package_folder("experiments"), "figure4" if figure == "4" else figure))
 
 
-def measured(cfg: DictConfig, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
+def measured(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
     """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
-    found = gather(cfg, experiment)
-    cells, seeds = found.cells, found.seeds
+    study = study_of(values, experiment)
+    shown, failed = completed(values, f"nsr figure {values['figure']}", study)
+    cells, seeds = shown.cells, shown.seeds
     scored = [cell for cell in cells if is_scored(cell.record)]
     if not scored:
-        commands = [f"nsr {' '.join(words)}" for words in filling(cfg, experiment, cells)]
+        commands = [f"nsr {' '.join(words)}" for words in study.filling(cells)]
         first = f"run=true, or {'; '.join(commands)}" if commands else f"nsr data get {cells[0].benchmark}"
-        raise UserError(f"{cfg.figure}: nothing is measured yet at protocol {cfg.protocol.name}; {first}")
-    heading = f"{experiment.title}\nprotocol {cfg.protocol.name}, seed{'s' * (len(seeds) > 1)} "
+        raise UserError(f"{values['figure']}: nothing is measured yet at protocol {study.protocol}; {first}")
+    heading = f"{experiment.title}\nprotocol {study.protocol}, seed{'s' * (len(seeds) > 1)} "
     heading += ", ".join(map(str, seeds)) + (": mean and standard deviation" if len(seeds) > 1 else "")
     if len(scored) < len(cells):
         heading += f"; {len(cells) - len(scored)} of {len(cells)} values are missing"
-    values = values_of(experiment, cells, cfg.protocol.name)
+    found = values_of(experiment, cells, study.protocol)
     if experiment.columns:
-        costs = {(cell.row, cell.column): cell.record["cost"] for cell in scored}
-        yield found.name, plots.against_cost(lines_of(experiment, values, costs), scored[0].benchmark, heading)
+        costs = {(cell.row, cell.column): cell.record.cost for cell in scored}
+        yield shown.name, plots.against_cost(plots.lines_of(experiment, found, costs), scored[0].benchmark, heading)
     else:
         panels: dict[str, dict[str, list[float]]] = {}
-        for value in values:
+        for value in found:
             panels.setdefault(value.column, {})[value.row] = list(value.measured["psnr"].values())
-        yield found.name, plots.against_cardinality(panels, heading)
-    for paragraph in what_is_missing(cfg, experiment, found):
+        yield shown.name, plots.against_cardinality(panels, heading)
+    for paragraph in study.what_is_missing(shown):
         print(paragraph)
-    if found.failed:
-        raise Failed(f"not complete, these failed: {'; '.join(found.failed)}")
+    if failed:
+        raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
 
-def lines_of(experiment: Experiment, values: list[Value], costs: dict) -> dict[str, list[plots.Point]]:
-    """A line for each row, with a point for each column that is measured."""
-    lines: dict[str, list[plots.Point]] = {}
-    for value in values:
-        label = f"{experiment.corner} = {value.row}" if value.row.isdigit() else value.row
-        points = lines.setdefault(label, [])
-        if cost := costs.get((value.row, value.column)):
-            points.append(plots.Point(cost["macs"], cost["parameters"], list(value.measured["psnr"].values())))
-    return lines
-
-
-def curves(cfg: DictConfig) -> Iterator[tuple[str, "Figure"]]:
+def curves(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """Loss and validation PSNR during training: of Table 1's rows, unless other runs are given."""
-    labels = {run: run for run in cfg.runs or []}
+    protocol = values["protocol"]["name"]
+    labels = {run: run for run in values["runs"] or []}
     if not labels:
-        slots = load(package_folder("experiments"), "1").slots(cfg.protocol.name)
+        slots = load(package_folder("experiments"), "1").slots(protocol)
         labels = {" ".join(overrides): row.label for row, _, _, overrides in slots}
-    configs = configs_of(cfg, list(labels))
-    commands = untrained(cfg, configs)  # an interrupted training has statistics, but not all of them
-    trained = [run for run in configs if run not in commands]
-    stats = {labels[run]: read_json_lines(run_of(configs[run]).folder / "stats.jsonl") for run in trained}
+    runs = runs_of(values, list(labels))
+    commands = untrained(values, runs)  # an interrupted training has statistics, but not all of them
+    stats = {labels[r]: read_json_lines(run.folder / "stats.jsonl") for r, run in runs.items() if r not in commands}
     stats = {label: lines for label, lines in stats.items() if lines}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
-    heading = f"Training curves: protocol {cfg.protocol.name}, seed {first_seed(cfg)}"
-    yield (
-        f"curves{suffix(cfg, configs)}",
-        plots.curves(stats, heading + (f"; {len(commands)} runs are missing" if commands else "")),
-    )
+    heading = f"Training curves: protocol {protocol}, seed {first_seed(values)}"
+    heading += f"; {len(commands)} runs are missing" if commands else ""
+    yield f"curves{suffix(values, runs)}", plots.curves(stats, heading)
     if commands:
         print(to_run(commands.values()))
+
+
+def compare(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
+    """One benchmark image: low resolution, bicubic, each of the runs, ground truth."""
+    given = list(values["runs"] or COMPARED)
+    runs = runs_of(values, given)
+    if other := [run.task.name for run in runs.values() if run.task.name != "sr"]:
+        raise UserError(f"runs={given}: compare shows super-resolution, and task={other[0]} is not")
+    scales = {run.task.scale for run in runs.values()}
+    if len(scales) > 1:
+        raise UserError(f"runs={given}: of several scales, {sorted(scales)}; expected runs of one")
+    from nsr_cli.report import restored  # imports torch
+
+    benchmark = next(iter(runs.values())).request.benchmarks[0]
+    (path,) = restored.images_of(benchmark, Path(values["data"]), [values["image"]] if values["image"] else [])
+    need_weights(values, runs)
+    bicubic = run_of(resolved(compose("eval", ["model=bicubic", f"scale={scales.pop()}"])), "eval")
+    heading = f"protocol {values['protocol']['name']}, seed {first_seed(values)}"
+    titled = {"N/A" if r == "sparsity=none" else r.replace("sparsity=", ""): run for r, run in runs.items()}
+    figure = restored.compare(bicubic, titled, benchmark, path, values["crop"], heading)
+    yield f"compare-{path.stem}{suffix(values, runs)}", figure
+
+
+def gates(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
+    """Figure 5: the gates of every block over images, one figure for each run."""
+    experiment = read_yaml(package_folder("experiments") / "figure5.yaml")
+    protocol, own = values["protocol"]["name"], experiment["command"].removeprefix("nsr ablate ")
+    from nsr_cli.report import restored  # imports torch
+
+    names = [values["image"]] if values["image"] else experiment["images"][protocol]
+    paths = restored.images_of(experiment["benchmark"][protocol], Path(values["data"]), names)
+    runs = runs_of(values, list(values["runs"] or [own]))
+    for given, run in runs.items():
+        restored.check_gates(given, run)
+    need_weights(values, runs)
+    for given, run in runs.items():
+        heading = f"nsr ablate {given}; protocol {protocol}, seed {run.spec.training.seed}"
+        yield f"figure5{suffix(values, {given: run})}", restored.gates(run, paths, experiment["title"], heading)
+
+
+def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
+    """The run of each text of overrides of `nsr ablate`, with the figure's protocol, first seed and folders."""
+    runs = {}
+    for text in given:
+        keys = [word.partition("=")[0].lstrip("+~") for word in text.split()]
+        if own := [key for key in keys if key in ("protocol", "seed", "results", "data", "dry_run")]:
+            said = "seeds" if own[0] == "seed" else own[0]
+            raise UserError(f"runs=[{text}]: {own[0]} is the figure's own; expected {said}=... beside runs")
+        try:
+            config = resolved(compose("ablate", [*settled("ablate", text.split()), *shared(values)]))
+        except HydraException as error:
+            raise UserError(f"runs=[{text}]: {explain(error, 'ablate')}") from None
+        runs[text] = run_of(config | {"results": values["results"], "data": values["data"]}, "ablate")
+    return runs
+
+
+def untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
+    """The runs without weights, and the command lines that train them; with run=true they are run first."""
+    commands = {text: [*text.split(), *shared(values), "weights=true"] for text in runs}
+    lacking = [["ablate", "-m", *commands[text]] for text, run in runs.items() if run.lacks_weights]
+    if values["run"] and (failed := run_missing(values, f"nsr figure {values['figure']}", lacking)):
+        raise Failed(f"these failed: {'; '.join(failed)}")
+    return {text: f"nsr ablate {' '.join(commands[text])}" for text, run in runs.items() if run.lacks_weights}
+
+
+def need_weights(values: Mapping, runs: dict[str, Run]) -> None:
+    """Raise UserError unless all these runs are trained, which run=true does."""
+    if commands := untrained(values, runs):
+        folder = Path(values["results"]).resolve() / "runs"
+        raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
+
+
+def suffix(values: Mapping, runs: dict[str, Run]) -> str:
+    """For the names of files: the names of runs that are not the figure's own."""
+    return "".join(f"-{run.name}" for run in runs.values()) if values["runs"] else ""
+
+
+def first_seed(values: Mapping) -> int:
+    return values["seeds"][0] if values["seeds"] else 0
+
+
+def shared(values: Mapping) -> list[str]:
+    """Overrides of all the figure's runs."""
+    return [f"protocol={values['protocol']['name']}", f"seed={first_seed(values)}"]

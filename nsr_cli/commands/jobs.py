@@ -1,47 +1,35 @@
-"""How jobs end: a sweep names those that failed, a lone job fails without lines of Hydra's own."""
+"""A verb's task function for Hydra: how each job ended is kept on it, which becomes the exit code."""
 
-import functools
-import sys
-import traceback
 from collections.abc import Callable
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from nsr_cli.commands.explain import describe
-from nsr_cli.errors import JobFailed
-
-ENDED: list[Exception | None] = []  # of the jobs of a sweep: what went wrong, which was told when it did
-TRACES: set[str] = set()  # that were shown: those of many jobs may be the same
-LONE_FAILURE: list[Exception] = []
+from nsr_cli.commands.explain import in_one_line
 
 
-def job(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """A verb's task function; it stays importable by its name, which is how launchers send it elsewhere."""
+class Job:
+    """What Hydra calls with a config; of a sweep, the launcher that it is handed to notes the ends.
 
-    @functools.wraps(main)
-    def task(cfg: DictConfig) -> None:
+    Attributes:
+        verb: whose it is.
+        main: what the verb does with a config.
+        failure: of a run alone.
+        ends: of the cells of a sweep: what went wrong, or None; it was told when it did.
+    """
+
+    def __init__(self, verb: str, main: Callable[[DictConfig], Any]):
+        self.verb, self.main = verb, main
+        self.failure: BaseException | None = None
+        self.ends: list[BaseException | None] = []
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # another launcher than ours, which reports by itself
+            return self.main(cfg)
         try:
-            main(cfg)
+            return self.main(cfg)
         except Exception as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            LONE_FAILURE.append(error)
-
-    return task
-
-
-def tell(name: str, error: BaseException, verb: str) -> int:
-    """Say what went wrong: one line if that was foreseen, else with a traceback. Returns the exit code."""
-    text, code, foreseen = describe(error, verb)
-    trace = error.trace if isinstance(error, JobFailed) else ""
-    trace = trace if foreseen else "".join(traceback.format_exception(error))
-    print(f"{'' if trace in TRACES else trace}{name}: {text}", file=sys.stderr, flush=True)
-    TRACES.add(trace)
-    return code
-
-
-def forget() -> None:
-    for memory in (ENDED, TRACES, LONE_FAILURE):
-        memory.clear()
+            self.failure = in_one_line(error, self.verb)
+            return None

@@ -59,6 +59,14 @@ class Dataset:
     package: str = ""
 
     @property
+    def conventions(self):
+        y = {"set5": ("y",), "set14": ("y",), "urban100": ("y",), "b100": ("y", "rgb"), "manga109": ("y", "y8")}
+        luma = {"manga109": ("y8",)}
+        if self.name in y:
+            return {"rgb": y[self.name], "luma": luma.get(self.name, ("luma",))}
+        return None
+
+    @property
     def urls(self) -> tuple[str, ...]:
         return tuple(source.url for source in self.sources)
 
@@ -278,7 +286,7 @@ _ALL = (
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
 
 
-def find(name: str) -> Dataset:
+def find(name: str, root: Path | None = None) -> Dataset:
     """The data set of that name.
 
     Raises:

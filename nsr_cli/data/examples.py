@@ -3,21 +3,32 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from nsr_cli.data import degrade
 from nsr_cli.data.cache import cached
-from nsr_cli.data.catalog import lr_partners
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
 
 SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two, and need no cache
 
 
+class Degrading(Protocol):
+    """What reading training images asks of a task (see nsr_cli.tasks)."""
+
+    scale: int
+    fixed: str
+
+    def sources(self, paths: Sequence[Path]) -> list[Path]: ...
+
+    def degraded(self, path: Path, truth: np.ndarray) -> np.ndarray: ...
+
+
 def load_examples(
     paths: Sequence[Path],
-    task: dict,
+    task: Degrading,
     form: str,
     patch: int,
     folder: Path,
@@ -30,7 +41,7 @@ def load_examples(
 
     Args:
         paths: of the images.
-        task: its name, and scale, sigma or quality.
+        task: of the training.
         form: rgb, luma or grey: what of an image the task works on.
         patch: side of a degraded patch, which each image must have room for.
         folder: of caches.
@@ -39,10 +50,9 @@ def load_examples(
     Raises:
         UserError: an image that cannot be read, or is smaller than a patch; its low-resolution partner is missing.
     """
-    scale = task.get("scale", 1)
     sizes = [image_size(path) for path in paths]
     for path, (height, width) in zip(paths, sizes, strict=True):
-        check_size(path.name, height // scale, width // scale, patch)
+        check_size(path.name, height // task.scale, width // task.scale, patch)
     names, large = [path.name for path in paths], sum(map(math.prod, sizes)) * (3 if form == "rgb" else 1) >= SMALL
 
     def kept(what: str, sources: Sequence[Path], make: Callable[[int], np.ndarray]) -> list[np.ndarray]:
@@ -50,14 +60,12 @@ def load_examples(
             return cached(folder, f"{name}-{what}", sources, names, make, say)
         return [make(number) for number in range(len(names))]
 
-    def low_resolution(number: int) -> np.ndarray:
-        return degrade.low_resolution(paths[number], degrade.modcrop(truths[number], scale), scale)
+    def cut(number: int) -> np.ndarray:
+        return degrade.modcrop(truths[number], task.scale)
 
     truths = degraded = kept(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
-    if task["name"] == "sr":
-        degraded = kept(f"{form}-x{scale}", [*paths, *lr_partners(paths, scale)], low_resolution)
-    elif task["name"] == "dejpeg":
-        quality = task["quality"]
-        degraded = kept(f"{form}-q{quality}", paths, lambda number: degrade.jpeg(truths[number], quality))
-    truths = [degrade.modcrop(truth, scale) for truth in truths]
+    if task.fixed:
+        what, sources = f"{form}-{task.fixed}", task.sources(paths)
+        degraded = kept(what, sources, lambda number: task.degraded(paths[number], cut(number)))
+    truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]

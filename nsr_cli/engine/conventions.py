@@ -1,7 +1,8 @@
-"""How the numbers of each benchmark are measured. These are facts of the published tables, not options."""
+"""How a number is measured: a fact of the published tables, not an option."""
 
-import itertools
 from dataclasses import asdict, dataclass
+
+WINDOWS = {"ssim": "Gaussian", "ssim8": "8x8"}
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Convention:
         rounded: whether the degraded image is rounded to uint8.
         measured: ``rgb``; ``y``: MATLAB's Y in float of both; ``y8``: that, rounded; ``as given``.
         border: pixels cut from each side before scoring.
-        ssim: windows: ``gaussian`` (11x11, sigma 1.5), ``uniform`` (8x8).
+        metrics: names in :data:`nsr_cli.ops.metrics.METRICS`, or dotted names of functions of one's own.
         clipped: whether the degraded image is clipped to 0..255; no published table's noise is.
         output_rounded: whether the restored image is rounded and clipped to 0..255; all published tables' are.
     """
@@ -24,70 +25,29 @@ class Convention:
     rounded: bool
     measured: str
     border: int
-    ssim: tuple[str, ...] = ("gaussian",)
+    metrics: tuple[str, ...] = ("psnr", "ssim")
     clipped: bool = False
     output_rounded: bool = True
 
     def spelled_out(self) -> dict:
-        return {**asdict(self), "ssim": list(self.ssim)}
+        return {**asdict(self), "metrics": list(self.metrics)}
+
+    def in_words(self, scale: int | None) -> str:
+        """One sentence, the same for all scales; ``scale`` is None where the task has none."""
+        measured = {"rgb": "RGB", "y": "Y in float", "y8": "Y rounded", "as given": self.given}
+        border = {0: "no border cut", scale: "border = scale"}.get(self.border, "border = scale + 6")
+        rounding = "rounded to 8 bits" if self.rounded else "not rounded"
+        windows = " and ".join(WINDOWS[metric] for metric in self.metrics if metric in WINDOWS)
+        return (
+            f"reads {self.given.replace('rgb', 'RGB')}, degraded image {rounding}, restored image rounded; "
+            f"measured in {measured[self.measured]}, {border}; SSIM {windows}"
+        )
 
 
-LUMA_SETS = ("set5", "set14", "b100", "urban100")  # scored on luma since before networks
+def convention_of(spelled_out: dict) -> Convention:
+    """The convention that a record spells out.
 
-
-def conventions(task: dict, benchmark: str, reads: list[str]) -> list[Convention]:
-    """The conventions of a benchmark for a method; the first is the one of the paper's table.
-
-    Args:
-        task: ``name``, and ``scale`` where it is ``sr``.
-        benchmark: name in the catalog.
-        reads: what the method can be given in super-resolution, ``luma`` or ``rgb`` or both.
+    Raises:
+        TypeError: it is another version's.
     """
-    if task["name"] == "denoise":
-        return [Convention("grey", "grey", rounded=False, measured="as given", border=0)]
-    if task["name"] == "dejpeg":
-        windows = ("uniform", "gaussian")  # the columns of Table 6 mix the two
-        return [Convention("luma", "luma", rounded=True, measured="as given", border=0, ssim=windows)]
-    scale = task["scale"]
-    luma = Convention("luma", "luma", rounded=False, measured="as given", border=scale)
-    rgb = Convention("rgb", "rgb", rounded=True, measured="rgb", border=scale + 6)
-    y = Convention("y", "rgb", rounded=True, measured="y", border=scale)
-    y8 = Convention("y8", "rgb", rounded=True, measured="y8", border=scale)
-    for_rgb = {
-        "set5": [y],
-        "set14": [y],
-        "b100": [y, rgb],  # RGB stands in for DIV2K validation where that can't be had
-        "urban100": [y],
-        "manga109": [y, y8],
-    }.get(benchmark, [rgb])
-    if reads == ["rgb"]:
-        return for_rgb
-    if "rgb" not in reads:  # a network of luma; on RGB benchmarks its chroma is bicubic's
-        return {"manga109": [y8]}.get(benchmark, [luma] if benchmark in LUMA_SETS else [rgb])
-    if benchmark == "manga109":
-        return [y8, y]
-    return for_rgb if for_rgb == [rgb] else [luma, *for_rgb]
-
-
-def all_conventions(task: dict, reads: list[str]) -> list[Convention]:
-    """Every way in which papers have scored a task, to see which one a published number may come from."""
-    both = (True, False)
-    windows = ("gaussian", "uniform")
-    if task["name"] == "denoise":
-        return [
-            Convention("", "grey", rounded, "as given", 0, windows, clipped, out)
-            for rounded, clipped, out in itertools.product((False, True), (False, True), both)
-            if clipped or not rounded
-        ]
-    if task["name"] == "dejpeg":
-        return [
-            Convention("", "luma", True, "as given", border, windows, output_rounded=out)
-            for border, out in itertools.product((0, 8), both)
-        ]
-    scale = task["scale"]
-    ways = [("rgb", measured) for measured in ("rgb", "y", "y8")] if "rgb" in reads else []
-    ways += [("luma", "as given")] if "luma" in reads else []
-    return [
-        Convention("", given, rounded, measured, border, windows, output_rounded=out)
-        for (given, measured), rounded, out, border in itertools.product(ways, both, both, (0, scale, scale + 6))
-    ]
+    return Convention(**{**spelled_out, "metrics": tuple(spelled_out["metrics"])})

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,24 +18,17 @@ from nsr_cli.errors import UserError
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize, rgb_to_y
-from nsr_cli.ops.metrics import psnr, ssim
+from nsr_cli.ops.metrics import metric
 
 SSIM_WINDOW = 11
 
 
-def prepare(path: Path, image: np.ndarray, task: dict, convention: Convention) -> tuple[np.ndarray, np.ndarray]:
-    """(degraded, truth) of a benchmark image, in 0..255: truth uint8, degraded uint8 or float."""
-    truth = degrade.GIVEN[convention.given](image)
-    if task["name"] == "denoise":
-        noisy = degrade.add_noise(truth, task["sigma"], degrade.evaluation_noise(path, task["sigma"]))
-        noisy = noisy.clip(0, 255) if convention.clipped else noisy
-        return quantize(noisy) if convention.rounded else noisy, truth
-    if task["name"] == "dejpeg":
-        return degrade.jpeg(truth, task["quality"]), truth
-    truth = degrade.modcrop(truth, task["scale"])
-    if convention.rounded:
-        return degrade.low_resolution(path, truth, task["scale"]), truth
-    return degrade.downscale(truth.astype(np.float64), task["scale"]), truth
+class Degradation(Protocol):
+    """What scoring asks of a task (see nsr_cli.tasks)."""
+
+    scale: int
+
+    def prepare(self, path: Path, image: np.ndarray, convention: Convention) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 def restore(
@@ -62,7 +56,7 @@ def restore(
 
 
 def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention: Convention) -> dict[str, float]:
-    """PSNR in dB and SSIM of one restored image; ``image`` tells whether the benchmark's file is grey."""
+    """The metrics of one restored image; ``image`` tells whether the benchmark's file is grey."""
     if restored.shape != truth.shape:
         raise ValueError(f"restored {restored.shape}, expected {truth.shape}")
     pair = [restored, truth]
@@ -74,15 +68,14 @@ def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention
     height, width = truth.shape[:2]
     b = convention.border
     pair = [picture[b : height - b, b : width - b] for picture in pair]
-    similarity = {"gaussian": "ssim", "uniform": "ssim8"}
-    return {"psnr": psnr(*pair), **{similarity[w]: ssim(*pair, window=w) for w in convention.ssim}}
+    return {name: metric(name)(*pair) for name in convention.metrics}
 
 
 @torch.no_grad()
 def evaluate(
     method: Callable,
     paths: list[Path],
-    task: dict,
+    task: Degradation,
     conventions: list[Convention],
     tiling: Tiling | None = None,
     luma_only: bool = False,
@@ -106,17 +99,17 @@ def evaluate(
             for convention in conventions:
                 given = convention.given, convention.rounded, convention.clipped, convention.output_rounded
                 if given not in outputs:
-                    degraded, truth = prepare(path, image, task, convention)
+                    degraded, truth = task.prepare(path, image, convention)
                     used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
-                    restored = restore(used, degraded, task.get("scale", 1), tiling, convention.output_rounded)
+                    restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
                     outputs[given] = restored, truth
                 scores[convention.name] = score(*outputs[given], image, convention)
             yield path, scores, list(outputs.values())[-1][0]
 
 
-def check_large_enough(path: Path, image: np.ndarray, task: dict, conventions: list[Convention]) -> None:
+def check_large_enough(path: Path, image: np.ndarray, task: Degradation, conventions: list[Convention]) -> None:
     """Raise UserError for an image of which too little is left, once cut to the scale and its border, for SSIM."""
-    height, width = degrade.modcrop(image, task.get("scale", 1)).shape[:2]
+    height, width = degrade.modcrop(image, task.scale).shape[:2]
     border = max(convention.border for convention in conventions)
     if min(height, width) - 2 * border < SSIM_WINDOW:
         least = 2 * border + SSIM_WINDOW

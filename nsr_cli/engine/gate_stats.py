@@ -1,6 +1,7 @@
-"""What the gates of a network do: a collapsed one, that always chooses the same group, is seen early."""
+"""What the gates of a network do: whether they choose, and whether they look at their input."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -9,40 +10,74 @@ from torch import Tensor, nn
 from nsr_cli.layers.gates import Gate
 
 
-@torch.no_grad()
-def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
-    """Entropy and use of the groups in every gated layer, on a batch.
+class GateUse:
+    """Collects, while it is entered, what every gated layer of a method does on the samples that pass through.
 
-    Args:
-        network: evaluated as it is after training: Gumbel gates take their largest group.
-        x: its input (B, C, H, W).
-
-    Returns:
-        By the layer's name: ``entropy``, mean over samples and cardinal groups, from 0 (one group alone) to 1 (all
-        alike), and ``chosen``, the share of samples and cardinal groups in which each group has the largest weight.
-        Both are a number and a list of k numbers. Layers of one group are left out.
+    Layers of one group are left out: they have nothing to choose from.
     """
-    found = {}
 
-    def note(name: str):
+    def __init__(self, method: Callable):
+        modules = method.named_modules() if isinstance(method, nn.Module) else ()
+        gates = {n: m for n, m in modules if isinstance(m, Gate) and m.sparsity_groups > 1}
+        self.gates = {name.removesuffix(".gate"): gate for name, gate in gates.items()}
+        self.sums: dict[str, list[Tensor]] = {}
+        self.samples = dict.fromkeys(self.gates, 0)
+
+    def __enter__(self) -> "GateUse":
+        self.hooks = [gate.register_forward_hook(self._note(name)) for name, gate in self.gates.items()]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _note(self, name: str) -> Callable:
         def hook(module: Gate, inputs: tuple, weights: Tensor) -> None:  # (B, k, d)
-            k = weights.shape[1]
-            shares = weights / weights.sum(dim=1, keepdim=True)
-            entropy = torch.special.entr(shares).sum(dim=1).mean() / math.log(k)
-            chosen = F.one_hot(weights.argmax(dim=1), k).float().mean(dim=(0, 1))
-            found[name] = {"entropy": round(entropy.item(), 4), "chosen": [round(c, 4) for c in chosen.tolist()]}
+            with torch.no_grad():
+                shares = (weights / weights.sum(dim=1, keepdim=True)).double()
+                entropy = torch.special.entr(shares).sum(dim=1)  # (B, d), in nats
+                chosen = F.one_hot(shares.argmax(dim=1), shares.shape[1]).transpose(1, 2).double()  # (B, k, d)
+                parts = [shares.sum(0), entropy.sum(0), shares.amax(dim=1).sum(0), chosen.sum(0)]
+                before = self.sums.get(name)
+                self.sums[name] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
+                self.samples[name] += len(weights)
 
         return hook
 
-    gates = {n: m for n, m in network.named_modules() if isinstance(m, Gate) and m.sparsity_groups > 1}
-    if not gates:
-        return {}
-    hooks = [gate.register_forward_hook(note(name.removesuffix(".gate"))) for name, gate in gates.items()]
+    def found(self) -> dict[str, dict] | None:
+        """By the layer's name, each a mean over samples and cardinal groups; None where nothing is gated.
+
+        ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
+        the mean entropy, from 1 to k. ``adaptivity``: the mutual information of sample and group in bits, the entropy
+        of the mean weights less the mean entropy; 0 for gates that ignore their input. ``chosen``: for each group the
+        share of samples in which its weight is the largest.
+        """
+        if not self.gates:
+            return None
+        found = {}
+        for name, (shares, entropy, largest, chosen) in self.sums.items():
+            n = self.samples[name]
+            of_mean = torch.special.entr(shares / n).sum(dim=0)  # (d,): the entropy of the mean weights
+            numbers = {
+                "largest": (largest / n).mean().item(),
+                "groups": math.exp((entropy / n).mean().item()),
+                "adaptivity": (of_mean - entropy / n).mean().item() / math.log(2),
+            }
+            found[name] = {key: round(value, 6) for key, value in numbers.items()}
+            found[name]["chosen"] = [round(share, 4) for share in (chosen / n).mean(dim=1).tolist()]
+        return found
+
+
+@torch.no_grad()
+def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
+    """What the gates do on a batch (B, C, H, W), evaluated as after training: Gumbel gates take their largest group.
+
+    Returns:
+        As :meth:`GateUse.found`; empty where nothing is gated.
+    """
     training = network.training
-    try:
-        network.eval()(x)
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    return found
+    with GateUse(network) as use:
+        if use.gates:
+            network.eval()(x)
+            network.train(training)
+    return use.found() or {}

@@ -50,7 +50,7 @@ def train(
     patch: int,  # side of a degraded patch, in pixels
     seed: int,
     learning_rate: float,  # of Adam
-    lr_drops: list[float],  # fractions of the training after which the learning rate drops
+    lr_drops: list,  # fractions of the training after which the learning rate drops
     lr_factor: float,  # by which it drops
     precision: str,  # fp32, bf16, or fp16 with a gradient scaler
     checkpoint_minutes: float,

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
-from nsr_cli.engine.evaluator import check_large_enough, prepare, restore, score
+from nsr_cli.engine.evaluator import Degradation, check_large_enough, restore, score
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import tiling_of
 
@@ -19,7 +19,7 @@ IMAGES, SIDE = 8, 192  # at most so many images, and so many pixels a side of ea
 
 
 def validation(
-    paths: list[Path], task: dict, convention: Convention, patch: int, luma_only: bool = False
+    paths: list[Path], task: Degradation, convention: Convention, patch: int, luma_only: bool = False
 ) -> Callable[[nn.Module], float]:
     """A function from a network to its mean PSNR in dB; quick, and for curves alone: tables show whole benchmarks.
 
@@ -30,11 +30,11 @@ def validation(
         patch: side of the tiles of networks with gates.
         luma_only: whether the network reads luma, and is given RGB with bicubic's chroma.
     """
-    chosen, scale = [], task.get("scale", 1)
+    chosen, scale = [], task.scale
     for path in paths[:IMAGES]:
         image = read_image(path)
         check_large_enough(path, image, task, [convention])
-        degraded, truth = prepare(path, image, task, convention)
+        degraded, truth = task.prepare(path, image, convention)
         top, left = ((side - min(side, SIDE // scale)) // 2 for side in degraded.shape[:2])
         degraded = degraded[top : top + SIDE // scale, left : left + SIDE // scale]
         truth = truth[top * scale :, left * scale :][: len(degraded) * scale, : degraded.shape[1] * scale]

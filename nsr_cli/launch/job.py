@@ -1,6 +1,5 @@
 """What runs on a node of a cluster, or in a slot of this machine: one job of a sweep, on the configs it came with."""
 
-import importlib
 import json
 import os
 import signal
@@ -14,18 +13,20 @@ from pathlib import Path
 
 from nsr_cli.engine.interrupts import TIME_IS_UP
 from nsr_cli.engine.processes import end_with_parent, rank, started, world_size
+from nsr_cli.errors import describe
 from nsr_cli.files import write_json
 from nsr_cli.folders import SUBMITTED_CODE, code_digest
 from nsr_cli.launch.sweep import Job, Sweep, state_file
+from nsr_cli.runs.run import Run, run_of
 
 PATIENCE = 120  # seconds that a process waits for Slurm to end it
 
 
-def described(sweep: Sweep, job: Job, cells: list[tuple[str, dict]]) -> str:
-    """A job as text, for where it will run: for each cell its verb and its config."""
+def described(sweep: Sweep, job: Job, runs: list[Run]) -> str:
+    """A job as text, for where it will run: the runs that it is asked for."""
     where = {"folder": str(sweep.folder), "results": str(sweep.results), "place": sweep.place}
     what = {"index": job.index, "run": job.run, "records": job.records}
-    return json.dumps({**where, **what, "code": code_digest(), "cells": cells})
+    return json.dumps({**where, **what, "code": code_digest(), "runs": [run.to_json() for run in runs]})
 
 
 def run(text: str) -> None:
@@ -48,11 +49,11 @@ def run(text: str) -> None:
         signal.signal(ending, leave)
     failures, number = {}, 0
     try:
-        for number, (verb, config) in enumerate(job["cells"]):
+        for number, asked in enumerate(job["runs"]):
             try:
-                do(verb, config)
+                do(asked)
             except Exception as error:  # the other cells need not fail; but all processes must do the same ones
-                failures[number] = failure_of(error, verb)
+                failures[number] = failure_of(error)
                 if world_size() > 1:
                     break
     except BaseException as error:
@@ -69,7 +70,7 @@ def run(text: str) -> None:
                 tell("stopped")
             raise
         else:
-            failures[number] = failure_of(error, job["cells"][number][0])
+            failures[number] = failure_of(error)
     if failures:
         first = next(iter(failures.values()))
         tell("failed", **first, failures=failures)
@@ -78,22 +79,20 @@ def run(text: str) -> None:
         tell("done")
 
 
-def do(verb: str, config: dict) -> None:
-    """What the verb does."""
-    from omegaconf import OmegaConf
+def do(asked: dict) -> None:
+    """Do a run, as its JSON asks."""
+    from nsr_cli.runs.perform import perform  # imports torch
 
-    importlib.import_module(f"nsr_cli.commands.{verb}").main.__wrapped__(OmegaConf.create(config))
+    perform(run_of(asked))
 
 
 def leave(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def failure_of(error: BaseException, verb: str) -> dict:
+def failure_of(error: BaseException) -> dict:
     """What went wrong, for the job's state; it is printed too."""
-    from nsr_cli.commands.explain import describe
-
-    text, code, foreseen = describe(error, verb)
+    text, code, foreseen = describe(error)
     return told(text, code, "" if foreseen else "".join(traceback.format_exception(error)))
 
 

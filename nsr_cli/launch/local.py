@@ -1,5 +1,6 @@
 """Several jobs of a sweep at once on this machine: each in a process of its own, with a GPU or cores of its own."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -13,8 +14,35 @@ from pathlib import Path
 from nsr_cli.engine.interrupts import answered
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
+from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.dispatch import Dispatcher
 from nsr_cli.launch.job import leave
-from nsr_cli.launch.sweep import Job, Sweep
+from nsr_cli.launch.sweep import Job, Sweep, local_log
+from nsr_cli.launch.watched import Watched
+from nsr_cli.words import plural, say
+
+
+class OnThisMachine(Dispatcher):
+    """Several jobs at once on this machine; they end when this process does, and keep what they have."""
+
+    place = "local"
+
+    def check(self, wait: bool) -> None:
+        slots(**self.settings)  # raises for what they cannot be
+        if not wait:
+            raise UserError("wait=false: the jobs of hydra/launcher=local end with the command; expected wait=true")
+
+    def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
+        watched, self.texts = self.begin(title, groups, results)
+        self.places = slots(**self.settings, wanted=len(groups))
+        say(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
+        return watched
+
+    def follow(self, watched: list[Watched]) -> None:
+        with contextlib.closing(run_all(watched[0].sweep, self.texts, self.places)) as ends:
+            for job, how in ends:
+                watch = watched[job.index]
+                self.end(watch, watch.sweep.state_of(job.index), how)
 
 
 def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:
@@ -63,7 +91,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
     def one(job: Job, text: str) -> tuple[Job, str]:
         place = free.get()
         try:
-            with open(log_of(sweep, job), "a", encoding="utf-8") as log:
+            with open(local_log(sweep, job), "a", encoding="utf-8") as log:
                 if leaving.is_set():
                     return job, "it never began"
                 process = subprocess.Popen(
@@ -97,8 +125,3 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
                 process.send_signal(signal.SIGTERM)
-
-
-def log_of(sweep: Sweep, job: Job) -> Path:
-    """What a job prints."""
-    return sweep.folder / "logs" / f"{job.index}.log"

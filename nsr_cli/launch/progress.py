@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.engine.processes import started
-from nsr_cli.launch import local, slurm
+from nsr_cli.launch import slurm
 from nsr_cli.launch.slurm import Queued
-from nsr_cli.launch.sweep import Job, Sweep
+from nsr_cli.launch.sweep import Job, Sweep, local_log
+from nsr_cli.runs.record import is_whole
 
 WORDS = ("done", "running", "pending", "failed", "missing")
 
@@ -39,8 +40,9 @@ class Progress:
 
 
 def records_in(results: Path) -> set[str]:
-    """The records that are there, as jobs name them."""
-    return {f"records/{path.parent.name}/{path.name}" for path in (results / "records").glob("*/*")}
+    """The whole records that are there, as jobs name them."""
+    paths = (results / "records").glob("*/*.json")
+    return {f"records/{path.parent.name}/{path.name}" for path in paths if is_whole(path)}
 
 
 def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
@@ -80,18 +82,18 @@ def _progress(
 def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
     """What a job prints, or that process of it that speaks for it."""
     if sweep.place == "local":
-        return local.log_of(sweep, job)
+        return local_log(sweep, job)
     return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
 
 
 def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
     """A running job, with how far its training is."""
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
-    line = last_line(sweep.results / "runs" / job.run / "stats.jsonl")
-    if not line or not line.get("steps_per_second") or "steps" not in line:
+    line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
+    step, steps, speed, loss = (line.get(key) for key in ("step", "steps", "steps_per_second", "loss"))
+    if not all(isinstance(number, (int, float)) for number in (step, steps, speed, loss)) or speed <= 0:
         return Progress(job, "running", state, queued, detail=where)
-    step, steps, speed = line["step"], line["steps"], line["steps_per_second"]
-    detail = f"step {step:,} of {steps:,}, {speed:.1f} steps/s, loss {line['loss']:.4f}, {where}"
+    detail = f"step {step:,} of {steps:,}, {speed:.1f} steps/s, loss {loss:.4f}, {where}"
     return Progress(job, "running", state, queued, (steps - step) / speed, steps / speed, detail)
 
 
@@ -117,6 +119,7 @@ def last_line(path: Path) -> dict | None:
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2**14))
-            return json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])
-    except (OSError, ValueError):
+            line = json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])
+    except (OSError, ValueError, RecursionError):
         return None
+    return line if isinstance(line, dict) else None

@@ -61,17 +61,18 @@ class Sweep:
 
     def state_of(self, index: int) -> dict | None:
         """What a job says of itself; None before it has begun."""
-        own = _read(state_file(self.folder, index))
+        own = _read_state(state_file(self.folder, index))
         alone = own is not None and own["world"] == 1  # else look for others, among the states of all jobs
-        others = [] if alone else map(_read, (self.folder / "states").glob(f"{index}-*.json"))
+        others = [] if alone else map(_read_state, (self.folder / "states").glob(f"{index}-*.json"))
         return _telling([state for state in (own, *others) if state])
 
     def states(self) -> dict[int, dict]:
         """What all jobs that have begun say of themselves."""
         found: dict[int, list[dict]] = {}
         for path in (self.folder / "states").glob("*.json"):
-            if state := _read(path):
-                found.setdefault(int(path.stem.partition("-")[0]), []).append(state)
+            index = path.stem.partition("-")[0]
+            if index.isdigit() and (state := _read_state(path)):
+                found.setdefault(int(index), []).append(state)
         return {index: _telling(states) for index, states in found.items()}
 
     def note_arrays(self, arrays: list[tuple[int, int, str]]) -> None:
@@ -80,7 +81,11 @@ class Sweep:
 
     def arrays(self) -> list[tuple[int, int, str]]:
         """What was noted of them."""
-        return (_read(self.folder / "arrays.json") or {"arrays": []})["arrays"]
+        noted = (_read(self.folder / "arrays.json") or {}).get("arrays")
+        good = isinstance(noted, list) and all(
+            isinstance(n, list) and list(map(type, n)) == [int, int, str] for n in noted
+        )
+        return [tuple(one) for one in noted] if good else []
 
     def slurm_job(self, index: int) -> str | None:
         """The id of a job, as Slurm's commands take it; None before it is submitted."""
@@ -105,14 +110,26 @@ def begin(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
 def read_sweep(folder: Path) -> Sweep | None:
     """The sweep in a folder, or None where there is none."""
     content = _read(folder / "sweep.json")
-    if content is None or content.pop("format", None) != 1:
+    try:
+        if content.pop("format") != 1:
+            return None
+        jobs = [Job(**job) for job in content.pop("jobs")]
+        sweep = Sweep(folder.absolute(), **content, jobs=jobs)
+        texts = [sweep.title, sweep.place, sweep.host, *(text for j in jobs for text in (j.run, *j.cells, *j.records))]
+        good = all(isinstance(text, str) for text in texts) and [job.index for job in jobs] == list(range(len(jobs)))
+        return sweep if good else None
+    except (AttributeError, KeyError, TypeError):
         return None
-    return Sweep(folder.absolute(), **content | {"jobs": [Job(**job) for job in content["jobs"]]})
 
 
 def state_file(folder: Path, index: int, rank: int = 0) -> Path:
     """Where a process of a job says how it is: the first one always, the others when they fail."""
     return folder / "states" / (f"{index}-{rank}.json" if rank else f"{index}.json")
+
+
+def local_log(sweep: Sweep, job: Job) -> Path:
+    """What a job of this machine prints."""
+    return sweep.folder / "logs" / f"{job.index}.log"
 
 
 def _telling(states: list[dict]) -> dict | None:
@@ -125,7 +142,41 @@ def _telling(states: list[dict]) -> dict | None:
 
 
 def _read(path: Path) -> dict | None:
+    """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
+    return content if isinstance(content, dict) else None
+
+
+STATE = {
+    "state": str,
+    "host": str,
+    "pid": int,
+    "rank": int,
+    "world": int,
+    "time": float,
+    "seconds": float,
+    "attempt": int,
+}
+FAILURE = {"error": str, "code": int, "trace": str}
+
+
+def _read_state(path: Path) -> dict | None:
+    """What a process says of itself; None where it says nothing, or the file is damaged."""
+    state = _read(path)
+    if state is None or not _fits(state, STATE):
+        return None
+    if state["state"] == "failed":
+        failures = state.get("failures")
+        if not _fits(state, FAILURE) or not isinstance(failures, dict):
+            return None
+        if not all(isinstance(one, dict) and _fits(one, FAILURE) for one in failures.values()):
+            return None
+    return state | {"started": state.get("started")}
+
+
+def _fits(content: dict, types: dict[str, type]) -> bool:
+    numbers = (int, float)
+    return all(isinstance(content.get(key), numbers if kind is float else kind) for key, kind in types.items())

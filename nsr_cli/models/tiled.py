@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
+PAPER_PATCH = 48  # Sec. 4.1; of weights that do not say what they were trained on
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -30,11 +32,20 @@ class Tiling:
         return [*range(0, max(length - self.side, 0), stride), max(length - self.side, 0)]
 
 
-def tiling_of(network: nn.Module, patch: int) -> Tiling:
-    """Tiles of a training patch for networks with gates (margin 4, overlap 8); else large ones that change nothing."""
+def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
+    """Tiles of a training patch for networks with gates (margin 4, overlap 8); else large ones that change nothing.
+
+    Args:
+        network: its ``tile`` is the side of the patches that it was trained on, and its ``halo`` how many pixels of
+            the input an output pixel sees in each direction; without ``halo`` it is given whole images.
+        side: of tiles for gates, in the place of ``tile``.
+    """
     if any(isinstance(module, SparseConv2d) and module.is_gated for module in network.modules()):
-        return Tiling(side=patch, margin=4, overlap=8)
-    return Tiling(side=256 + 2 * network.halo, margin=network.halo, overlap=0)
+        return Tiling(side=side or getattr(network, "tile", None) or PAPER_PATCH, margin=4, overlap=8)
+    halo = getattr(network, "halo", None)
+    if halo is None:
+        return Tiling(side=2**20, margin=0, overlap=0)
+    return Tiling(side=256 + 2 * halo, margin=halo, overlap=0)
 
 
 def restore_bands(

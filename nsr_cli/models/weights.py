@@ -43,6 +43,13 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     architecture, state = (None, content) if as_it_is else recognise(content, path)
     check(model, architecture, state, path)
     model.load_state_dict(state)
+    return Loaded(architecture, None)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    architecture: str | None
+    tile: int | None
 
 
 # Reading: file to plain tensors or arrays

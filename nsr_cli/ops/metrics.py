@@ -1,12 +1,14 @@
 """PSNR and SSIM, in float64, for images of any size: worked on in tiles."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
 
 from nsr_cli.errors import UserError
+from nsr_cli.names import imported
 
 K1, K2 = 0.01, 0.03
 _TILE = (128, 512)  # rows and columns scored at a time: small enough to stay in a core's cache
@@ -77,6 +79,22 @@ def ssim(restored: np.ndarray, truth: np.ndarray, window: str = "gaussian", peak
                 total += _ssim_sum(restored[*inputs, c], truth[*inputs, c], kernel, c1, c2)
     channels = 1 if truth.ndim == 2 else truth.shape[2]
     return total / ((height - margin) * (width - margin) * channels)
+
+
+METRICS = {"psnr": psnr, "ssim": ssim, "ssim8": partial(ssim, window="uniform")}
+
+
+def metric(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
+    """A function of (restored, truth) in 0..255: one of METRICS, or of one's own by its dotted name.
+
+    Raises:
+        UserError: no such metric.
+    """
+    if name in METRICS:
+        return METRICS[name]
+    if "." not in name:
+        raise UserError(f"no metric '{name}'; there are: {', '.join(METRICS)}, or a function as in my_metrics.lpips")
+    return imported(name)
 
 
 def _ssim_sum(x: np.ndarray, y: np.ndarray, kernel: np.ndarray, c1: float, c2: float) -> float:

@@ -122,15 +122,17 @@ def names(folder: Path) -> list[str]:
     return sorted(stems, key=lambda stem: (not stem.startswith("table"), stem))
 
 
+def read_yaml(path: Path) -> dict:
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def load(folder: Path, name: str) -> Experiment:
     """Read experiments/<name>.yaml; a table may be called by its number alone."""
     known = names(folder)
     stem = f"table{name}" if name.isdigit() else name
     if stem not in known:
         raise UserError(f"no table '{name}'; there are: {', '.join(n.removeprefix('table') for n in known)}")
-    content = yaml.load(
-        (folder / f"{stem}.yaml").read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
+    content = read_yaml(folder / f"{stem}.yaml")
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     claims = content.get("claims", ())

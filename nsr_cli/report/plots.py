@@ -6,7 +6,9 @@ from itertools import pairwise
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.figures import FAINT, INK, SMALL, blank
+from nsr_cli.report.tables import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,3 +169,14 @@ def legend(figure: "Figure") -> None:
     rows = -(-len(found) // max(1, int(figure.get_figwidth() / wide)))
     layout = {"ncols": -(-len(found) // rows), "fontsize": SMALL, "handlelength": 3.5}
     figure.legend(list(found.values()), list(found), loc="outside lower center", **layout)
+
+
+def lines_of(experiment: Experiment, values: list[Value], costs: dict) -> dict[str, list[Point]]:
+    """A line for each row, with a point for each column that is measured."""
+    lines: dict[str, list[Point]] = {}
+    for value in values:
+        label = f"{experiment.corner} = {value.row}" if value.row.isdigit() else value.row
+        points = lines.setdefault(label, [])
+        if cost := costs.get((value.row, value.column)):
+            points.append(Point(cost["macs"], cost["parameters"], list(value.measured["psnr"].values())))
+    return lines

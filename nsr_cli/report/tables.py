@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from nsr_cli.report.claims import ALPHA, ENOUGH_SEEDS, Scores, judge, overall, weakest
 from nsr_cli.report.experiments import Experiment, Line
-from nsr_cli.report.records import number
+from nsr_cli.runs.record import Record, Score
 
 METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
 RULE = (
@@ -34,7 +34,7 @@ class Cell:
     column: str
     benchmark: str
     seed: int
-    record: dict | None
+    record: Record | None
     job: tuple[str, ...] = ()
     trained: bool = True
 
@@ -95,21 +95,21 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
         for label in labels:
             own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
             scores = {cell.seed: score_of(experiment, cell.record) for cell in own if is_scored(cell.record)}
-            measured = {m: {seed: number(s[m]) for seed, s in scores.items() if m in s} for m in experiment.metrics}
+            measured = {m: {seed: s.means[m] for seed, s in scores.items() if m in s.means} for m in experiment.metrics}
             printed = printed_at(experiment, row, lines.get(label), label)
             diverged = sum(cell.record is not None for cell in own) - len(scores)
             values.append(Value(row.label, label, measured, printed, len(own), diverged))
     return values
 
 
-def is_scored(record: dict | None) -> bool:
+def is_scored(record: Record | None) -> bool:
     """Whether there is a record with scores, which a run that diverged has not."""
-    return record is not None and "diverged" not in record
+    return record is not None and record.diverged is None
 
 
-def score_of(experiment: Experiment, record: dict) -> dict:
+def score_of(experiment: Experiment, record: Record) -> Score:
     """The scores that a cell shows: by the experiment's convention, else by the record's first."""
-    return record["scores"][experiment.score or next(iter(record["scores"]))]
+    return record.scores[experiment.score or next(iter(record.scores))]
 
 
 def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:
@@ -191,9 +191,9 @@ def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
     printed = column.flops or ""
     own = [cell for cell in cells if cell.column == column.label]
     for cell in own:
-        if cell.job == own[0].job and cell.record and cell.record["cost"]:
-            per_output = cell.record["config"]["task"].get("scale", 1) ** 2 if column.flops_per == "output" else 1
-            return f"{cell.record['cost']['macs'] / per_output / 1e6:.2g}", printed
+        if cell.job == own[0].job and cell.record and cell.record.cost:
+            per_output = cell.record.spec["task"].get("scale", 1) ** 2 if column.flops_per == "output" else 1
+            return f"{cell.record.cost['macs'] / per_output / 1e6:.2g}", printed
     return "", printed
 
 
@@ -209,14 +209,14 @@ def _off(value: Value) -> str:
 
 def _caption(experiment: Experiment, cells: list[Cell], protocol: str, values: list[Value]) -> str:
     records = [cell.record for cell in cells if is_scored(cell.record)]
-    trained = [record for record in records if record["trained"]]
+    trained = [record for record in records if record.trained]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
     benchmarks = list(dict.fromkeys(cell.benchmark for cell in cells))
     parts = [f"{experiment.text} Shown: **protocol {protocol}**, scored on {', '.join(benchmarks)}; seeds {seeds}"]
-    budgets = sorted({(r["trained"]["steps"], r["config"]["training"]["batch"]) for r in trained})
+    budgets = sorted({(r.trained["steps"], r.spec["training"]["batch"]) for r in trained})
     if budgets:
         parts.append("trained for " + " and ".join(f"{steps:,} steps of {batch} patches" for steps, batch in budgets))
-    costs = [record["cost"] for record in records if record["cost"]]
+    costs = [record.cost for record in records if record.cost]
     if costs and experiment.baseline:
         macs = " or ".join(dict.fromkeys(f"{cost['macs'] / 1e6:.4g}" for cost in costs))
         overhead = max(cost["overhead"] for cost in costs) / 1e6
@@ -245,22 +245,9 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> str:
     columns: dict[str, dict[str, None]] = {}
     for cell in cells:
         if is_scored(cell.record):
-            said = describe(score_of(experiment, cell.record)["convention"], cell.record["config"]["task"])
+            said = score_of(experiment, cell.record).convention.in_words(cell.record.spec["task"].get("scale"))
             columns.setdefault(said, {})[cell.column] = None
     return "\n\n" * bool(columns) + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
-
-
-def describe(convention: dict, task: dict) -> str:
-    """A convention of a record in one sentence, the same for all scales."""
-    measured = {"rgb": "RGB", "y": "Y in float", "y8": "Y rounded", "as given": convention["given"]}
-    scale = task.get("scale")
-    border = {0: "no border cut", scale: "border = scale"}.get(convention["border"], "border = scale + 6")
-    rounding = "rounded to 8 bits" if convention["rounded"] else "not rounded"
-    windows = " and ".join({"gaussian": "Gaussian", "uniform": "8x8"}[window] for window in convention["ssim"])
-    return (
-        f"reads {convention['given'].replace('rgb', 'RGB')}, degraded image {rounding}, restored image rounded; "
-        f"measured in {measured[convention['measured']]}, {border}; SSIM {windows}"
-    )
 
 
 def _claims(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
@@ -273,8 +260,8 @@ def _claims(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
     for cell in cells:
         scores = columns.setdefault(cell.column, {}).setdefault(cell.row, {})
         if is_scored(cell.record):
-            images = score_of(experiment, cell.record)["images"]
-            scores[cell.seed] = {name: number(score["psnr"]) for name, score in images.items()}
+            images = score_of(experiment, cell.record).images
+            scores[cell.seed] = {name: score["psnr"] for name, score in images.items()}
     lost = Counter((c.column, c.row) for c in cells if c.record is not None and not is_scored(c.record))
     lines = []
     for claim in claims:

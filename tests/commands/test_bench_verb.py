@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
+from nsr_cli.bench.timings import load_timing, render
 from nsr_cli.commands import bench
 from nsr_cli.folders import package_folder
-from nsr_cli.report.timings import load_timing, render
 
 SMALL = "bench batch=2 size=8 channels=8 groups=[4,2,4] rounds=2 threads=1 device=cpu"
 

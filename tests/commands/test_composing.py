@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from nsr_cli.commands.settings import run_of, with_seed
 from omegaconf import OmegaConf
 
 from nsr_cli.commands.composing import Composer, settled
-from nsr_cli.commands.settings import run_of, with_seed
 from nsr_cli.folders import package_folder
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from nsr_cli.commands.settings import introduce_to_hydra, run_of, weights_file
 from omegaconf import OmegaConf
 
-from nsr_cli.commands.settings import introduce_to_hydra, run_of, weights_file
 from nsr_cli.data.images import write_png
 from nsr_cli.folders import package_folder
 

@@ -6,9 +6,9 @@ from itertools import product
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from nsr_cli.commands.settings import check, introduce_to_hydra, run_of
 from omegaconf import OmegaConf
 
-from nsr_cli.commands.settings import check, introduce_to_hydra, run_of
 from nsr_cli.folders import package_folder
 
 CONF = package_folder("conf")

@@ -12,6 +12,10 @@ from nsr_cli.data.images import read_image, write_png
 from nsr_cli.data.sampler import Example
 from nsr_cli.errors import UserError
 from nsr_cli.ops.resize import imresize
+from nsr_cli.tasks import Task
+from nsr_cli.tasks.dejpeg import JpegArtifacts
+from nsr_cli.tasks.denoise import Denoising
+from nsr_cli.tasks.sr import SuperResolution
 
 RNG = np.random.default_rng(0)
 
@@ -26,7 +30,7 @@ def photographs(tmp_path) -> list[Path]:
 
 @pytest.fixture
 def load(tmp_path, photographs):
-    def call(task: dict, form: str = "rgb", said: list[str] | None = None) -> list[Example]:
+    def call(task: Task, form: str = "rgb", said: list[str] | None = None) -> list[Example]:
         say = (lambda text: None) if said is None else said.append
         return load_examples(photographs, task, form, 20, tmp_path / "cache", "set", say)
 
@@ -40,10 +44,10 @@ def always_cached(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("task", "form", "built"),
     [
-        ({"name": "sr", "scale": 3}, "rgb", ["set-rgb", "set-rgb-x3"]),
-        ({"name": "sr", "scale": 2}, "luma", ["set-luma", "set-luma-x2"]),
-        ({"name": "denoise", "sigma": 25}, "grey", ["set-grey"]),
-        ({"name": "dejpeg", "quality": 10}, "luma", ["set-luma", "set-luma-q10"]),
+        (SuperResolution(scale=3), "rgb", ["set-rgb", "set-rgb-x3"]),
+        (SuperResolution(scale=2), "luma", ["set-luma", "set-luma-x2"]),
+        (Denoising(sigma=25), "grey", ["set-grey"]),
+        (JpegArtifacts(quality=10), "luma", ["set-luma", "set-luma-q10"]),
     ],
 )
 def test_a_cache_and_memory_hold_the_same(tmp_path, photographs, load, monkeypatch, task, form, built):
@@ -54,13 +58,13 @@ def test_a_cache_and_memory_hold_the_same(tmp_path, photographs, load, monkeypat
     first, again = load(task, form, said), load(task, form)
     assert sorted(path.name[:-9] for path in (tmp_path / "cache").iterdir()) == built
     assert sum("building" in line for line in said) == len(built)
-    scale = task.get("scale", 1)
+    scale = task.scale
     for path, *found in zip(photographs, small, first, again, strict=True):
         truth = {"rgb": degrade.as_rgb, "luma": degrade.as_luma, "grey": degrade.as_grey}[form](read_image(path))
         truth = degraded = truth[: len(truth) // scale * scale, : truth.shape[1] // scale * scale]
-        if task["name"] == "sr":
+        if task.name == "sr":
             degraded = imresize(truth, 1 / scale)
-        elif task["name"] == "dejpeg":
+        elif task.name == "dejpeg":
             degraded = degrade.jpeg(truth, 10)
         for example in found:
             assert example.name == path.name
@@ -70,17 +74,17 @@ def test_a_cache_and_memory_hold_the_same(tmp_path, photographs, load, monkeypat
 def test_scales_share_the_truths(tmp_path, load, monkeypatch):
     always_cached(monkeypatch)
     for scale in (2, 3):
-        load({"name": "sr", "scale": scale})
+        load(SuperResolution(scale=scale))
     assert sorted(path.name[:-9] for path in (tmp_path / "cache").iterdir()) == ["set-rgb", "set-rgb-x2", "set-rgb-x3"]
 
 
 def test_official_low_resolution_images_are_used_and_may_come_later(tmp_path, photographs, load, monkeypatch):
     always_cached(monkeypatch)
-    load({"name": "sr", "scale": 2})
+    load(SuperResolution(scale=2))
     for path in photographs:
         height, width = (side // 2 for side in read_image(path).shape[:2])
         write_png(tmp_path / f"DIV2K_train_LR_bicubic/X2/{path.stem}x2.png", np.full((height, width, 3), 7, np.uint8))
-    for example in load({"name": "sr", "scale": 2}):
+    for example in load(SuperResolution(scale=2)):
         assert (example.degraded == 7).all()
 
 
@@ -91,7 +95,7 @@ def test_an_image_too_small_is_named_before_anything_is_written(tmp_path, photog
     for size, scale in itertools.product([(1, 60), (60, 39)], (2, 3)):
         write_png(photographs[1], np.zeros((*size, 3), np.uint8))
         with pytest.raises(UserError, match=r"^0002.png is \d+x\d+ once degraded: smaller than a patch of 20x20"):
-            load({"name": "sr", "scale": scale})
+            load(SuperResolution(scale=scale))
     assert not (tmp_path / "cache").exists()
 
 
@@ -101,4 +105,4 @@ def test_an_image_damaged_behind_its_header_is_named(photographs, load, monkeypa
         always_cached(monkeypatch)
     photographs[2].write_bytes(photographs[2].read_bytes()[:-300])
     with pytest.raises(UserError, match=r"^cannot read .*/0003.png: the file is truncated"):
-        load({"name": "denoise", "sigma": 25}, "grey")
+        load(Denoising(sigma=25), "grey")

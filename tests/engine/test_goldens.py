@@ -18,13 +18,16 @@ from nsr_cli.classical.bicubic import upscale
 from nsr_cli.classical.identity import identity
 from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image, write_png
-from nsr_cli.engine.conventions import conventions
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.models.arcnn import ARCNN
 from nsr_cli.models.dncnn import DnCNN
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.models.vdsr import VDSR
 from nsr_cli.models.weights import load_weights
+from nsr_cli.tasks import Task
+from nsr_cli.tasks.dejpeg import JpegArtifacts
+from nsr_cli.tasks.denoise import Denoising
+from nsr_cli.tasks.sr import SuperResolution
 
 EXACT = 6e-5  # half a unit of the fourth digit, and a little
 FLOAT32 = 3e-4  # a network in float32 may round a few pixels otherwise than one in float64
@@ -38,10 +41,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def scored(method, path: Path, task: dict, benchmark: str, reads: str = "luma") -> dict:
+def scored(method, path: Path, task: Task, benchmark: str, reads: str = "luma") -> dict:
     """The scores of one file by the benchmark's first convention, that of the printed column."""
     tiling = tiling_of(method, 48) if isinstance(method, torch.nn.Module) else None
-    used = conventions(task, benchmark, [reads])
+    used = task.conventions(benchmark, [reads], Path())
     ((_, scores, _),) = evaluate(method, [path], task, used, tiling)
     return scores[used[0].name]
 
@@ -60,7 +63,7 @@ def scored(method, path: Path, task: dict, benchmark: str, reads: str = "luma") 
     ],
 )
 def test_bicubic_luma_on_set14(nsr_data, scale, image, psnr, ssim):
-    task = {"name": "sr", "scale": scale}
+    task = SuperResolution(scale=scale)
     found = scored(partial(upscale, scale=scale), nsr_data / "Set14" / image, task, "set14")
     assert found["psnr"] == pytest.approx(psnr, abs=EXACT)
     assert found["ssim"] == pytest.approx(ssim, abs=EXACT / 10)
@@ -80,7 +83,7 @@ def test_bicubic_luma_on_set14(nsr_data, scale, image, psnr, ssim):
     ],
 )
 def test_jpeg_on_live1(nsr_data, image, quality, psnr, ssim8, ssim):
-    found = scored(identity, nsr_data / "LIVE1" / image, {"name": "dejpeg", "quality": quality}, "live1")
+    found = scored(identity, nsr_data / "LIVE1" / image, JpegArtifacts(quality=quality), "live1")
     assert found["psnr"] == pytest.approx(psnr, abs=EXACT)
     assert (found["ssim8"], found["ssim"]) == pytest.approx((ssim8, ssim), abs=EXACT / 10)
 
@@ -98,7 +101,7 @@ def test_dncnn_3_on_crops_of_classic5(nsr_data, tmp_path, image, top, left, qual
     write_png(tmp_path / image, whole[top : top + 160, left : left + 160])
     network = DnCNN(layers=20)
     load_weights(network, nsr_data / "weights/dncnn/dncnn3.mat")
-    task = {"name": "dejpeg", "quality": quality}
+    task = JpegArtifacts(quality=quality)
     found = scored(network, tmp_path / image, task, "classic5")
     assert found["psnr"] == pytest.approx(psnr, abs=FLOAT32)
     assert (found["ssim8"], found["ssim"]) == pytest.approx((ssim8, ssim), abs=FLOAT32 / 10)
@@ -111,7 +114,7 @@ def test_dncnn_3_on_crops_of_classic5(nsr_data, tmp_path, image, top, left, qual
 def test_arcnn_at_quality_10_on_live1(nsr_data, image, psnr, ssim8, ssim):
     network = ARCNN()
     load_weights(network, nsr_data / "weights/arcnn/q10.mat")
-    found = scored(network, nsr_data / "LIVE1" / image, {"name": "dejpeg", "quality": 10}, "live1")
+    found = scored(network, nsr_data / "LIVE1" / image, JpegArtifacts(quality=10), "live1")
     assert found["psnr"] == pytest.approx(psnr, abs=FLOAT32)
     assert (found["ssim8"], found["ssim"]) == pytest.approx((ssim8, ssim), abs=FLOAT32 / 10)
 
@@ -119,7 +122,7 @@ def test_arcnn_at_quality_10_on_live1(nsr_data, image, psnr, ssim8, ssim):
 def test_vdsr_x2_on_set5(nsr_data):
     network = VDSR(2)
     load_weights(network, nsr_data / "weights/vdsr/vdsr_official.mat")
-    found = scored(network, nsr_data / "Set5/head.png", {"name": "sr", "scale": 2}, "set5")
+    found = scored(network, nsr_data / "Set5/head.png", SuperResolution(scale=2), "set5")
     assert found["psnr"] == pytest.approx(35.9325, abs=FLOAT32)
     assert found["ssim"] == pytest.approx(0.88996, abs=FLOAT32 / 10)
 
@@ -127,7 +130,7 @@ def test_vdsr_x2_on_set5(nsr_data):
 def test_dncnn_on_set12_with_the_noise_of_the_table_and_with_ours(nsr_data, monkeypatch):
     network = DnCNN()
     load_weights(network, nsr_data / "weights/dncnn/sigma25.mat")
-    path, task = nsr_data / "Set12/03.png", {"name": "denoise", "sigma": 25}
+    path, task = nsr_data / "Set12/03.png", Denoising(sigma=25)
     ours = scored(network, path, task, "set12")
     assert ours["psnr"] == pytest.approx(30.7963, abs=FLOAT32)
     assert ours["ssim"] == pytest.approx(0.88029, abs=FLOAT32 / 10)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from nsr_cli.engine.flops import count
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.models.wdsr import WDSR
-from nsr_cli.ops.flops import count
 
 
 @pytest.mark.parametrize(

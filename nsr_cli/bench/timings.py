@@ -1,0 +1,172 @@
+"""The rebuttal's timing table: times into rows, and rows beside what is printed into Markdown."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+from tabulate import tabulate
+
+from nsr_cli.bench.stopwatch import ratio
+from nsr_cli.words import plural
+
+COLUMNS = SIZE, FLOPS = "fixed size", "fixed FLOPs"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """experiments/timing.yaml.
+
+    Attributes:
+        setting: of the printed numbers: batch, channels, size and kernel (in pixels).
+        printed: milliseconds per sample as printed, by "fixed size" or "fixed FLOPs" and k; N/A is the plain one.
+        printed_for: what they are the time of, as a title of what is measured.
+        network: of the whole networks that are timed.
+        notes: said above the tables.
+    """
+
+    title: str
+    text: str
+    setting: dict[str, int]
+    printed: dict[str, dict[int | str, str]]
+    printed_for: str
+    network: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def load_timing(folder: Path) -> Timing:
+    return Timing(**yaml.safe_load((folder / "timing.yaml").read_text(encoding="utf-8")))
+
+
+def outputs_of(column: str, channels: int, groups: int) -> int:
+    """Output channels of the convolution with so many groups (0: N/A) in a column of the rebuttal's table."""
+    return channels // max(groups, 1) if column == SIZE else channels
+
+
+def row_of(
+    groups: int,
+    outputs: int,
+    static: Mapping[str, list[float]],
+    sparse: Mapping[str, list[float]],
+    plain: list[float],
+    chosen: str,
+) -> dict:
+    """A row of the table.
+
+    Args:
+        groups: k; 0 for N/A, which has no sparse convolution.
+        static, sparse: seconds in each round, by the way of computing the shape of this row.
+        plain: seconds in each round of the plain convolution, at its full shape.
+        chosen: the way that the sparse layer takes by itself.
+    """
+    static_way = min(static, key=lambda way: median(static[way]))
+    own = sparse[chosen] if sparse else plain
+    return {
+        "k": groups or "N/A",
+        "outputs": outputs,
+        "static": {way: median(seconds) for way, seconds in static.items()},
+        "sparse": {way: median(seconds) for way, seconds in sparse.items()},
+        "fastest static": static_way,
+        "chosen": chosen if sparse else "",
+        "of plain": ratio(own, plain),
+        "of fastest static": ratio(own, static[static_way]),
+    }
+
+
+def render(measured: dict, timing: Timing) -> str:
+    """Markdown of what `nsr bench` measured (the content of its JSON file)."""
+    parts = [f"## {timing.title}, measured", caption(measured, timing), LEGEND, *timing.notes]
+    for title, tables in measured["tables"].items():
+        for column, rows in tables.items():
+            printed = timing.printed[column] if title == timing.printed_for else {}
+            parts += [f"### {title}, {column}", convolution_table(rows, printed, measured["setting"])]
+    if measured["networks"]:
+        network = network_caption(measured["network"])
+        parts += ["### Whole networks", network, network_table(measured["networks"])]
+    return "\n\n".join(parts) + "\n"
+
+
+LEGEND = """\
+- static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last one, and, forward, on the
+  latter sample by sample into an output that is there before (the fastest is bold);
+- sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
+  (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as products of matrices that
+  hold each pixel with those around it (contiguous): what the layer takes by itself is bold;
+- of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
+- of fastest static: its time over that of the fastest static convolution of the same shape."""
+
+
+def caption(measured: dict, timing: Timing) -> str:
+    used, made = measured["setting"], measured["made"]
+    kernel, size, rounds, threads = used["kernel"], used["size"], used["rounds"], made["threads"]
+    text = (
+        f"One {kernel}x{kernel} convolution of {used['channels']} channels, on batches of {used['batch']} samples of "
+        f"{size}x{size} pixels; sparse ones have softmax gates and d = {used['cardinality']}. {timing.text}\n\n"
+        f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
+        f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
+        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}."
+    )
+    if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:
+        text += f" **The printed times are of another setting: {', '.join(other)}.**"
+    return text
+
+
+def convolution_table(rows: list[dict], printed: dict[int | str, str], setting: dict) -> str:
+    """A table of rows as :func:`row_of` makes them, beside the printed numbers where there are any."""
+    formulations = list(dict.fromkeys(way for row in rows for way in row["sparse"]))
+    head = ["k", "channels", *(f"static, {way}" for way in rows[0]["static"])]
+    head += [
+        *(f"sparse, {way}" for way in formulations),
+        "of plain",
+        *(["paper's"] if printed else []),
+        "of fastest static",
+    ]
+    body = []
+    for row in rows:
+        line = [str(row["k"]), f"{setting['channels']} to {row['outputs']}"]
+        for way, seconds in row["static"].items():
+            text = milliseconds(seconds / setting["batch"])
+            line.append(f"**{text}**" if way == row["fastest static"] else text)
+        for way in formulations:
+            text = milliseconds(row["sparse"][way] / setting["batch"]) if row["sparse"] else ""
+            line.append(f"**{text}**" if way == row["chosen"] else text)
+        line.append(f"{row['of plain']:.2f}")
+        if printed:
+            paper = printed.get(row["k"])
+            line.append(f"{float(paper) / float(printed['N/A']):.2f} ({paper})" if paper else "not printed")
+        body.append([*line, f"{row['of fastest static']:.2f}"])
+    return table_of(head, body)
+
+
+def network_table(rows: list[dict]) -> str:
+    modes = [key for key in rows[0] if key != "network"]
+    head = ["network", *(text for mode in modes for text in (mode, "of N/A"))]
+    body = []
+    for row in rows:
+        pairs = ((milliseconds(row[mode]["seconds"]), f"{row[mode]['of N/A']:.2f}") for mode in modes)
+        body.append([row["network"], *(text for pair in pairs for text in pair)])
+    return table_of(head, body)
+
+
+def network_caption(network: dict) -> str:
+    patch = network["patch"]
+    return (
+        f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
+        f"{network['width']}, plain (N/A) or with softmax gates of k = {network['groups']} and "
+        f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
+        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam; "
+        "memory that is freed is kept for the next one, as in a training by nsr."
+    )
+
+
+def table_of(head: list[str], body: list[list[str]]) -> str:
+    align = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def milliseconds(seconds: float) -> str:
+    """With three significant digits."""
+    shown = 1000 * seconds
+    return f"{shown:.{max(0, 2 - math.floor(math.log10(shown)))}f}" if shown > 0 else "0"

@@ -1,0 +1,130 @@
+"""From the values of a composed config to a Run. Here configs end: nothing below knows Hydra or OmegaConf."""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+
+from nsr_cli.commands.knobs import RUN, check_knobs, written
+from nsr_cli.data.catalog import DATASETS, find, is_folder
+from nsr_cli.data.identity import data_name
+from nsr_cli.errors import UserError
+from nsr_cli.files import file_sha256
+from nsr_cli.folders import package_folder
+from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
+from nsr_cli.runs.spec import Model, Spec, Training
+from nsr_cli.tasks import task_of
+
+GROUPS = ("task", "model", "sparsity", "protocol")
+TRAINING = (
+    "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
+)  # fmt: skip
+
+
+def run_of(values: Mapping, verb: str) -> Run:
+    """The run that a config of train, eval or ablate asks for.
+
+    Args:
+        values: the config, resolved: dicts, lists, numbers, texts.
+        verb: which it is of.
+
+    Raises:
+        UserError: for what no run can be: a knob out of range, or two that do not go together.
+    """
+    check_groups(values)
+    check_knobs(values, RUN)
+    check_together(values, trains=verb != "eval")
+    task = {"name": values["task"]["name"], "target": values["task"]["_target_"]}
+    task |= {key: value for key, value in values["task"].items() if key not in ("name", "_target_", "usual")}
+    ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
+    trained = values["model"]["trained"] and not ckpt
+    spec = Spec(
+        task=task,
+        model=model_of(values["model"]),
+        sparsity=values["sparsity"] if values["sparsity"]["gate"] != "none" else {"gate": "none"},
+        training=training_of(values) if trained else None,
+        weights=weights,
+        tile=values["tile"],
+        inference=values["inference"],
+    )
+    same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in ("ckpt", "train", "metrics")}
+    train = values["train"] if trained else ""
+    same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb != "eval"}
+    return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published"))
+
+
+def check_groups(values: Mapping) -> None:
+    """Raise UserError for a config group of no option, or with a name that is no name of files."""
+    for group in GROUPS:
+        if not isinstance(values.get(group), Mapping):
+            options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
+            raise UserError(f"{group}={written(values.get(group))}: expected one of {', '.join(options)}")
+        name = values[group].get("name", "x")
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise UserError(
+                f"{group}.name={written(name)}: expected letters, digits, _, - and . alone, for names of files"
+            )
+
+
+def check_together(values: Mapping, trains: bool) -> None:
+    """Raise UserError for values that do not go together."""
+    task, model, gate = values["task"]["name"], values["model"], values["sparsity"]["gate"]
+    if (values["steps"] is None) == (values["epochs"] is None):
+        found = f"steps={written(values['steps'])} and epochs={written(values['epochs'])}"
+        raise UserError(f"{found}: expected one of them, and null for the other")
+    if "width" in values and int(values["units"] * values["width"]) < 1:
+        raise UserError(f"width={values['width']}: expected at least 1/{values['units']}, for one channel in a block")
+    if model.get("tasks") and task not in model["tasks"]:
+        raise UserError(f"task={task}: model={model['name']} is not for it; it does: {', '.join(model['tasks'])}")
+    if values["inference"] == "hard" and (values["sparsity"].get("groups") or 1) == 1:
+        raise UserError(f"inference=hard: sparsity={gate} has one group; there is nothing to choose from")
+    if not model["trained"] and gate != "none":
+        raise UserError(f"sparsity={gate}: model={model['name']} has no convolutions to make sparse")
+    if not model["trained"] and values["ckpt"]:
+        raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read")
+    if trains and not is_folder(values["train"]) and find(values["train"]).role == "test":
+        good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")
+        raise UserError(
+            f"train={values['train']}: a benchmark; training on it voids its scores; to train on there are: {good}"
+        )
+    if trains and (values["ckpt"] or not model["trained"]):
+        what = f"ckpt={values['ckpt']}" if values["ckpt"] else f"model={model['name']}"
+        raise UserError(f"{what}: nothing to train; `nsr eval` scores it")
+
+
+def model_of(group: Mapping) -> Model:
+    network = dict(group["network"])
+    target, sparse = network.pop("_target_"), network.pop("sparsity", None) is not None
+    if odd := [key for key in network if key.startswith("_")]:
+        raise UserError(f"model.network.{odd[0]}: not an argument; expected _target_ and the arguments of that alone")
+    return Model(group["name"], target, network, list(group["reads"]), sparse)
+
+
+def training_of(values: Mapping) -> Training:
+    return Training(
+        protocol=values["protocol"]["name"],
+        data=data_name(values["train"]),
+        lr_drops=[str(Fraction(str(drop))) for drop in values["lr_drops"]],
+        **{name: values[name] for name in TRAINING},
+    )
+
+
+def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
+    """(file, SHA-256) of `ckpt`: a file here or below the data folder, or `published` weights that we know.
+
+    The sum of published weights is known without the file, so that their records are found where the file is not.
+    """
+    ckpt, data = values["ckpt"], Path(values["data"])
+    if ckpt != "published":
+        path = next((p for p in (Path(ckpt), data / ckpt) if p.exists()), Path(ckpt))
+        return str(path), file_sha256(path)
+    level = task_of(task).level
+    published = (values["model"].get("published") or {}).get(task["name"], {})
+    known = {str(key): file for key, file in published.items()}
+    chosen = known.get("any") or known.get(f"{level:g}")
+    if chosen is None:
+        where = f"model={values['model']['name']} task={task['name']}"
+        raise UserError(
+            f"ckpt=published: no weights known for {where} at {level}; there are: {', '.join(known) or 'none'}"
+        )
+    return str(data / chosen["file"]), chosen["sha256"]

@@ -1,0 +1,51 @@
+"""What Hydra must know of nsr before it composes: our plugins, the knobs of each verb, resolvers of our configs."""
+
+import functools
+import sys
+import tempfile
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from nsr_cli.commands import knobs
+from nsr_cli.folders import PLUGINS
+
+
+def introduce_to_hydra() -> None:
+    """Make them known; once is enough, and more do no harm.
+
+    ``${nsr_scratch:}`` is a folder for what Hydra writes and nobody reads, until the process ends; ``${nsr_groups:}``
+    lists the groups of a config for its help, and ``${nsr_keys:}`` its knobs.
+    """
+    if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
+        sys.path.append(str(PLUGINS))
+    for name, own in (("run", knobs.RUN), ("table", knobs.TABLE), ("figure", knobs.FIGURE), ("bench", knobs.BENCH)):
+        ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
+    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
+    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys(_root_), replace=True)
+
+
+def groups_of(config: DictConfig) -> dict[str, list[str]]:
+    """The options of each config group that a config has."""
+    loader = GlobalHydra.instance().config_loader()
+    taken = [group for group in loader.list_groups("") if group in config and group != "hydra"]
+    return {group: sorted(loader.get_group_options(group)) for group in sorted(taken)}
+
+
+def _groups(config: DictConfig) -> str:
+    lines = [f"{group}: {', '.join(options)}\n" for group, options in groups_of(config).items()]
+    return "".join(["Groups (GROUP=OPTION)\n\n", *lines, "\n"]) if lines else ""
+
+
+def _keys(config: DictConfig) -> str:
+    plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
+    values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
+    own = knobs.OF_VERB.get(config.hydra.job.config_name, knobs.RUN)
+    return knobs.explained(values, {**own, **(knobs.NETWORK if own is knobs.RUN else {})}.items())
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="nsr-")

@@ -1,0 +1,255 @@
+"""Every knob once: its default, its type, its range, and what it is. Help, errors and the schema come from here."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nsr_cli.errors import UserError
+
+LAST_SEED = 2**31 - 1
+UNSET = object()  # of a knob whose default is the chosen model's
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A key of a config.
+
+    Attributes:
+        default: a value, or an interpolation; UNSET for one that only some models have.
+        help: what it is, in a line.
+        kind: the type of its values; of each, for a list.
+        expected: its values in words.
+        accepts: the range, as a test.
+        schema: the range, as JSON schema has it.
+        nullable, several: whether null, or whether a list is expected.
+    """
+
+    default: Any
+    help: str
+    kind: type
+    expected: str
+    accepts: Callable[[Any], bool]
+    schema: dict
+    nullable: bool = False
+    several: bool = False
+
+    def admits(self, value: Any) -> bool:
+        if value is None:
+            return self.nullable
+        if not self.several:
+            return self._fits(value)
+        return isinstance(value, (list, tuple)) and bool(value) and all(map(self._fits, value))
+
+    def _fits(self, value: Any) -> bool:
+        kinds = (int, float) if self.kind is float else self.kind
+        return isinstance(value, kinds) and (self.kind is bool or not isinstance(value, bool)) and self.accepts(value)
+
+    def or_null(self) -> "Knob":
+        return replace(self, nullable=True, expected=f"{self.expected}, or null")
+
+    def list_of(self, expected: str) -> "Knob":
+        return replace(self, several=True, expected=expected)
+
+
+def whole(default: Any, help: str, least: int = 1, most: int | None = None) -> Knob:
+    words = {1: "a whole number above 0", 0: "a whole number, 0 or above"}.get(
+        least, f"a whole number, {least} or above"
+    )
+    words = words if most is None else f"a whole number from {least} to {most}"
+    schema = {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
+    return Knob(default, help, int, words, lambda v: v >= least and (most is None or v <= most), schema)
+
+
+def number(default: Any, help: str, most: float | None = None, zero: bool = False) -> Knob:
+    words = "a number, 0 or above" if zero else "a number above 0"
+    words += "" if most is None else f", up to {most:g}"
+    top = float("inf") if most is None else most
+    schema = {"type": "number", "minimum" if zero else "exclusiveMinimum": 0} | (
+        {} if most is None else {"maximum": most}
+    )
+    return Knob(
+        default, help, float, words, lambda v: (v > 0 or (zero and v == 0)) and v <= top and v < float("inf"), schema
+    )
+
+
+def choice(default: Any, help: str, *options: Any) -> Knob:
+    *most, last = map(str, options)
+    return Knob(
+        default, help, type(options[0]), f"{', '.join(most)} or {last}", lambda v: v in options, {"enum": [*options]}
+    )
+
+
+def flag(default: bool, help: str) -> Knob:
+    return Knob(default, help, bool, "true or false", lambda v: True, {"type": "boolean"})
+
+
+def text(default: Any, help: str, expected: str) -> Knob:
+    return Knob(default, help, str, expected, bool, {"type": "string", "minLength": 1})
+
+
+def fraction(value: Any) -> bool:
+    from fractions import Fraction
+
+    try:
+        return not isinstance(value, bool) and 0 < Fraction(str(value)) <= 1
+    except (ValueError, ZeroDivisionError):
+        return False
+
+
+SEED = whole(0, "of the initial weights, the patches and sampling gates", least=0, most=LAST_SEED)
+DEGRADATION = {
+    "scale": choice(2, "task=sr: factor of up-scaling", 2, 3, 4),
+    "sigma": number(25, "task=denoise: standard deviation of the noise, in 0..255", most=255),
+    "quality": whole(10, "task=dejpeg: JPEG quality", most=100),
+}
+SPARSITY = {
+    "groups": whole(4, "k, sparsity groups; sparsity=none reads none of these"),
+    "cardinality": whole(1, "d, cardinal groups of output channels, each with gates of its own"),
+    "tau": number(1.0, "temperature of the gates"),
+    "gate_hidden": whole(0, "units of a hidden layer in the gate; the authors' code has none", least=0),
+    "learn_tau": flag(False, "train the temperature, from tau on"),
+    "shared_gate": flag(False, "one gate for both convolutions of a block (the rebuttal's row)"),
+    "form": choice(
+        "reduced", "exact: k weighted branches (Eq. 8) at k times the cost, to check Eq. 9", "reduced", "exact"
+    ),
+}
+NETWORK = {  # a model has those that its file in conf/model names
+    "blocks": whole(UNSET, "residual blocks"),
+    "units": whole(UNSET, "channels between blocks", most=2**14),
+    "width": number(UNSET, "factor by which a block widens its channels; may be fractional", most=2**10),
+    "residual_scale": number(UNSET, "factor of each block's residual"),
+}
+BUDGET = {
+    "train": text("${oc.select:task.usual.train,${oc.select:protocol.data.${task.name}.train}}",
+                  "training images", "a data set or a folder"),
+    "epochs": whole("${protocol.epochs}", "length of the training; or steps, and null for the other").or_null(),
+    "patches_per_image": whole("${protocol.patches_per_image}", "patches of each image in an epoch"),
+    "steps": whole("${protocol.steps}", "null: epochs * images * patches_per_image / batch").or_null(),
+    "batch": whole("${protocol.batch}", "patches in a step"),
+    "patch": whole("${protocol.patch}", "side of a training patch in degraded pixels; also of gates' tiles", least=20),
+    "learning_rate": number(1e-3, "of Adam"),
+    "lr_drops": Knob(["20/30", "25/30"], "fractions of the training at which it drops", object, "", fraction,
+                     {"type": ["number", "string"]}).list_of("a list of fractions of the training, above 0, up to 1"),
+    "lr_factor": number(0.2, "by which it drops", most=1),
+    "precision": choice("${protocol.precision}", "of training; scores are computed in fp32", "fp32", "bf16", "fp16"),
+    "seed": SEED,
+}  # fmt: skip
+SCORING = {
+    "inference": choice("soft", "hard: the group of the largest gate alone (Eq. 5, 6)", "soft", "hard"),
+    "ckpt": text(None, "weights instead of a training; `published`: those we know", "a file, published").or_null(),
+    "tile": whole(None, "side of the tiles in which gates decide; null: the patch of the training", least=20).or_null(),
+    "benchmarks": text("${oc.select:task.usual.benchmarks,${oc.select:protocol.data.${task.name}.benchmarks}}",
+                       "scored on", "").list_of("a list of data sets, as in benchmarks=[set5,set14]"),
+    "metrics": text(None, "beside the usual ones; functions of one's own by dotted names", "")
+               .list_of("a list of metrics, as in metrics=[ssim8]").or_null(),
+}  # fmt: skip
+FOLDERS = {
+    "data": text("${oc.env:NSR_DATA,data}", "the folder of data sets", "a folder"),
+    "results": text("${oc.env:NSR_RESULTS,results}", "where everything goes", "a folder"),
+}
+MACHINE = {
+    "device": text("auto", "auto, cpu, cuda, cuda:1, mps", "auto, cpu, cuda, cuda:1, ..."),
+    "threads": whole(None, "of the CPU; null leaves it to torch", most=1024).or_null(),
+}
+ASKING = {
+    "checkpoint_minutes": number(5, "between checkpoints", zero=True),
+    "validate_every": whole(500, "steps between looks at the PSNR of a few images, for the curves"),
+    "tensorboard": flag(False, "the numbers of stats.jsonl for TensorBoard too (extra: tensorboard)"),
+    "compile": flag(False, "the network through torch.compile: minutes first, then faster steps"),
+    "deterministic": flag(
+        False, "on a GPU, only kernels that give the same bits every time; a CPU's do, for equal threads"
+    ),
+    "wait": flag(True, "for another process that holds this run; false leaves at once, with exit code 75"),
+    "weights": flag(False, "train although all records are there: the pictures need the network itself"),
+    "rescore": flag(False, "score again what has a record"),
+    "save_images": flag(False, "restored images as PNG below the run's folder"),
+    "explain": flag(False, "nsr eval: the scores under every convention, to explain a gap to a published number"),
+    "dry_run": flag(False, "print what would be done, and what it would cost"),
+}
+SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()
+SEEDS = replace(SEEDS, default=None, help="shown: their mean; null: all that every row has, or else 0")
+RUN = {**DEGRADATION, **SPARSITY, **BUDGET, **SCORING, **MACHINE, **FOLDERS, **ASKING}
+TABLE = {
+    "seeds": SEEDS,
+    "run": flag(False, "train and score what is missing first"),
+    "format": choice("markdown", "csv has every digit", "markdown", "latex", "csv"),
+    "save": flag(True, "also write the table below results/tables"),
+    **FOLDERS,
+}
+FIGURE = {
+    "seeds": SEEDS,
+    "run": TABLE["run"],
+    "runs": text(None, "5, compare, curves: `nsr ablate` of these; null: the figure's own", "")
+    .list_of("a list of overrides, as in \"runs=['groups=2','groups=4']\"")
+    .or_null(),
+    "image": text(None, "5, compare: a file name in the benchmark; null: the figure's own", "a file name").or_null(),
+    "crop": whole(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
+    **FOLDERS,
+}
+BENCH = {
+    "batch": whole(100, "samples; this and the two below are the rebuttal's"),
+    "channels": whole(64, "in and, at fixed FLOPs, out"),
+    "size": whole(64, "side of a sample, in pixels"),
+    "groups": replace(
+        SPARSITY["groups"].list_of("a list in brackets, of a whole number above 0 each"), default=[2, 4, 8, 16]
+    ),
+    "cardinality": SPARSITY["cardinality"],
+    "precision": choice("fp32", "bf16: under autocast, as in training", "fp32", "bf16"),
+    "rounds": whole(5, "every candidate runs once in each; the medians over them are shown"),
+    "networks": flag(True, "also whole networks"),
+    "compile": flag(False, "and those through torch.compile, which takes minutes more"),
+    **MACHINE,
+    "save": flag(True, "also write the tables and all times below results/bench"),
+    "results": FOLDERS["results"],
+}
+OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "bench": BENCH}
+
+
+def defaults(knobs: dict[str, Knob]) -> dict:
+    """The part of a primary config that the knobs are."""
+    return {name: knob.default for name, knob in knobs.items()}
+
+
+def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
+    """Raise UserError for the first knob whose value cannot be: at the top level, or in the group that holds it."""
+    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+        for group in (None, "task", "sparsity"):  # the groups hold what is used in the end
+            held = values if group is None else values.get(group) or {}
+            if name not in held or (group and held[name] is None):
+                continue
+            if not knob.admits(held[name]):
+                raise UserError(f"{f'{group}.' if group else ''}{name}={written(held[name])}: expected {knob.expected}")
+
+
+def written(value: Any) -> str:
+    """A value as it is typed on a command line."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(written, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def explained(values: dict, knobs: Iterable[tuple[str, Knob]]) -> str:
+    """The keys of a verb with their present values and their help, a line each."""
+    lines = []
+    for name, knob in knobs:
+        if name in values:
+            expected = "" if knob.kind is bool else f" ({knob.expected})"
+            lines.append(f"{f'{name}: {written(values[name])}':30}  # {knob.help}{expected}")
+    return "\n".join(lines)
+
+
+def schema(verb: str, groups: dict[str, list[str]]) -> dict:
+    """JSON schema of a verb's overrides, for editors that know it."""
+    found: dict[str, dict] = {
+        group: {"enum": options, "description": "config group"} for group, options in groups.items()
+    }
+    knobs = OF_VERB[verb]
+    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+        own = {"type": "array", "items": knob.schema} if knob.several else knob.schema
+        own = {"anyOf": [own, {"type": "null"}]} if knob.nullable else own
+        plain = knob.default is not UNSET and not str(knob.default).startswith("${")
+        found[name] = {**own, "description": f"{knob.help} ({knob.expected})"} | (
+            {"default": knob.default} if plain else {}
+        )
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"nsr {verb}"}
+    return {**head, "type": "object", "properties": found, "additionalProperties": False}

@@ -1,0 +1,78 @@
+"""What a sweep asks for: a run for each combination of overrides, and whether it is there already."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsr_cli.errors import Failed, Reported
+from nsr_cli.launch.sweep import Job
+from nsr_cli.runs.record import Record
+from nsr_cli.runs.run import Run, check_share
+from nsr_cli.runs.stored import Store
+
+
+@dataclass
+class Cell:
+    """One combination of overrides.
+
+    Attributes:
+        verb: of the command.
+        words: the overrides, without those that all others have too.
+        run: which they ask for; None where they ask for what cannot be.
+        finished: whether all it asks for is there.
+        failure: why it is not.
+        psnr: the first score of a cell that is finished.
+    """
+
+    verb: str
+    words: str
+    run: Run | None = None
+    finished: bool = False
+    failure: Exception | None = None
+    psnr: float | None = None
+
+    @property
+    def command(self) -> str:
+        """As it would be typed alone."""
+        return f"nsr {self.verb} {self.words.removeprefix(f'{self.verb} ')}".rstrip()
+
+    def records(self, results: Path) -> list[str]:
+        """The files that will be there when it is done, below the results."""
+        return [os.path.relpath(self.run.record(name), results) for name in self.run.request.benchmarks]
+
+    def is_made_by(self, job: Job, results: Path) -> bool:
+        """Whether a job of another sweep, which has its run, leaves nothing to be done for it."""
+        return not self.run.request.asks_for_more and set(self.records(results)) <= set(job.records)
+
+    def prepare(self, store: Store, processes: int) -> None:
+        """Find out whether it is finished, and if not, whether it can be made by so many processes."""
+        try:
+            store.images(self.run)
+            self.settle(store)
+            if self.finished or self.failure:
+                return
+            check_share(self.run, processes)
+            if self.run.request.may_train and self.run.lacks_weights:
+                store.training_images(self.run)
+        except Reported as error:
+            self.failure = error
+
+    def settle(self, store: Store, failure: Exception | None = None) -> dict[str, Record]:
+        """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
+        self.finished = store.is_finished(self.run)
+        self.failure = None if self.finished else failure
+        if not self.finished:
+            return {}
+        try:
+            records = store.finished(self.run)
+        except Failed as diverged:
+            self.finished, self.failure = False, diverged
+            return {}
+        self.note(records)
+        return records
+
+    def note(self, records: dict[str, Record]) -> None:
+        """Remember what sweepers like Optuna's go by."""
+        for record in records.values():
+            self.psnr = next(iter(record.scores.values())).means["psnr"]
+            return

@@ -1,0 +1,156 @@
+"""Have the cells of a sweep done that are not: what all ways share, and one after the other in this process."""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from nsr_cli.errors import Failed, JobFailed, report
+from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.job import described
+from nsr_cli.launch.progress import log_of
+from nsr_cli.launch.sweep import Job, begin
+from nsr_cli.launch.watched import Watched
+from nsr_cli.runs.stored import Store
+from nsr_cli.words import say
+
+OUT_OF_MEMORY = re.compile("exceeded memory limit|oom[-_ ]kill", re.IGNORECASE)  # Slurm's words, in a job's log
+
+
+class Dispatcher:
+    """What is done is skipped, the rest is submitted and followed, every failure is named.
+
+    Attributes:
+        place: where jobs run, as a sweep's folder says it.
+        settings: of the launcher's config.
+        traces: those that were shown; many jobs may fail alike.
+    """
+
+    place: ClassVar[str]
+
+    def __init__(self, **settings):
+        self.settings = settings
+        self.traces: set[str] = set()
+
+    @property
+    def processes(self) -> int:
+        """Of each job."""
+        return self.settings.get("nodes", 1) * self.settings.get("tasks_per_node", 1)
+
+    def check(self, wait: bool) -> None:
+        """Raise UserError where jobs cannot be had."""
+
+    def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
+        """Those of whose runs another sweep has a job in the queue, and the rest."""
+        return [], groups
+
+    def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
+        raise NotImplementedError
+
+    def follow(self, watched: list[Watched]) -> None:
+        raise NotImplementedError
+
+    def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
+        """Have the cells done that are not; afterwards each knows how it ended, unless that is not waited for."""
+        self.check(wait)
+        if done := sum(cell.finished for cell in cells):
+            say(f"{done} of {len(cells)} are done already")
+        for cell in cells:
+            if cell.failure:
+                self.tell(cell)
+        groups: dict[Path, list[Cell]] = {}  # of cells that need the same run
+        for cell in cells:
+            if not cell.finished and not cell.failure:
+                groups.setdefault(cell.run.folder, []).append(cell)
+        if dry_run:
+            for folder, group in groups.items():
+                say(f"would be submitted: {'; '.join(cell.words for cell in group)}\n  {folder.resolve()}")
+        elif groups:
+            adopted, new = self.adopt(list(groups.values()), results)
+            watched = [*adopted, *(self.submit(title, new, results) if new else [])]
+            if wait:
+                self.follow(watched)
+            else:
+                say("wait=false: `nsr status` shows how they do; the command without wait=false waits for them")
+
+    def begin(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
+        """A new sweep's folder, with a job for each group of cells; and each job as text."""
+        planned = []
+        for index, group in enumerate(groups):
+            records = [record for cell in group for record in cell.records(results)]
+            planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
+        sweep = begin(results, title, self.place, planned)
+        pairs = list(zip(planned, groups, strict=True))
+        texts = [described(sweep, job, [cell.run for cell in group]) for job, group in pairs]
+        return [Watched(sweep, job, group) for job, group in pairs], texts
+
+    def end(self, watch: Watched, state: dict | None, died: str) -> None:
+        """Note how a job ended, and say it.
+
+        Args:
+            watch: the job.
+            state: what it says of itself.
+            died: what else is known of that, for a job that does not say it.
+        """
+        log, word = log_of(watch.sweep, watch.job, state), state["state"] if state else None
+        failures: dict[str, Failed] = {}  # by the number of the cell in its job
+        general = None
+        if word == "failed":
+            failures = {
+                number: JobFailed(f"{told['error']}; {log}", told["code"], told["trace"])
+                for number, told in state["failures"].items()
+            }
+            general = next(iter(failures.values()))
+        elif word != "done":
+            printed = tail(log)
+            how = f"out of memory; {died}" if OUT_OF_MEMORY.search(printed) else died
+            general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
+        store = Store()
+        for number, cell in enumerate(watch.cells):
+            asked = cell.run.request
+            if general is None and (asked.rescore or asked.explain):
+                cell.run = cell.run.asking(rescore=False, explain=False)  # it did
+            records = cell.settle(store, failures.get(str(number), general))
+            if cell.finished:
+                for benchmark, record in records.items():
+                    say(f"{cell.words}: {benchmark} {record.in_words()}")
+            elif cell.failure is None:
+                cell.failure = Failed(f"its job is done, but not all its records are in {watch.sweep.results}; {log}")
+            if cell.failure:
+                self.tell(cell)
+
+    def tell(self, cell: Cell) -> None:
+        """Say why a cell failed, as the command itself would that makes it alone."""
+        report(cell.command, cell.failure, self.traces)
+
+
+class InProcess(Dispatcher):
+    """One after the other in this process: what -m does without another launcher."""
+
+    def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
+        for cell in cells:
+            if cell.failure:
+                self.tell(cell)
+        for number, cell in enumerate(cells, 1):
+            if not cell.failure:
+                say(f"{number} of {len(cells)}: {cell.words}")
+                self.do(cell, wait)
+
+    def do(self, cell: Cell, wait: bool) -> None:
+        from nsr_cli.runs.perform import perform  # imports torch
+
+        try:
+            cell.note(perform(cell.run.asking(wait=wait)))
+            cell.finished = True
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            cell.failure = error
+            self.tell(cell)
+
+
+def tail(log: Path) -> str:
+    """The last lines of a file, which need not be there."""
+    try:
+        return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])
+    except OSError:
+        return ""

@@ -1,0 +1,145 @@
+"""The jobs of a sweep on Slurm: submitted as few arrays, followed in the queue until each has ended."""
+
+import contextlib
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+from nsr_cli.engine.interrupts import deferred
+from nsr_cli.errors import Failed, UserError
+from nsr_cli.launch import slurm
+from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.dispatch import Dispatcher
+from nsr_cli.launch.sweep import Sweep, read_sweep
+from nsr_cli.launch.watched import Watched
+from nsr_cli.words import plural, say
+
+
+class OnSlurm(Dispatcher):
+    """Jobs of Slurm, as few arrays; they go on when this process ends."""
+
+    place = "slurm"
+    pauses = (0.5, 20.0)  # seconds between looks at the queue, at first and in the end
+    grace = 15.0  # seconds out of the queue before Slurm is asked how a job ended that does not say it
+    lag = 75.0  # seconds for which what a job has said may be hidden by a network's file system
+    least = {
+        **dict.fromkeys(("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "array_parallelism"), 1),
+        **dict.fromkeys(("mem_gb", "gpus_per_node", "signal_delay_s"), 0),  # mem_gb=0 is all of a node's
+    }
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        for name, least in self.least.items():
+            if (value := self.settings[name]) is not None and value < least:  # Slurm would not name it
+                raise UserError(f"hydra.launcher.{name}={value}: expected a whole number, {least} or above")
+
+    def check(self, wait: bool) -> None:
+        slurm.check_here()
+
+    def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
+        """Those of whose runs another sweep has a job in the queue, and the rest."""
+        queued = slurm.queue()
+        if queued is None:
+            raise Failed("Slurm does not answer (squeue); nothing was submitted")
+        there = {}
+        for sweep in filter(None, [read_sweep(results / "sweeps" / name) for name in {name for name, _ in queued}]):
+            states = sweep.states()
+            for job in sweep.jobs:
+                leaving = states.get(job.index, {}).get("state") == "failed"
+                if (sweep.name, job.index) in queued and not leaving:
+                    there[job.run] = sweep, job
+        adopted, new = [], []
+        for group in groups:
+            sweep, job = there.get(group[0].run.folder.name, (None, None))
+            if job and all(cell.is_made_by(job, results) for cell in group):
+                adopted.append(Watched(sweep, job, group))
+            else:
+                new.append(group)
+        for folder, count in Counter(watch.sweep.folder for watch in adopted).items():
+            say(f"{count} are in the queue already, in {folder}")
+        return adopted, new
+
+    def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
+        watched, texts = self.begin(title, groups, results)
+        sweep = watched[0].sweep
+        with deferred() as interrupts:  # half a submission would leave jobs that do not find what they are for
+            try:
+                count, refusal = slurm.submit(sweep, texts, self.settings)
+            except BaseException:
+                self.withdraw(sweep)
+                raise
+            say(f"submitted {plural(count, 'job')} as {', '.join(a for *_, a in sweep.arrays())}: {sweep.folder}")
+            for watch in watched[count:]:
+                for cell in watch.cells:
+                    cell.failure = Failed(f"not submitted, for Slurm refuses more: {refusal}; repeat the command later")
+                    self.tell(cell)
+            if interrupts.look():
+                say_that_they_go_on(watched[:count])
+                interrupts.leave()
+        return watched[:count]
+
+    def withdraw(self, sweep: Sweep) -> None:
+        """Remove a sweep of which nothing was submitted."""
+        queued = slurm.queue()
+        if queued is None or any(name == sweep.name for name, _ in queued):
+            say(f"some jobs may be in the queue: scancel --me; what they are is in {sweep.folder}")
+            return
+        shutil.rmtree(sweep.folder)
+        with contextlib.suppress(OSError):  # there are others, and runs
+            sweep.folder.parent.rmdir()
+            sweep.results.rmdir()
+
+    def follow(self, watched: list[Watched]) -> None:
+        left = {watch.key: watch for watch in watched}
+        last_seen = dict.fromkeys(left, time.monotonic())
+        pause, shown = self.pauses[0], ""
+        try:
+            while left:
+                queued, now = slurm.queue(), time.monotonic()
+                for key, watch in list(left.items()):
+                    if queued is None or key in queued:
+                        last_seen[key] = now
+                        continue
+                    state, facts = watch.sweep.state_of(watch.job.index), {}
+                    if not state or state["state"] not in ("done", "failed"):
+                        if now - last_seen[key] < self.grace:
+                            continue
+                        facts = slurm.facts_of(watch.sweep.slurm_job(watch.job.index) or "")
+                        if facts.get("JobState") in slurm.ALIVE:  # squeue does not show all jobs to everyone
+                            last_seen[key] = now
+                            continue
+                        if facts.get("JobState") == "COMPLETED" and now - last_seen[key] < self.lag:
+                            continue
+                    self.end(watch, state, slurm.ending(facts))
+                    del left[key]
+                shown = self.show(watched, left, queued, shown)
+                if left:
+                    time.sleep(pause)
+                    pause = min(1.2 * pause, self.pauses[1])
+        except KeyboardInterrupt:
+            say_that_they_go_on(list(left.values()))
+            raise
+
+    def show(
+        self, watched: list[Watched], left: dict, queued: dict[tuple[str, int], slurm.Queued] | None, before: str
+    ) -> str:
+        """Say how many are done, run, pend and why, if that has changed."""
+        text = "Slurm does not answer (squeue); still waiting"
+        if queued is not None:
+            states = [queued[key] for key in left if key in queued]
+            reasons = ", ".join(dict.fromkeys(entry.reason for entry in states if entry.pends and entry.reason))
+            pending = sum(entry.pends for entry in states)
+            failed = sum(any(cell.failure for cell in watch.cells) for watch in watched)
+            text = f"{len(watched) - len(left) - failed} of {len(watched)} done, {len(states) - pending} running"
+            text += f", {pending} pending" if pending else ""
+            text += f" ({reasons})" if reasons else ""
+            text += f", {failed} failed" if failed else ""
+        if text != before:
+            say(text)
+        return text
+
+
+def say_that_they_go_on(watched: list[Watched]) -> None:
+    arrays = sorted({array for watch in watched for _, _, array in watch.sweep.arrays()})
+    say(f"\nnot waiting any longer; the jobs go on: `nsr status` shows them, `scancel {' '.join(arrays)}` ends them")

@@ -1,0 +1,102 @@
+"""The figures that are made of images: what trained runs restore, and what their gates choose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from nsr_cli.data.catalog import image_paths
+from nsr_cli.data.images import read_image
+from nsr_cli.engine import checkpoint
+from nsr_cli.engine.evaluator import restore, score
+from nsr_cli.engine.gate_maps import gate_maps, second_gates
+from nsr_cli.errors import UserError, did_you_mean
+from nsr_cli.report import pictures
+from nsr_cli.report.pictures import Gated, Panel
+from nsr_cli.runs.build import build, pick_device
+from nsr_cli.runs.run import Run
+from nsr_cli.runs.score import tiling_for
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CELLS = 60  # values of a map along the longer side of an image
+
+
+def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop: int, heading: str) -> "Figure":
+    """One image: low resolution, bicubic, each of the runs, ground truth.
+
+    Args:
+        bicubic: the run of that method at the scale of the others.
+        runs: trained ones, by their titles.
+        benchmark: whose convention measures.
+        path: the image.
+        crop: side of the zoomed part in pixels of the truth.
+        heading: said of all runs.
+    """
+    task, device = bicubic.task, torch.device("cpu")
+    convention = task.conventions(benchmark, ["rgb"], bicubic.data)[-1]
+    image = read_image(path)
+    degraded, truth = task.prepare(path, image, convention)
+
+    def panel(title: str, method, tiling) -> Panel:
+        with torch.no_grad():
+            restored = restore(method, degraded, task.scale, tiling)
+        return Panel(title, restored, f"{score(restored, truth, image, convention)['psnr']:.2f} dB")
+
+    def nearest(x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(task.scale, 2).repeat_interleave(task.scale, 3)
+
+    panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
+    for title, run in runs.items():
+        network = with_weights(build(run, device), run)
+        panels.append(panel(title, network, tiling_for(run, network)))
+    panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
+    measured = {"rgb": "RGB"}.get(convention.measured, "Y")
+    whole = f"{path.name}, x{task.scale}: {heading}\nPSNR in {measured}, border {convention.border}"
+    return pictures.side_by_side(panels, crop, whole)
+
+
+def gates(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
+    """Figure 5: the gates of every block of a trained run over images."""
+    network = with_weights(build(run, pick_device("auto")), run)
+    gate = second_gates(network)[0]
+    both = gate.sparsity_groups == 2 and gate.activation in ("softmax", "gumbel")  # sum to 1: one says all
+    groups = range(1 if both else gate.sparsity_groups)
+    images = [gated(network, run, path, list(groups)) for path in paths]
+    of = f", the first of {gate.cardinality} cardinal groups" if gate.cardinality > 1 else ""
+    return pictures.gates(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}")
+
+
+def check_gates(given: str, run: Run) -> None:
+    """Raise UserError unless a run's network has gates to show."""
+    if not second_gates(build(run, pick_device("auto"))):
+        raise UserError(f"runs=[{given}]: its network has no blocks with gates to show")
+
+
+def gated(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
+    """An image as the network is given it, and the gates over it."""
+    convention = run.conventions(run.request.benchmarks[0])[0]
+    degraded, _ = run.task.prepare(path, read_image(path), convention)
+    stride = max(1, round(max(degraded.shape[:2]) / CELLS))
+    maps = gate_maps(network, np.atleast_3d(degraded), tiling_for(run, network).side, stride)
+    return Gated(path.name, np.asarray(degraded).clip(0, 255).astype(np.uint8), maps[:, groups], stride)
+
+
+def images_of(benchmark: str, data: Path, names: list[str]) -> list[Path]:
+    """The benchmark's images of these names; its first where none is given."""
+    paths = {path.name: path for path in image_paths(benchmark, data)}
+    for name in names:
+        if name not in paths:
+            raise UserError(
+                f"image={name}: not in {benchmark}{did_you_mean(name, list(paths))}; there are: {', '.join(paths)}"
+            )
+    return [paths[name] for name in names or [next(iter(paths))]]
+
+
+def with_weights(network: nn.Module, run: Run) -> nn.Module:
+    """The network of a run with what was trained, ready to evaluate."""
+    network.load_state_dict(checkpoint.load_finished(run.weights, run.spec.of_weights.signature)["model"])
+    return network.eval()

@@ -1,0 +1,132 @@
+"""A study: the runs of an experiment, which of their records there are, and the commands that make the others."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsr_cli.data.catalog import find, locate, own_images
+from nsr_cli.report.experiments import Experiment, expand
+from nsr_cli.report.tables import Cell
+from nsr_cli.runs.run import Run
+from nsr_cli.runs.stored import Store, seeds_in
+
+Job = tuple[str, ...]  # a verb and its overrides
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a table, or a figure, shows.
+
+    Attributes:
+        cells: of these seeds.
+        name: of the file. A table that omits a fully measured seed is named after the seeds it shows, so that it does
+            not replace the one that shows that seed too.
+        left_out: other seeds of which there are records.
+        damaged: files that are no whole records, and in what.
+    """
+
+    cells: list[Cell]
+    seeds: list[int]
+    name: str
+    left_out: list[int]
+    damaged: dict[Path, str]
+
+
+class Study:
+    """An experiment at a protocol.
+
+    Args:
+        experiment: the table, or the figure.
+        protocol: of its runs.
+        runs: of each job with seed 0; the rows of a table share the jobs of its columns.
+        data, results: folders.
+    """
+
+    def __init__(self, experiment: Experiment, protocol: str, runs: Mapping[Job, Run], data: Path, results: Path):
+        self.experiment, self.protocol, self.runs = experiment, protocol, runs
+        self.data, self.results = data, results
+
+    def shown(self, seeds: list[int] | None = None) -> Shown:
+        """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0."""
+        recorded = self.recorded_seeds()
+        whole = [seed for seed, complete in recorded.items() if complete]
+        seeds = list(dict.fromkeys(seeds or whole or [0]))
+        store = Store()
+        cells = self.cells(seeds, store)
+        name = self.experiment.name
+        if not set(seeds).issuperset(whole):
+            name = "-".join([name, "seed", *map(str, seeds)])
+        left_out = [seed for seed in recorded if seed not in seeds]
+        return Shown(cells, seeds, name, left_out, store.damaged)
+
+    def recorded_seeds(self) -> dict[int, bool]:
+        """The seeds of which a training of these runs has a record; and whether all have."""
+        known = seeds_in(self.results / "records" / self.protocol)
+        found = {}
+        for seed in sorted(set(known.values())):
+            there = [run.with_seed(seed).spec.signature in known for run in self.runs.values() if run.trains]
+            found |= {seed: all(there)} if any(there) else {}
+        return found
+
+    def cells(self, seeds: list[int], store: Store) -> list[Cell]:
+        """Every cell of the table with its record, or None where that is missing."""
+        found, known = [], {}
+        for row, column, verb, overrides in self.experiment.slots(self.protocol):
+            job = (verb, *overrides)
+            if job not in known:
+                run = self.runs[job]
+                known[job] = {seed: run.with_seed(seed) for seed in seeds} if run.trains else {seeds[0]: run}
+            for seed, run in known[job].items():
+                benchmarks = run.request.benchmarks
+                benchmark = row.benchmark or (column.benchmark if column else None)
+                for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
+                    label = column.label if column else name
+                    found.append(Cell(row.label, label, name, seed, store.record(run, name), job, run.trains))
+        return found
+
+    def filling(self, cells: list[Cell]) -> list[list[str]]:
+        """The command lines (as words behind ``nsr``) that make the missing cells, on the benchmarks at hand."""
+        here = {name for name in {cell.benchmark for cell in cells} if self.at_hand(name)}
+        lacking = [cell for cell in cells if cell.record is None and cell.benchmark in here]
+        lines = []
+        for command in self.experiment.commands(self.protocol):
+            verb, jobs = expand(command)
+            made = {(verb, *job) for job in jobs}
+            own = [cell for cell in lacking if cell.job in made]
+            if not own:
+                continue
+            words = [word for word in command if word != "-m"]
+            if any(cell.trained for cell in own):
+                words += [f"protocol={self.protocol}", f"seed={_joined(cell.seed for cell in own)}"]
+            lines.append([words[0], "-m", *words[1:], f"benchmarks=[{_joined(cell.benchmark for cell in own)}]"])
+        return lines
+
+    def what_is_missing(self, shown: Shown) -> list[str]:
+        """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
+        said = []
+        if shown.left_out:
+            every = ",".join(map(str, sorted({*shown.seeds, *shown.left_out})))
+            others = ", ".join(map(str, shown.left_out))
+            said.append(f"Not shown, though there are records: seed {others}; seeds=[{every}] shows all")
+        said += [f"Damaged, and so missing: {path.resolve()}: {what}" for path, what in shown.damaged.items()]
+        if commands := self.filling(shown.cells):
+            said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
+        lacking = {cell.benchmark for cell in shown.cells if not cell.record}
+        if absent := sorted(name for name in lacking if not self.at_hand(name)):
+            names = ", ".join(f"{name} ({find(name, self.data).ask or f'nsr data get {name}'})" for name in absent)
+            said.append(f"Not on this machine, or not whole: {names}")
+        return said
+
+    def at_hand(self, benchmark: str) -> bool:
+        """Whether a whole benchmark is on this machine."""
+        dataset = find(benchmark, self.data)
+        folder = locate(dataset, self.data)
+        return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
+
+
+def to_run(commands: Iterable[str]) -> str:
+    return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
+
+
+def _joined(values: Iterable) -> str:
+    return ",".join(dict.fromkeys(str(value) for value in values))

@@ -1,0 +1,137 @@
+"""The method of a Spec: a network, initialised from its seed or read from a file, or a classical function."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nsr_cli.engine.processes import local_rank, world_size
+from nsr_cli.errors import UserError
+from nsr_cli.files import file_sha256
+from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.models.weights import load_weights
+from nsr_cli.names import imported
+from nsr_cli.runs.run import Run
+from nsr_cli.runs.spec import Spec
+
+
+def build(run: Run, device: torch.device) -> Callable:
+    """The method of a run on a device; weights of a training are not loaded.
+
+    Raises:
+        UserError: a class that cannot be imported, knobs that make no layer, a file that is not its weights.
+    """
+    spec = run.spec
+    torch.manual_seed(spec.training.seed if spec.training else 0)
+    method = made(spec)
+    if not isinstance(method, nn.Module):
+        return method
+    if run.request.ckpt:
+        load_from(run, method)
+    return method.to(device)
+
+
+def made(spec: Spec) -> Callable:
+    """A fresh method."""
+    target, arguments = imported(spec.model.target), dict(spec.model.arguments)
+    if not isinstance(target, type):
+        return functools.partial(target, **arguments)
+    if spec.model.sparse:
+        arguments |= layer_knobs(spec.sparsity)
+    try:
+        method = target(**arguments)
+        if spec.sparsity["gate"] != "none" and not spec.model.sparse:
+            attach(method, spec)
+    except ValueError as error:  # a layer refuses its settings
+        raise UserError(str(error)) from None
+    if isinstance(method, nn.Module) and spec.training:
+        method.tile = spec.training.patch
+    return method
+
+
+def layer_knobs(sparsity: dict) -> dict:
+    """The knobs of a config under the names of :class:`SparseConv2d`."""
+    knobs = {"sparsity_groups" if name == "groups" else name: value for name, value in sparsity.items()}
+    return {name: value for name, value in knobs.items() if value is not None}
+
+
+def attach(network: nn.Module, spec: Spec) -> None:
+    """Make the convolutions in the depth of any network sparse: those with as many channels in as out."""
+    gate, cardinality = spec.sparsity["gate"], spec.sparsity.get("cardinality") or 1
+
+    def deep(name: str, conv: nn.Conv2d) -> bool:
+        return conv.in_channels == conv.out_channels
+
+    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and deep(n, m)]
+    if not widths:
+        raise UserError(f"sparsity={gate}: model={spec.model.name} has no convolution of equal widths to make sparse")
+    if cardinality > max(widths):
+        raise UserError(f"cardinality={cardinality}: expected 1 to {max(widths)}, the layer's output channels")
+    knobs = layer_knobs(spec.sparsity) | {"cardinality": cardinality}
+    if knobs.pop("shared_gate", False):
+        raise UserError(f"shared_gate=true: sparse convolutions attached to model={spec.model.name} share no gates")
+    sparsify(network, where=deep, **knobs)
+
+
+def load_from(run: Run, network: nn.Module) -> None:
+    """Read the weights of a run from its file, and the side of the tiles in which they were trained."""
+    path = Path(run.request.ckpt)
+    if run.request.published:
+        if not path.is_file():
+            where = (
+                f"its authors' {path.name} (SHA-256 {run.spec.weights[:8]}...) there; NSR_DATA names the data folder"
+            )
+            raise UserError(f"ckpt=published: no file {path}; expected {where}")
+        if file_sha256(path) != run.spec.weights:
+            raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
+    network.tile = load_weights(network, path).tile
+
+
+def set_inference(method: Callable, inference: str) -> None:
+    """Let the sparse layers of a trained network mix, or choose."""
+    for layer in method.modules() if isinstance(method, nn.Module) else ():
+        if isinstance(layer, SparseConv2d):
+            layer.inference = inference
+
+
+def check_network(run: Run, network: nn.Module) -> None:
+    """Raise UserError unless a network restores an image of the task: what the tiles, and the loss, rely on."""
+    given, scale = run.task.channels_given(run.reads), run.task.scale
+    side = getattr(network, "tile", None) or 32
+    device = next(network.parameters()).device
+    training = network.training
+    with torch.no_grad():
+        restored = network.eval()(torch.zeros(1, given, side, side, device=device))
+    network.train(training)
+    found, expected = tuple(getattr(restored, "shape", ())), (1, given, side * scale, side * scale)
+    if found != expected:
+        raise UserError(
+            f"model={run.spec.model.name}: {run.spec.model.target} turns (1, {given}, {side}, {side}) into {found}; "
+            f"expected {expected} for task={run.task.name}"
+        )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device; the text lists those there are.
+    """
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if "mps" in found else "cpu"
+    if world_size() > 1 and name.startswith("cuda:"):
+        raise UserError(f"device={name}: {world_size()} processes take a GPU each; expected auto, cuda or cpu")
+    name = f"cuda:{local_rank()}" if name == "cuda" else name
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        return device
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device={name}: not on this machine; there are: auto, {', '.join(found)}") from None

@@ -1,0 +1,84 @@
+"""What ``dry_run=true`` prints: what a run is, its cost, its place, and an estimate from a few real steps."""
+
+import time
+from collections.abc import Callable
+
+import torch
+import yaml
+from torch import nn
+
+from nsr_cli.data.images import image_size
+from nsr_cli.data.sampler import check_size
+from nsr_cli.engine import heap
+from nsr_cli.engine.trainer import autocast
+from nsr_cli.runs.build import check_network
+from nsr_cli.runs.run import Run
+from nsr_cli.runs.score import cost_of, tiling_for
+from nsr_cli.runs.stored import Store
+from nsr_cli.runs.train import steps_of
+from nsr_cli.words import clock
+
+
+def plan(run: Run, method: Callable, device: torch.device) -> str:
+    """Its text."""
+    lines = [
+        yaml.safe_dump(run.spec.signed, sort_keys=False, default_flow_style=None).rstrip(),
+        "",
+        f"run folder      {run.folder.resolve()}",
+    ]
+    if isinstance(method, nn.Module):
+        check_network(run, method)
+        cost, tile = cost_of(run, method), tiling_for(run, method).side
+        lines += [
+            f"parameters      {cost.parameters:,}",
+            f"MACs per pixel  {cost.macs / 1e6:.4g} M of the input, convolutions alone (the paper's FLOPs)",
+            f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}",
+        ]
+    if run.trains:
+        lines += training(run, method, device)
+    return "\n".join([*lines, "dry_run=true: nothing was trained"])
+
+
+def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
+    """Length, time and memory of its training."""
+    paths, task, spec = Store().training_images(run), run.task, run.spec.training
+    steps, sizes = steps_of(run, len(paths)), [image_size(path) for path in paths]
+    for path, size in zip(paths, sizes, strict=True):
+        check_size(path.name, size[0] // task.scale, size[1] // task.scale, spec.patch)
+    channels = task.channels_given(run.reads)
+    images = sum(height * width for height, width in sizes) * channels * (1 + 1 / task.scale**2)
+    seconds, memory = rehearse(run, network, device)
+    done = "" if run.lacks_weights else ", finished: would be skipped"
+    return [
+        f"training        {steps:,} steps of {spec.batch} patches{done}",
+        f"time            about {clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
+        f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations",
+        f"                and {images / 2**20:,.0f} MiB for {len(paths)} training images",
+    ]
+
+
+def rehearse(run: Run, network: nn.Module, device: torch.device) -> tuple[float, float]:
+    """(seconds of a training step, bytes that training needs), from a few real steps on zeros."""
+    saved = {}  # bytes that the backward pass keeps, by the storage they lie in
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    spec = run.spec.training
+    batch = torch.zeros(spec.batch, run.task.channels_given(run.reads), spec.patch, spec.patch, device=device)
+    durations = []
+    with heap.kept():  # as in training
+        for _ in range(4):
+            began = time.monotonic()
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                with autocast(device, spec.precision):
+                    loss = network(batch).float().abs().mean()
+                held = sum(saved.values())
+            loss.backward()
+            loss.item()
+            durations.append(time.monotonic() - began)
+            saved.clear()
+    weights = sum(p.nbytes for p in network.parameters())
+    return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not

@@ -1,0 +1,43 @@
+"""What a record was made with: date, device, versions, commit."""
+
+import contextlib
+import os
+import platform
+import subprocess
+import time
+from functools import lru_cache, partial
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from nsr_cli.folders import SUBMITTED_CODE, code_digest
+
+
+def provenance(device: torch.device) -> dict:
+    """Device, versions and commit of this process."""
+    submitted = os.environ.get(SUBMITTED_CODE)
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
+        "commit": commit(),
+        **({"code": "changed after it was submitted"} if submitted and submitted != code_digest() else {}),
+    }
+
+
+@lru_cache
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None for an installed package, or without git."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    code = [name for name in ("nsr_cli", "conf", "experiments") if (checkout / name).is_dir()]
+    with contextlib.suppress(OSError):
+        git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True)
+        name = git(["git", "describe", "--always"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", *code]).stdout  # results change while runs are made
+        return name + ("-dirty" if changed else "") or None
+    return None

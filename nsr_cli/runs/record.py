@@ -1,0 +1,176 @@
+"""Record: what was found out about a run on a benchmark; one JSON file, written once, believed only if it is whole.
+
+The last entry of the file is a SHA-256 of all text before it. The means must be those of the images.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nsr_cli.engine.conventions import Convention, convention_of
+from nsr_cli.files import write_text
+
+FORMAT = 2
+DIGEST = ',\n "digest": '
+
+
+class Damaged(Exception):
+    """A file that is no whole record; the text says in what."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The metrics of a benchmark by one convention.
+
+    Attributes:
+        means: over images, by metric: PSNR in dB (inf where all images are identical), SSIM up to 1.
+        images: by file name, then by metric.
+    """
+
+    convention: Convention
+    means: dict[str, float]
+    images: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was found out.
+
+    Attributes:
+        run: name of the run that the weights come from.
+        signature: of the Spec.
+        spec: what is signed.
+        benchmark: its name in file names.
+        scores: by the names of conventions; none where the training diverged.
+        made: date, device, versions, commit.
+        cost: ``macs`` of convolutions per input pixel, ``overhead`` of gates and mixing, ``parameters``.
+        tiling: ``side``, ``margin``, ``overlap`` in degraded pixels; None for methods that see whole images.
+        gates: what the gates do, by layer (see nsr_cli.engine.gate_stats); None where that was not measured.
+        trained: ``steps``, ``patches``, ``seconds`` of the training.
+        seconds: that scoring took.
+        official_low_resolution: whether degraded images were their publisher's.
+        diverged: how the training ended, where it did so.
+    """
+
+    run: str
+    signature: str
+    spec: dict[str, Any]
+    benchmark: str
+    scores: dict[str, Score]
+    made: dict[str, Any]
+    cost: dict[str, float] | None = None
+    tiling: dict[str, int] | None = None
+    gates: dict[str, dict] | None = None
+    trained: dict[str, float] | None = None
+    seconds: float | None = None
+    official_low_resolution: bool = False
+    diverged: str | None = None
+    format: int = field(default=FORMAT)
+
+    @property
+    def seed(self) -> int | None:
+        training = self.spec.get("training")
+        return training and training["seed"]
+
+    def has(self, conventions: Sequence[Convention]) -> bool:
+        """Whether it answers for all these conventions and all their metrics."""
+        for expected in conventions:
+            own = self.scores.get(expected.name)
+            if own is None or not set(expected.metrics) <= own.means.keys():
+                return False
+            if own.convention.spelled_out() | {"metrics": ()} != expected.spelled_out() | {"metrics": ()}:
+                return False
+        return True
+
+    def in_words(self) -> str:
+        """The scores of each convention, in a line."""
+        said = []
+        for name, score in self.scores.items():
+            others = {"ssim": "SSIM {:.5f}", "ssim8": "SSIM 8x8 {:.5f}"}
+            shown = [others.get(metric, f"{metric} {{:.5g}}").format(value) for metric, value in score.means.items()
+                     if metric != "psnr"]  # fmt: skip
+            said.append("  ".join([f"{name}: {score.means['psnr']:.4f} dB", *shown]))
+        return "   ".join(said)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, whole or not at all."""
+    content = asdict(record)
+    for name, score in record.scores.items():
+        content["scores"][name] = {"convention": score.convention.spelled_out(), **score.means, "images": score.images}
+    text = json.dumps(_without_infinity(content), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    write_text(path, f'{text}{DIGEST}"{_digest(text)}"\n}}\n')
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in a file; None where there is no file.
+
+    Raises:
+        Damaged: it is not what was written, or of another version.
+    """
+    try:
+        return _parsed(path.read_bytes().decode())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Damaged(f"it cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged(f"it is no record ({' '.join(str(error).split()) or type(error).__name__})") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a record as it was written, by its digest alone."""
+    try:
+        text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
+    except (OSError, ValueError):
+        return False
+    return bool(found) and digest.strip("\n }") == f'"{_digest(text)}"'
+
+
+def _parsed(text: str) -> Record:
+    content = json.loads(text, parse_constant=_refuse)
+    head, found, digest = text.rpartition(DIGEST)
+    if content["format"] != FORMAT:
+        raise Damaged(f"it has format {content['format']}; this version of nsr reads {FORMAT}")
+    if not found or digest != f'"{_digest(head)}"\n}}\n':
+        raise Damaged("it was changed since it was written")
+    del content["digest"]
+    content["scores"] = {name: _score(name, found) for name, found in content["scores"].items()}
+    return Record(**content)
+
+
+def _score(name: str, content: dict) -> Score:
+    convention, images = convention_of(content["convention"]), content["images"]
+    images = {file: {metric: _number(v) for metric, v in scores.items()} for file, scores in images.items()}
+    means = {metric: _number(v) for metric, v in content.items() if metric not in ("convention", "images")}
+    for metric, mean in means.items():
+        expected = math.fsum(scores[metric] for scores in images.values()) / len(images)
+        if not math.isclose(mean, expected, rel_tol=1e-9):
+            raise Damaged(f"the mean {metric} of {name} is {mean}, that of its images {expected}")
+    return Score(convention, means, images)
+
+
+def _number(value: float | None) -> float:
+    """JSON has no infinity: a PSNR of identical images is null there."""
+    number = math.inf if value is None else float(value)
+    if value is not None and not math.isfinite(number):
+        raise ValueError(f"{value} is no score")
+    return number
+
+
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinity(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,152 @@
+"""Request: everything about a run that decides no number. Run: both together, and their places on the disk."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+from nsr_cli.data.identity import data_name
+from nsr_cli.engine.conventions import Convention
+from nsr_cli.errors import UserError
+from nsr_cli.runs.spec import Spec, spec_of
+from nsr_cli.tasks import Task, task_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a run, and where; the help of each key says more (nsr_cli/commands/knobs.py).
+
+    Attributes:
+        benchmarks: data sets to score on, or folders.
+        metrics: scored beside those of the benchmarks' conventions.
+        train: the training images, as they were named.
+        may_train: whether the verb trains; ``nsr eval`` does not.
+        ckpt: file of the weights that are read; None where they are trained.
+        published: whether that must be the published file.
+    """
+
+    benchmarks: list[str]
+    data: str = "data"
+    results: str = "results"
+    metrics: list[str] = field(default_factory=list)
+    train: str = ""
+    may_train: bool = True
+    ckpt: str | None = None
+    published: bool = False
+    device: str = "auto"
+    threads: int | None = None
+    checkpoint_minutes: float = 5
+    validate_every: int = 500
+    tensorboard: bool = False
+    compile: bool = False
+    deterministic: bool = False
+    wait: bool = True
+    weights: bool = False
+    rescore: bool = False
+    save_images: bool = False
+    explain: bool = False
+    dry_run: bool = False
+
+    @property
+    def asks_for_more(self) -> bool:
+        """Whether records alone do not answer it."""
+        return any((self.rescore, self.explain, self.save_images, self.weights))
+
+
+REQUEST_KEYS = [item.name for item in fields(Request)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: what it is, and what is asked of it."""
+
+    spec: Spec
+    request: Request
+
+    @cached_property
+    def task(self) -> Task:
+        return task_of(self.spec.task)
+
+    @property
+    def reads(self) -> list[str]:
+        return self.spec.model.reads
+
+    @property
+    def name(self) -> str:
+        """Of its weights and its folder."""
+        return self.spec.of_weights.name
+
+    @property
+    def data(self) -> Path:
+        return Path(self.request.data)
+
+    @property
+    def folder(self) -> Path:
+        """Of its weights, checkpoints and logs."""
+        return Path(self.request.results) / "runs" / self.name
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.pt"
+
+    @property
+    def records(self) -> Path:
+        """The folder of its records, and of others of its budget."""
+        return Path(self.request.results) / "records" / self.spec.budget
+
+    def record(self, benchmark: str) -> Path:
+        """The file of a benchmark's record, whether it is there or not."""
+        return self.records / f"{self.spec.name}--{data_name(benchmark)}.json"
+
+    @property
+    def cache(self) -> tuple[Path, str]:
+        """The folder of decoded training images, and what these are called there."""
+        return Path(self.request.results) / "cache", self.spec.training.data
+
+    def conventions(self, benchmark: str) -> list[Convention]:
+        """How the benchmark scores it; the paper's table shows the first."""
+        found = self.task.conventions(benchmark, self.reads, self.data)
+        more = self.request.metrics
+        return [replace(c, metrics=tuple(dict.fromkeys((*c.metrics, *more)))) for c in found] if more else found
+
+    @property
+    def trains(self) -> bool:
+        """Whether its weights come from a training of ours."""
+        return self.spec.training is not None
+
+    @property
+    def lacks_weights(self) -> bool:
+        return self.trains and not self.weights.exists()
+
+    def images_folder(self, benchmark: str) -> Path:
+        """Of restored images."""
+        way = [self.spec.inference] * (self.spec.inference != "soft") + [f"tile{self.spec.tile}"] * bool(self.spec.tile)
+        return self.folder / "images" / "-".join([data_name(benchmark), *way])
+
+    def saved_images(self, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
+        """Where the restored image of each file is saved; a stem that two files share keeps its ending."""
+        stems = Counter(path.stem for path in paths)
+        folder = self.images_folder(benchmark)
+        return {path: folder / f"{path.name if stems[path.stem] > 1 else path.stem}.png" for path in paths}
+
+    def asking(self, **changes) -> "Run":
+        """The same run, asked for something else."""
+        return replace(self, request=replace(self.request, **changes))
+
+    def with_seed(self, seed: int) -> "Run":
+        return replace(self, spec=self.spec.with_seed(seed))
+
+    def to_json(self) -> dict:
+        return {"spec": self.spec.signed, "request": asdict(self.request)}
+
+
+def run_of(content: dict) -> Run:
+    """What ``to_json`` made."""
+    return Run(spec_of(content["spec"]), Request(**content["request"]))
+
+
+def check_share(run: Run, processes: int) -> None:
+    """Raise UserError unless a batch can be cut into as many equal shares as there are processes."""
+    if run.trains and run.spec.training.batch % processes:
+        batch = run.spec.training.batch
+        raise UserError(f"batch={batch}: expected a multiple of {processes}, the processes that share it")

@@ -1,0 +1,132 @@
+"""Spec: everything that decides a run's numbers, and nothing else. Its signature is the run's identity."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method, network or classical.
+
+    Attributes:
+        name: as in file names.
+        target: dotted name of its class, or of its function.
+        arguments: of that.
+        reads: kinds of images that it can be given: rgb, luma, grey.
+        sparse: whether the class makes its own sparse convolutions; else they are attached to it.
+    """
+
+    name: str
+    target: str
+    arguments: dict[str, Any]
+    reads: list[str]
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget and the schedule of a training (Sec. 4.1).
+
+    Attributes:
+        protocol: the name under which records of this budget lie.
+        data: the training images: a data set's name, or a folder's with a digest of its images.
+        epochs, patches_per_image: the length in epochs; or ``steps``, and the other is None.
+        batch: patches in a step.
+        patch: side of a degraded patch, in pixels; also the tile in which gates decide at evaluation.
+        lr_drops: fractions of the training after which the learning rate is multiplied by ``lr_factor``, as "2/3".
+        precision: fp32, bf16 or fp16.
+    """
+
+    protocol: str
+    data: str
+    epochs: int | None
+    patches_per_image: int
+    steps: int | None
+    batch: int
+    patch: int
+    learning_rate: float
+    lr_drops: list[str]
+    lr_factor: float
+    precision: str
+    seed: int
+
+    @property
+    def drops(self) -> list[Fraction]:
+        return [Fraction(drop) for drop in self.lr_drops]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is scored.
+
+    Attributes:
+        task: its ``name``, its class (``target``) and the arguments of that.
+        model: the method.
+        sparsity: knobs of the sparse convolutions; ``{"gate": "none"}`` for plain ones.
+        training: where its weights come from; None for methods without, and for those read from a file.
+        weights: SHA-256 of the file that they are read from.
+        tile: side of evaluation tiles of a gated network in degraded pixels, where it is not the network's own.
+        inference: ``soft``; or ``hard``, which scores the weights of the soft run in another way.
+    """
+
+    task: dict[str, Any]
+    model: Model
+    sparsity: dict[str, Any]
+    training: Training | None = None
+    weights: str | None = None
+    tile: int | None = None
+    inference: str = "soft"
+
+    @cached_property
+    def signed(self) -> dict:
+        """All of it as plain numbers, texts, lists and dicts; 1.0 as 1, what is not given left out."""
+        return _plain({key: value for key, value in asdict(self).items() if value is not None and value != "soft"})
+
+    @cached_property
+    def signature(self) -> str:
+        return hashlib.sha256(json.dumps(self.signed, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def name(self) -> str:
+        """<model>-<task>-<first 8 digits of the signature>."""
+        return f"{self.model.name}-{self.task['name']}-{self.signature[:8]}"
+
+    @cached_property
+    def of_weights(self) -> "Spec":
+        """The run that the weights come from."""
+        return self if self.inference == "soft" and self.tile is None else replace(self, inference="soft", tile=None)
+
+    @property
+    def budget(self) -> str:
+        """The protocol of its training, or ``untrained``; records of different budgets lie in different folders."""
+        return self.training.protocol if self.training else "untrained"
+
+    @property
+    def is_gated(self) -> bool:
+        return self.sparsity["gate"] not in ("none", "uniform", "static")
+
+    def with_seed(self, seed: int) -> "Spec":
+        return replace(self, training=replace(self.training, seed=seed))
+
+
+def spec_of(signed: dict) -> Spec:
+    """The Spec of what is signed, as records and jobs hold it.
+
+    Raises:
+        TypeError, KeyError: it is another version's.
+    """
+    training = signed.get("training")
+    return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
+
+
+def _plain(value: Any) -> Any:
+    """Without None in dicts of arguments lost: only floats that are whole numbers change, so that tau=1.0 is tau=1."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,92 @@
+"""Train the network of a run, once: from its Spec to the arguments of the loop."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nsr_cli.data.examples import load_examples
+from nsr_cli.data.identity import digest_of
+from nsr_cli.data.resident import nearest
+from nsr_cli.data.sampler import PatchSampler
+from nsr_cli.engine.ranks import Ranks
+from nsr_cli.engine.trainer import train
+from nsr_cli.engine.validation import validation
+from nsr_cli.errors import UserError
+from nsr_cli.runs.run import Run
+from nsr_cli.words import say
+
+
+def prepare_training(
+    run: Run, network: nn.Module, sources: list[Path], benchmarks: dict[str, list[Path]]
+) -> Callable[[Ranks], None]:
+    """Read and check all that a training needs.
+
+    Args:
+        sources: the training images.
+        benchmarks: images by benchmark; the first is looked at during the training.
+
+    Returns:
+        What trains the network then, and writes its weights.
+    """
+    spec, request, task = run.spec.training, run.request, run.task
+    if request.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    if request.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
+    examples = load_examples(sources, task, task.form(run.reads), spec.patch, *run.cache, say)
+    sizes = {"patch": spec.patch, "batch": spec.batch, "patches_per_image": spec.patches_per_image}
+    sampler = PatchSampler(examples, task.scale, **sizes, seed=spec.seed, sigma=task.sigma)
+    steps, device = steps_of(run, len(examples)), next(network.parameters()).device
+    benchmark, paths = next(iter(benchmarks.items()))
+    convention = run.conventions(benchmark)[0]
+    validate = validation(paths, task, convention, spec.patch, task.luma_only(run.reads))
+
+    def begin(ranks: Ranks) -> None:
+        if ranks.leads:
+            together = f" by {ranks.world} processes" if ranks.world > 1 else ""
+            say(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+        train(
+            network,
+            nearest(sampler, device),
+            run.folder,
+            run.spec.of_weights.signature,
+            steps=steps,
+            patch=spec.patch,
+            seed=spec.seed,
+            learning_rate=spec.learning_rate,
+            lr_drops=spec.drops,
+            lr_factor=spec.lr_factor,
+            precision=spec.precision,
+            checkpoint_minutes=request.checkpoint_minutes,
+            data=digest_of(task.sources(sources)),
+            compiled=request.compile,
+            ranks=ranks,
+            validate=validate,
+            validate_every=request.validate_every,
+            tensorboard=request.tensorboard,
+            say=say if ranks.leads else lambda text: None,
+            progress=ranks.leads and sys.stderr is not None and sys.stderr.isatty(),
+        )
+
+    return begin
+
+
+def steps_of(run: Run, images: int) -> int:
+    """Steps of the whole training.
+
+    Raises:
+        UserError: its epochs are shorter than a batch.
+    """
+    spec = run.spec.training
+    if spec.steps:
+        return spec.steps
+    patches = spec.epochs * images * spec.patches_per_image
+    if patches < spec.batch:
+        raise UserError(f"batch={spec.batch}: {patches} patches in {spec.epochs} epochs make no step")
+    return patches // spec.batch

@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
         if verb in ("table", "figure") and not rest:
             print(list_of(verb))
             return 0
-        if verb in ("table", "figure") and re.fullmatch(r"\w+", rest[0]):
+        if verb in ("table", "figure") and re.fullmatch(r"[\w./~-]+", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)

@@ -21,7 +21,7 @@ from nsr_cli.report import plots
 from nsr_cli.report.experiments import Experiment, load, read_yaml
 from nsr_cli.report.figures import check_matplotlib, save
 from nsr_cli.report.study import to_run
-from nsr_cli.report.tables import is_scored, values_of
+from nsr_cli.report.values import is_scored, values_of
 from nsr_cli.runs.run import Run
 
 if TYPE_CHECKING:

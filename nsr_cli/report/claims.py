@@ -17,17 +17,27 @@ Scores = dict[int, dict[str, float]]  # PSNR in dB, by seed, then by image
 
 @dataclass(frozen=True)
 class Claim:
-    """Each row of ``order`` is above the one before by more than ``margin``.
+    """Each row of ``order`` is above the one before by more than ``margin``; or the second row of each pair.
 
     Attributes:
         says: the claim in words.
-        order: labels of two or more rows, the lowest first.
+        order: labels of two or more rows, or columns, the lowest first.
+        pairs: (low, high) labels of each step, where the steps are no chain.
         margin: in dB; below 0 for what may be lost.
     """
 
     says: str
-    order: tuple[str, ...]
+    order: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
     margin: float = 0.0
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        return list(pairwise(self.order)) if self.order else list(self.pairs)
+
+    @property
+    def labels(self) -> set[str]:
+        return {label for step in self.steps for label in step}
 
 
 @dataclass(frozen=True)
@@ -118,10 +128,9 @@ def judge(claim: Claim, columns: dict[str, dict[str, Scores]]) -> dict[str, list
         claim: its rows must be among those of each column.
         columns: scores by row, by column.
     """
-    steps = list(pairwise(claim.order))
-    tests = len(steps) * len(columns)
+    tests = len(claim.steps) * len(columns)
     return {
-        column: [compare(low, high, rows[low], rows[high], claim.margin, tests) for low, high in steps]
+        column: [compare(low, high, rows[low], rows[high], claim.margin, tests) for low, high in claim.steps]
         for column, rows in columns.items()
     }
 

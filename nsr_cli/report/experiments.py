@@ -12,40 +12,48 @@ from nsr_cli.errors import UserError
 from nsr_cli.report.claims import Claim
 
 
+class Listed:
+    """A variable's value; a list is written as commas make a sweep of it, and has items."""
+
+    def __init__(self, value: object):
+        self.value = value
+
+    def __getitem__(self, index: str | int) -> object:
+        return self.value[int(index)]
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.value)) if isinstance(self.value, list) else str(self.value)
+
+
 @dataclass(frozen=True)
 class Line:
     """A row or a column of a table.
 
     Attributes:
         label: what stands at its head.
-        command: what makes its cells, as typed: one line, or one for each protocol; none where the method is not here.
-        pick: overrides by which this line chooses its job among those of a command on the other axis; one text, or one
-            for each protocol.
+        command: what makes its cells, as typed, with the experiment's variables in braces; none where there is none.
+        pick: overrides by which this line chooses its job among those of a command on the other axis.
         benchmark: the data set of its cells; none takes those of the protocol.
         protocols: the protocols whose tables show the line; none for all.
         printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line; a label alone where there is none.
         flops: the paper's number as printed, in millions per pixel.
         flops_per: "input" or "output" pixel, as the paper counts for this method.
+        parameters: the paper's number as printed, in millions.
+        control: whether it is ours, and not in the paper.
         note: said of it under the table.
     """
 
     label: str
-    command: str | dict[str, str] | None = None
-    pick: str | dict[str, str] = ""
+    command: str | None = None
+    pick: str = ""
     benchmark: str | None = None
     protocols: tuple[str, ...] | None = None
     printed: dict[str, str] = field(default_factory=dict)
     flops: str = ""
     flops_per: str = "input"
+    parameters: str = ""
+    control: bool = False
     note: str = ""
-
-    def command_for(self, protocol: str) -> list[str] | None:
-        """Its words behind ``nsr``."""
-        text = self.command.get(protocol) if isinstance(self.command, dict) else self.command
-        return shlex.split(text)[1:] if text else None
-
-    def pick_for(self, protocol: str) -> set[str]:
-        return set(shlex.split(self.pick[protocol] if isinstance(self.pick, dict) else self.pick))
 
     def in_table_of(self, protocol: str) -> bool:
         return self.protocols is None or protocol in self.protocols
@@ -62,6 +70,11 @@ class Experiment:
         corner: head of the column of labels.
         printed_on: the benchmark of the printed numbers, where it has no line of its own.
         baseline: label of the row that gains are measured from.
+        claims: of the paper.
+        own_claims: ours, on the rows that are controls.
+        gates: whether to show what the gates of its networks do.
+        variables: values by protocol, by the names that commands have in braces.
+        axis: of a figure, as printed in dB.
         notes: said under the table.
     """
 
@@ -76,7 +89,20 @@ class Experiment:
     printed_on: str | None = None
     baseline: str | None = None
     claims: tuple[Claim, ...] = ()
+    own_claims: tuple[Claim, ...] = ()
+    gates: bool = False
+    variables: dict[str, dict[str, object]] = field(default_factory=dict)
+    axis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def words(self, text: str | None, protocol: str) -> list[str]:
+        """The words of a command or a pick at a protocol."""
+        values = {name: Listed(by_protocol[protocol]) for name, by_protocol in self.variables.items()}
+        return shlex.split((text or "").format(**values))
+
+    def command_of(self, line: Line, protocol: str) -> list[str]:
+        """A line's command, as words behind ``nsr``; empty where it has none."""
+        return self.words(line.command, protocol)[1:]
 
     def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
         """The rows and columns that the table of a protocol shows."""
@@ -85,17 +111,17 @@ class Experiment:
     def commands(self, protocol: str) -> list[list[str]]:
         """The command lines that make the table, each as words behind ``nsr``."""
         rows, columns = self.lines(protocol)
-        return [c for line in [*rows, *columns] if (c := line.command_for(protocol))]
+        return [c for line in [*rows, *columns] if (c := self.command_of(line, protocol))]
 
     def slots(self, protocol: str) -> Iterator[tuple[Line, Line | None, str, list[str]]]:
         """Every (row, column, verb, overrides) of a job that a command makes; no column where those are benchmarks."""
         rows, columns = self.lines(protocol)
         for row, column in itertools.product(rows, columns or [None]):
             own, other = (row, column) if row.command else (column, row)
-            command = own.command_for(protocol) if own else None
-            if command is None:
+            command = self.command_of(own, protocol) if own else []
+            if not command:
                 continue
-            wanted = other.pick_for(protocol) if other else set()
+            wanted = set(self.words(other.pick, protocol)) if other else set()
             verb, jobs = expand(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
@@ -116,9 +142,12 @@ def expand(command: list[str]) -> tuple[str, list[list[str]]]:
     return verb, [list(job) for job in itertools.product(*choices)]
 
 
+OTHER_READERS = ("figure5", "timing", "search")  # files of experiments/ that are no tables
+
+
 def names(folder: Path) -> list[str]:
-    """The experiments that are tables of cells, the numbered ones first; other files have readers of their own."""
-    stems = [path.stem for path in folder.glob("*.yaml") if path.stem.startswith(("table", "rebuttal", "figure4"))]
+    """The experiments that are tables of cells, the numbered ones first."""
+    stems = [path.stem for path in folder.glob("*.yaml") if path.stem not in OTHER_READERS]
     return sorted(stems, key=lambda stem: (not stem.startswith("table"), stem))
 
 
@@ -127,14 +156,41 @@ def read_yaml(path: Path) -> dict:
 
 
 def load(folder: Path, name: str) -> Experiment:
-    """Read experiments/<name>.yaml; a table may be called by its number alone."""
+    """Read experiments/<name>.yaml, or a file of one's own; a table may be called by its number alone.
+
+    Raises:
+        UserError: no such table, or a file that is none.
+    """
     known = names(folder)
     stem = f"table{name}" if name.isdigit() else name
-    if stem not in known:
-        raise UserError(f"no table '{name}'; there are: {', '.join(n.removeprefix('table') for n in known)}")
-    content = read_yaml(folder / f"{stem}.yaml")
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        stem = path.stem
+    elif stem in known:
+        path = folder / f"{stem}.yaml"
+    else:
+        listed = ", ".join(n.removeprefix("table") for n in known)
+        raise UserError(f"no table '{name}'; there are: {listed}, or a file as in ./mine.yaml")
+    try:
+        return experiment_of(stem, read_yaml(path))
+    except OSError as error:
+        raise UserError(f"table={name}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"table={name}: no table ({reason}); nsr_cli/report/experiments.py says what one holds"
+        ) from None
+
+
+def experiment_of(stem: str, content: dict) -> Experiment:
+    """The experiment that a YAML file of a name holds."""
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
-    claims = content.get("claims", ())
-    content["claims"] = tuple(Claim(**{**claim, "order": tuple(claim["order"])}) for claim in claims)
+    for key in ("claims", "own_claims"):
+        content[key] = tuple(claim_of(claim) for claim in content.get(key, ()))
     return Experiment(name=stem, **content)
+
+
+def claim_of(content: dict) -> Claim:
+    pairs = tuple((low, high) for low, high in content.get("pairs", ()))
+    return Claim(**{**content, "order": tuple(content.get("order", ())), "pairs": pairs})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.figures import FAINT, INK, SMALL, blank
-from nsr_cli.report.tables import Value
+from nsr_cli.report.values import Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nsr_cli.data.catalog import find, locate, own_images
 from nsr_cli.report.experiments import Experiment, expand
-from nsr_cli.report.tables import Cell
+from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.stored import Store, seeds_in
 
@@ -60,11 +60,14 @@ class Study:
         return Shown(cells, seeds, name, left_out, store.damaged)
 
     def recorded_seeds(self) -> dict[int, bool]:
-        """The seeds of which a training of these runs has a record; and whether all have."""
+        """The seeds of which a training of these runs has a record; and whether all have, controls apart."""
         known = seeds_in(self.results / "records" / self.protocol)
+        slots = self.experiment.slots(self.protocol)
+        jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
+        runs = [run for job, run in self.runs.items() if run.trains and job in jobs]
         found = {}
         for seed in sorted(set(known.values())):
-            there = [run.with_seed(seed).spec.signature in known for run in self.runs.values() if run.trains]
+            there = [run.with_seed(seed).spec.signature in known for run in runs]
             found |= {seed: all(there)} if any(there) else {}
         return found
 

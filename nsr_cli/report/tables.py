@@ -1,125 +1,22 @@
-"""Tables: a pure function of an experiment and its records, as Markdown, CSV or LaTeX."""
+"""Tables: a function of an experiment and its records, as Markdown, CSV or LaTeX."""
 
-from collections import Counter
-from dataclasses import dataclass
-from statistics import mean, stdev
+from collections.abc import Sequence
+from statistics import fmean, stdev
 
 from tabulate import tabulate
 
-from nsr_cli.report.claims import ALPHA, ENOUGH_SEEDS, Scores, judge, overall, weakest
+from nsr_cli.report.claims import ALPHA, ENOUGH_SEEDS, weakest
 from nsr_cli.report.experiments import Experiment, Line
-from nsr_cli.runs.record import Record, Score
+from nsr_cli.report.values import METRICS, Cell, Value, is_scored, score_of, values_of
+from nsr_cli.report.verdicts import Verdict, verdicts
 
-METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
 RULE = (
     f"A claim holds when two one-sided t-tests, paired by image and paired by seed, say so at {ALPHA} in every column; "
     f"it fails when both say the opposite in one, at {ALPHA} over the number of comparisons. It takes {ENOUGH_SEEDS} "
     "seeds. Effects and gains are means over the seeds that both rows have, with their standard deviation."
 )
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One job of one seed, scored on one benchmark.
-
-    Attributes:
-        row, column: labels; a column of a table without columns is its benchmark.
-        record: None where it is missing.
-        job: the verb and the overrides that make it.
-        trained: whether that is a training.
-    """
-
-    row: str
-    column: str
-    benchmark: str
-    seed: int
-    record: Record | None
-    job: tuple[str, ...] = ()
-    trained: bool = True
-
-
-@dataclass(frozen=True)
-class Value:
-    """What one place of a table shows: numbers over seeds beside the printed ones, by metric."""
-
-    row: str
-    column: str
-    measured: dict[str, dict[int, float]]  # by metric, then by seed
-    printed: dict[str, str]  # as printed: their digits decide how many are shown
-    seeds: int  # asked for; 0 where there is no command
-    diverged: int  # of those
-
-    def shown(self, metric: str, psnr_digits: int = 2) -> str:
-        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and how many seeds are lacking."""
-        numbers = list(self.measured.get(metric, {}).values())
-        if not numbers:
-            return "diverged" if self.diverged else "missing" if self.seeds else ""
-        digits = psnr_digits if metric == "psnr" else 4
-        spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
-        return short(mean(numbers), digits) + spread + self.lacking(len(numbers))
-
-    def lacking(self, found: int) -> str:
-        """How many of the seeds are there, where that is not all of them."""
-        if found >= self.seeds:
-            return ""
-        return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
-
-    def mean(self, metric: str) -> float | None:
-        return mean(self.measured[metric].values()) if self.measured.get(metric) else None
-
-    def difference(self, metric: str) -> float | None:
-        printed = self.printed.get(metric)
-        return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
-
-    def gain(self, base: "Value") -> float | None:
-        """Mean difference in PSNR from another row, over the seeds of both."""
-        own, other = self.measured["psnr"], base.measured["psnr"]
-        both = own.keys() & other.keys()
-        return mean(own[seed] - other[seed] for seed in both) if both else None
-
-
-def short(number: float, digits: int) -> str:
-    """A number with so many decimals; SSIM without its leading zero, as papers print it."""
-    text = f"{number:.{digits}f}"
-    return text.removeprefix("0") if digits == 4 else text
-
-
-def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[Value]:
-    """The places of the table, row by row."""
-    rows, columns = experiment.lines(protocol)
-    labels = [column.label for column in columns] or list(dict.fromkeys(cell.column for cell in cells))
-    lines = {line.label: line for line in columns}
-    values = []
-    for row in rows:
-        for label in labels:
-            own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
-            scores = {cell.seed: score_of(experiment, cell.record) for cell in own if is_scored(cell.record)}
-            measured = {m: {seed: s.means[m] for seed, s in scores.items() if m in s.means} for m in experiment.metrics}
-            printed = printed_at(experiment, row, lines.get(label), label)
-            diverged = sum(cell.record is not None for cell in own) - len(scores)
-            values.append(Value(row.label, label, measured, printed, len(own), diverged))
-    return values
-
-
-def is_scored(record: Record | None) -> bool:
-    """Whether there is a record with scores, which a run that diverged has not."""
-    return record is not None and record.diverged is None
-
-
-def score_of(experiment: Experiment, record: Record) -> Score:
-    """The scores that a cell shows: by the experiment's convention, else by the record's first."""
-    return record.scores[experiment.score or next(iter(record.scores))]
-
-
-def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:
-    """The paper's numbers at a place, by metric; "33.66 .9299" is PSNR and SSIM, "27.82 8x8 .7800" the 8x8 one."""
-    numbers = row.printed.get(label) or (column.printed.get(row.label) if column else None)
-    if not numbers:
-        return {}
-    psnr, *similarity = str(numbers).split()
-    metric = "ssim8" if similarity[:1] == ["8x8"] else "ssim"
-    return {"psnr": psnr, **({metric: similarity[-1]} if similarity else {})}
+FEW = 4  # columns that a claim is shown in, a line each; of more, the one that decides
 
 
 def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown") -> str:
@@ -127,29 +24,62 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
     values = values_of(experiment, cells, protocol)
     if form == "csv":
         return _csv(experiment, values, protocol)
-    head, body = (_gains if experiment.baseline else _grid)(experiment, values, cells, protocol)
-    align = ["left", *["right"] * (len(head) - 1)]
-    style = "latex_booktabs" if form == "latex" else "pipe"
-    table = tabulate(body, head, tablefmt=style, colalign=align, disable_numparse=True)
-    caption = _caption(experiment, cells, protocol, values)
+    rows, columns = experiment.lines(protocol)
+    controls = [row for row in rows if row.control]
+    head, body = _table(experiment, values, cells, protocol, [row for row in rows if not row.control])
+    caption = _caption(experiment, cells, protocol)
     if form == "latex":
         said = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
-        return f"% {experiment.title}\n{table}\n{said}\n"
-    parts = [f"## {experiment.title}", table, caption, _claims(experiment, cells, protocol)]
+        own = "\n% controls, not in the paper\n" + _latex(*_table(experiment, values, cells, protocol, controls))
+        return f"% {experiment.title}\n{_latex(head, body)}{own if controls else ''}\n{said}\n"
+    paper = _claims("The paper's claim", verdicts(experiment, experiment.claims, cells, protocol))
+    parts = [f"## {experiment.title}", _pipe(head, body), caption, paper]
+    if controls:
+        own = _claims("Our question", verdicts(experiment, experiment.own_claims, cells, protocol))
+        said = (
+            "Uniform: k kernels with equal weights and no gate. Static: k learned weights, the same for every input. "
+            "After training both are one plain convolution."
+        )
+        table = _pipe(*_table(experiment, values, cells, protocol, controls))
+        parts += ["### Controls, not in the paper", table, said, own]
+    if experiment.gates:
+        parts.append(_gates(rows, cells))
+    if paper:
+        parts.append(RULE)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str) -> tuple[list, list]:
+def _pipe(head: list[str], body: list[list[str]]) -> str:
+    align = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _latex(head: list[str], body: list[list[str]]) -> str:
+    align = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(body, head, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
+
+
+def _table(
+    experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]
+) -> tuple[list[str], list[list[str]]]:
+    """Head and body of some of the rows."""
+    if experiment.baseline:
+        return _gains(experiment, values, rows)
+    return _grid(experiment, values, cells, rows, experiment.lines(protocol)[1])
+
+
+def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> tuple[list[str], list[list[str]]]:
     """Rows against a baseline: measured, gain, printed, difference; three digits, as the gains are small."""
     columns = list(dict.fromkeys(value.column for value in values))
     head = [experiment.corner]
     for column in columns:
         head += [f"PSNR {column}", f"over {experiment.baseline}"]
     comparable = columns == [experiment.printed_on]
-    head += [f"printed ({experiment.printed_on})", *["measured - printed"] * comparable]
+    printed_rows = not all(row.control for row in rows)
+    head += [f"printed ({experiment.printed_on})", *["measured - printed"] * comparable] * printed_rows
     at = {(value.row, value.column): value for value in values}
     body = []
-    for row in experiment.lines(protocol)[0]:
+    for row in rows:
         line = [row.label]
         for column in columns:
             value = at[row.label, column]
@@ -158,22 +88,28 @@ def _gains(experiment: Experiment, values: list[Value], cells: list[Cell], proto
         printed = row.printed.get(experiment.printed_on)
         own = at[row.label, columns[0]].mean("psnr") if columns else None
         off = f"{own - float(printed):+.3f}" if printed and own else ""
-        body.append([*line, printed or "not known", *[off] * comparable])
+        body.append([*line, *[printed or "not printed", *[off] * comparable] * printed_rows])
     return head, body
 
 
-def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str) -> tuple[list, list]:
+def _grid(
+    experiment: Experiment, values: list[Value], cells: list[Cell], rows: list[Line], columns: list[Line]
+) -> tuple[list[str], list[list[str]]]:
     """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed.
 
     An ablation (whose printed numbers are of one benchmark) has a third digit, for its differences are small.
     """
     digits = 3 if experiment.printed_on else 2
     comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
-    rows, columns = experiment.lines(protocol)
-    head = [experiment.corner, *(text for column in columns for text in (column.label, "printed"))]
+    with_printed = not all(row.control for row in rows)
+    head = [experiment.corner]
+    for column in columns:
+        head += [column.label, *["printed"] * with_printed]
     body = []
-    if any(column.flops for column in columns):
+    if with_printed and any(column.flops for column in columns):
         body.append(["M MACs per pixel", *(text for column in columns for text in _flops(column, cells))])
+    if with_printed and any(column.parameters for column in columns):
+        body.append(["M parameters", *(text for column in columns for text in _parameters(column, cells))])
     at = {(value.row, value.column): value for value in values}
     for row in rows:
         line = [row.label]
@@ -181,9 +117,16 @@ def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protoc
             value = at[row.label, column.label]
             has = [metric for metric in experiment.metrics if value.measured[metric]]
             measured = " / ".join(value.shown(metric, digits) for metric in has) or value.shown("psnr")
-            line += [measured + (_off(value) if comparable else ""), " / ".join(value.printed.values())]
+            line += [measured + (_off(value) if comparable else "")]
+            line += [" / ".join(value.printed.values())] * with_printed
         body.append(line)
     return head, body
+
+
+def _parameters(column: Line, cells: list[Cell]) -> tuple[str, str]:
+    """(counted, printed) parameters of a column's first method, in millions."""
+    counted = (c.record.cost["parameters"] for c in cells if c.column == column.label and c.record and c.record.cost)
+    return next((f"{count / 1e6:.2g}" for count in counted), ""), column.parameters
 
 
 def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
@@ -207,7 +150,7 @@ def _off(value: Value) -> str:
     return f" ({', '.join(off)})" if off else ""
 
 
-def _caption(experiment: Experiment, cells: list[Cell], protocol: str, values: list[Value]) -> str:
+def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
     records = [cell.record for cell in cells if is_scored(cell.record)]
     trained = [record for record in records if record.trained]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
@@ -250,38 +193,67 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> str:
     return "\n\n" * bool(columns) + "\n".join(f"- {', '.join(labels)}: {said}" for said, labels in columns.items())
 
 
-def _claims(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
+def _claims(title: str, found: Sequence[Verdict]) -> str:
     """A verdict on each claim: a line for each column, of the step that decides there."""
-    shown = {row.label for row in experiment.lines(protocol)[0]}
-    claims = [claim for claim in experiment.claims if set(claim.order) <= shown]
-    if not claims:
-        return ""
-    columns: dict[str, dict[str, Scores]] = {}
-    for cell in cells:
-        scores = columns.setdefault(cell.column, {}).setdefault(cell.row, {})
-        if is_scored(cell.record):
-            images = score_of(experiment, cell.record).images
-            scores[cell.seed] = {name: score["psnr"] for name, score in images.items()}
-    lost = Counter((c.column, c.row) for c in cells if c.record is not None and not is_scored(c.record))
     lines = []
-    for claim in claims:
-        judged = judge(claim, columns)
-        verdict = overall(finding for findings in judged.values() for finding in findings)
-        for i, (column, findings) in enumerate(judged.items()):
-            step, own = weakest(findings), overall(findings)
+    for verdict in found:
+        counts = f" ({verdict.counts})" if verdict.counts else ""
+        said = f"**{verdict.word}**: {verdict.claim.says}{counts}"
+        for i, (column, findings) in enumerate(_deciding(verdict).items()):
+            step = weakest(findings)
             effect = "" if step.effect is None else f"{step.effect:+.3f}"
             effect += "" if step.spread is None else f" ± {step.spread:.3f}"
             risks = [_risk(p) for p in (step.p_images, step.p_seeds)]
+            lost = {label: verdict.diverged[column, label] for label in (step.low, step.high)}
             why = [step.why] if step.why else []
-            why += [f"{lost[column, row]} of {row} diverged" for row in claim.order if lost[column, row]]
-            said = ": ".join([own, ", ".join(why)] if why else [own])
-            lines.append([f"**{verdict}**: {claim.says}" * (i == 0), column, f"{step.high} - {step.low}"])
-            lines[-1] += [effect, f"{claim.margin:+g}" if claim.margin else "0", *risks, said]
-    head = ["The paper's claim", "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]
-    table = tabulate(
-        lines, head, tablefmt="pipe", colalign=["left"] * 3 + ["right"] * 4 + ["left"], disable_numparse=True
+            why += [f"{number} of {label} diverged" for label, number in lost.items() if number]
+            end = ": ".join([step.verdict, ", ".join(why)] if why else [step.verdict])
+            lines.append([said * (i == 0), column, f"{step.high} - {step.low}"])
+            lines[-1] += [effect, f"{verdict.claim.margin:+g}" if verdict.claim.margin else "0", *risks, end]
+    if not lines:
+        return ""
+    head = [title, "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]
+    align = ["left"] * 3 + ["right"] * 4 + ["left"]
+    return tabulate(lines, head, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _deciding(verdict: Verdict) -> dict:
+    """The findings that are shown: of all columns, or where they are many of the one that decides."""
+    if len(verdict.findings) <= FEW:
+        return verdict.findings
+    every = weakest([finding for findings in verdict.findings.values() for finding in findings])
+    return {column: [every] for column, findings in verdict.findings.items() if any(f is every for f in findings)}
+
+
+def _gates(rows: Sequence[Line], cells: list[Cell]) -> str:
+    """What the gates do: the mean over layers and seeds of the groups in use and of adaptivity, in each column."""
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    body = []
+    for row in rows:
+        line = [row.label]
+        for column in columns:
+            own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
+            gated = [record for record in own if is_gated(record.spec["sparsity"])]
+            layers = [layer for record in gated for layer in (record.gates or {}).values()]
+            if layers:
+                groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
+                line.append(f"{groups:.2f} of {gated[0].spec['sparsity']['groups']}, {bits:.3f} bits")
+            else:
+                line.append("not measured" if gated else "")
+        if any(line[1:]):
+            body.append(line)
+    if not body:
+        return ""
+    said = (
+        "Effective number of groups (the exponential of the weights' mean entropy), and adaptivity: the mutual "
+        "information between tile and group. Near k groups and near 0 bits, a gate does what uniform weights do."
     )
-    return f"{table}\n\n{RULE}"
+    return f"### What the gates do\n\n{_pipe(['', *columns], body)}\n\n{said}"
+
+
+def is_gated(sparsity: dict) -> bool:
+    """Whether weights depend on the input, and there are groups to choose from."""
+    return sparsity["gate"] not in ("none", "uniform", "static") and (sparsity.get("groups") or 1) > 1
 
 
 def _risk(p: float | None) -> str:

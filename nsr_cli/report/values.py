@@ -1,0 +1,112 @@
+"""A table as data: what each place shows, measured over seeds beside printed."""
+
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from nsr_cli.report.experiments import Experiment, Line
+from nsr_cli.runs.record import Record, Score
+
+METRICS = {"psnr": "PSNR", "ssim": "SSIM", "ssim8": "SSIM 8x8"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One job of one seed, scored on one benchmark.
+
+    Attributes:
+        row, column: labels; a column of a table without columns is its benchmark.
+        record: None where it is missing.
+        job: the verb and the overrides that make it.
+        trained: whether that is a training.
+    """
+
+    row: str
+    column: str
+    benchmark: str
+    seed: int
+    record: Record | None
+    job: tuple[str, ...] = ()
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one place of a table shows: numbers over seeds beside the printed ones, by metric."""
+
+    row: str
+    column: str
+    measured: dict[str, dict[int, float]]  # by metric, then by seed
+    printed: dict[str, str]  # as printed: their digits decide how many are shown
+    seeds: int  # asked for; 0 where there is no command
+    diverged: int  # of those
+
+    def shown(self, metric: str, psnr_digits: int = 2) -> str:
+        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and how many seeds are lacking."""
+        numbers = list(self.measured.get(metric, {}).values())
+        if not numbers:
+            return "diverged" if self.diverged else "missing" if self.seeds else ""
+        digits = psnr_digits if metric == "psnr" else 4
+        spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
+        return short(mean(numbers), digits) + spread + self.lacking(len(numbers))
+
+    def lacking(self, found: int) -> str:
+        """How many of the seeds are there, where that is not all of them."""
+        if found >= self.seeds:
+            return ""
+        return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
+
+    def mean(self, metric: str) -> float | None:
+        return mean(self.measured[metric].values()) if self.measured.get(metric) else None
+
+    def difference(self, metric: str) -> float | None:
+        printed = self.printed.get(metric)
+        return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
+
+    def gain(self, base: "Value") -> float | None:
+        """Mean difference in PSNR from another row, over the seeds of both."""
+        own, other = self.measured["psnr"], base.measured["psnr"]
+        both = own.keys() & other.keys()
+        return mean(own[seed] - other[seed] for seed in both) if both else None
+
+
+def short(number: float, digits: int) -> str:
+    """A number with so many decimals; SSIM without its leading zero, as papers print it."""
+    text = f"{number:.{digits}f}"
+    return text.removeprefix("0") if digits == 4 else text
+
+
+def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[Value]:
+    """The places of the table, row by row."""
+    rows, columns = experiment.lines(protocol)
+    labels = [column.label for column in columns] or list(dict.fromkeys(cell.column for cell in cells))
+    lines = {line.label: line for line in columns}
+    values = []
+    for row in rows:
+        for label in labels:
+            own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
+            scores = {cell.seed: score_of(experiment, cell.record) for cell in own if is_scored(cell.record)}
+            measured = {m: {seed: s.means[m] for seed, s in scores.items() if m in s.means} for m in experiment.metrics}
+            printed = printed_at(experiment, row, lines.get(label), label)
+            diverged = sum(cell.record is not None for cell in own) - len(scores)
+            values.append(Value(row.label, label, measured, printed, len(own), diverged))
+    return values
+
+
+def is_scored(record: Record | None) -> bool:
+    """Whether there is a record with scores, which a run that diverged has not."""
+    return record is not None and record.diverged is None
+
+
+def score_of(experiment: Experiment, record: Record) -> Score:
+    """The scores that a cell shows: by the experiment's convention, else by the record's first."""
+    return record.scores[experiment.score or next(iter(record.scores))]
+
+
+def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:
+    """The paper's numbers at a place, by metric; "33.66 .9299" is PSNR and SSIM, "27.82 8x8 .7800" the 8x8 one."""
+    numbers = row.printed.get(label) or (column.printed.get(row.label) if column else None)
+    if not numbers:
+        return {}
+    psnr, *similarity = str(numbers).split()
+    metric = "ssim8" if similarity[:1] == ["8x8"] else "ssim"
+    return {"psnr": psnr, **({metric: similarity[-1]} if similarity else {})}

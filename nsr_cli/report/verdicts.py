@@ -1,0 +1,91 @@
+"""Verdicts on the claims of an experiment, as data: findings by column, and how many steps of each claim hold."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, judge, overall
+from nsr_cli.report.experiments import Experiment
+from nsr_cli.report.values import Cell, is_scored, score_of
+from nsr_cli.words import plural
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the records say of a claim.
+
+    Attributes:
+        claim: on the rows, or columns, that the table shows.
+        findings: of each step, by the column, or row, that it is looked at in.
+        diverged: how many trainings of each label did so, in each of these.
+    """
+
+    claim: Claim
+    findings: dict[str, list[Finding]]
+    diverged: Counter[tuple[str, str]]
+
+    @property
+    def word(self) -> str:
+        return overall(finding for findings in self.findings.values() for finding in findings)
+
+    @property
+    def counts(self) -> str:
+        """How many steps hold, fail and are undecided, for a claim of several."""
+        words = Counter(finding.verdict for findings in self.findings.values() for finding in findings)
+        if (total := words.total()) == 1:
+            return ""
+        holding = f"{words[HOLDS]} of {plural(total, 'step')} hold"
+        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in SAID.items() if words[w]]])
+
+
+SAID = {FAILS: "fail", UNDECIDED: "undecided"}
+
+
+def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
+    """A verdict on each claim of which the table of a protocol shows at least one step.
+
+    A claim compares rows in every column, or columns in every row, whichever its labels are.
+    """
+    rows, columns = ({line.label for line in axis} for axis in experiment.lines(protocol))
+    scores, lost = _scores(experiment, cells)
+    found = []
+    for claim in claims:
+        of_rows = not claim.labels <= {line.label for line in experiment.columns}
+        shown = _restricted(claim, rows if of_rows else columns)
+        if not shown.steps:
+            continue
+        places = {cell.column if of_rows else cell.row: None for cell in cells}
+        panels: dict[str, dict[str, Scores]] = {}
+        for place in places:
+            key = [(label, place) if of_rows else (place, label) for label in shown.labels]
+            if any(one in scores for one in key):
+                panels[place] = {label: scores.get(one, {}) for label, one in zip(shown.labels, key, strict=True)}
+        if not panels:
+            continue
+        gone = Counter({(c, r) if of_rows else (r, c): n for (r, c), n in lost.items()})
+        found.append(Verdict(shown, judge(shown, panels), gone))
+    return found
+
+
+def _restricted(claim: Claim, shown: set[str]) -> Claim:
+    """The steps of a claim between labels that are shown."""
+    order = tuple(label for label in claim.order if label in shown)
+    pairs = tuple(pair for pair in claim.pairs if set(pair) <= shown)
+    return replace(claim, order=order if len(order) > 1 else (), pairs=pairs)
+
+
+def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, str], Scores], Counter]:
+    """PSNR by (row, column), seed and image, and how many trainings diverged there.
+
+    A method that is not trained has the same scores beside every seed.
+    """
+    seeds = sorted({cell.seed for cell in cells})
+    found: dict[tuple[str, str], Scores] = {}
+    for cell in cells:
+        own = found.setdefault((cell.row, cell.column), {})
+        if is_scored(cell.record):
+            images = score_of(experiment, cell.record).images
+            psnr = {name: score["psnr"] for name, score in images.items()}
+            own |= dict.fromkeys([cell.seed] if cell.trained else seeds, psnr)
+    lost = Counter((c.row, c.column) for c in cells if c.record is not None and not is_scored(c.record))
+    return found, lost

@@ -1,5 +1,6 @@
 """The runs that a table or a figure lacks, made as one sweep of the command lines that a user would type."""
 
+import contextlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ from nsr_cli.commands.cells import cells_of
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.launchers import SweepLauncher
 from nsr_cli.errors import UserError
+from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
+from nsr_cli.launch.local import OnThisMachine, usable_cores, visible_gpus
 from nsr_cli.report.experiments import expand
+from nsr_cli.words import clock, plural, say
 
 
 def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[str]:
@@ -28,7 +32,7 @@ def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[
         The cells that failed, as words.
     """
     dispatcher, results = chosen_dispatcher(), Path(values["results"]).absolute()
-    cells = []
+    cells: list[Cell] = []
     for words in commands:
         verb, combinations = expand(words)
         composer, data = Composer(partial(compose, verb)), Path(values["data"])
@@ -37,15 +41,32 @@ def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[
             cell.words = " ".join([verb, *overrides])
         cells += found
     if cells:
+        say_what_is_missing(cells)
         dispatcher.send(title, cells, results)
     return [cell.words for cell in cells if cell.failure]
 
 
+def say_what_is_missing(cells: list[Cell]) -> None:
+    """How many trainings and scores there are to make, and about how long they take on this machine."""
+    wanted = [cell for cell in cells if not cell.finished and not cell.failure]
+    if not wanted:
+        return
+    from nsr_cli.runs.plan import estimate  # imports torch
+
+    trainings = {cell.run.name: cell.run for cell in wanted if cell.run.lacks_weights}
+    scores = {cell.run.record(name): None for cell in wanted for name in cell.run.request.benchmarks}
+    what = [plural(len(trainings), "training")] * bool(trainings) + [plural(len(scores), "score")]
+    said = f"{' and '.join(what)} to make"
+    with contextlib.suppress(UserError):  # of a run that cannot be, which says so itself
+        said += f": about {clock(estimate(list(trainings.values()), [cell.run for cell in wanted]))} of one core"
+    say(said)
+
+
 def chosen_dispatcher() -> Dispatcher:
-    """What hydra/launcher=... stands for."""
+    """What hydra/launcher=... stands for; without, runs side by side where there are cores for them and no GPU."""
     choice = HydraConfig.get().runtime.choices["hydra/launcher"]
     if choice == "basic":
-        return InProcess()
+        return OnThisMachine(jobs=None, per_gpu=1) if usable_cores() > 1 and not visible_gpus() else InProcess()
     launcher = Plugins.instance()._instantiate(HydraConfig.get().launcher)
     if not isinstance(launcher, SweepLauncher):
         raise UserError(f"hydra/launcher={choice}: expected slurm, slurm_ddp or local")

@@ -1,7 +1,7 @@
 """nsr table: a table of the paper from the records at hand; run=true makes the missing ones first."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,12 @@ def main(cfg: DictConfig) -> None:
         check_writable("results", values["results"])
     experiment = load(package_folder("experiments"), str(values["table"]))
     study = study_of(values, experiment)
-    shown, failed = completed(values, f"nsr table {values['table']}", study)
+
+    def meanwhile(shown: Shown) -> None:
+        if values["format"] == "markdown":
+            print(render(experiment, shown.cells, study.protocol, said=False), flush=True)
+
+    shown, failed = completed(values, f"nsr table {values['table']}", study, meanwhile)
     missing = study.what_is_missing(shown)
     if values["run"] and not failed and not any(cell.record for cell in shown.cells):
         raise UserError(f"{experiment.name}: no cell can be made. {' '.join(missing)}")
@@ -56,10 +61,21 @@ def study_of(values: Mapping, experiment: Experiment) -> Study:
     return Study(experiment, protocol, runs, Path(values["data"]), Path(values["results"]))
 
 
-def completed(values: Mapping, title: str, study: Study) -> tuple[Shown, list[str]]:
-    """What a study shows, and what failed; with run=true the missing cells are made first."""
-    shown = study.shown(values["seeds"])
-    if not values["run"] or not (commands := study.filling(shown.cells)):
-        return shown, []
-    failed = run_missing(values, title, commands)
-    return study.shown(shown.seeds), failed
+def completed(
+    values: Mapping, title: str, study: Study, meanwhile: Callable[[Shown], None] = lambda shown: None
+) -> tuple[Shown, list[str]]:
+    """What a study shows, and what failed; with run=true the missing cells are made first.
+
+    What needs no training comes first; then ``meanwhile`` is called with what there is.
+    """
+    shown, failed = study.shown(values["seeds"]), []
+    if not values["run"]:
+        return shown, failed
+    for trained in (False, True):
+        commands = study.filling([cell for cell in shown.cells if cell.trained == trained])
+        if trained and commands and any(cell.record for cell in shown.cells):
+            meanwhile(shown)
+        if commands:
+            failed += run_missing(values, title, commands)
+            shown = study.shown(shown.seeds)
+    return shown, failed

@@ -56,7 +56,7 @@ def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dic
     for name, value in (("jobs", jobs), ("per_gpu", per_gpu)):
         if value is not None and (type(value) is not int or value < 1):
             raise UserError(f"hydra.launcher.{name}={value}: expected a whole number above 0")
-    cards, cores = visible_gpus(), len(os.sched_getaffinity(0))
+    cards, cores = visible_gpus(), usable_cores()
     count = jobs or len(cards) * per_gpu or cores
     if cards and count > len(cards) * per_gpu:
         most = len(cards) * per_gpu
@@ -64,6 +64,11 @@ def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dic
     count = min(count, wanted)
     threads = {"OMP_NUM_THREADS": str(max(1, cores // count))}
     return [threads | ({"CUDA_VISIBLE_DEVICES": cards[i % len(cards)]} if cards else {}) for i in range(count)]
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:

@@ -82,7 +82,10 @@ class Study:
             for seed, run in known[job].items():
                 benchmarks = run.request.benchmarks
                 benchmark = row.benchmark or (column.benchmark if column else None)
-                for name in [benchmark] if benchmark else benchmarks[:1] if column else benchmarks:
+                named = [benchmark] if benchmark else benchmarks[:1] if column else benchmarks
+                for name in named:
+                    if run.trains and name not in benchmarks:
+                        continue  # a small protocol scores its networks on its own benchmarks alone
                     label = column.label if column else name
                     found.append(Cell(row.label, label, name, seed, store.record(run, name), job, run.trains))
         return found

@@ -19,29 +19,31 @@ FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 FEW = 4  # columns that a claim is shown in, a line each; of more, the one that decides
 
 
-def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown") -> str:
-    """The table in one of FORMATS."""
+def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown", said: bool = True) -> str:
+    """The table in one of FORMATS; without ``said``, the numbers of the paper's rows alone."""
     values = values_of(experiment, cells, protocol)
     if form == "csv":
         return _csv(experiment, values, protocol)
     rows, columns = experiment.lines(protocol)
     controls = [row for row in rows if row.control]
     head, body = _table(experiment, values, cells, protocol, [row for row in rows if not row.control])
+    if not said:
+        return f"## {experiment.title}\n\n{_pipe(head, body)}\n"
     caption = _caption(experiment, cells, protocol)
     if form == "latex":
-        said = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
+        remarks = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
         own = "\n% controls, not in the paper\n" + _latex(*_table(experiment, values, cells, protocol, controls))
-        return f"% {experiment.title}\n{_latex(head, body)}{own if controls else ''}\n{said}\n"
+        return f"% {experiment.title}\n{_latex(head, body)}{own if controls else ''}\n{remarks}\n"
     paper = _claims("The paper's claim", verdicts(experiment, experiment.claims, cells, protocol))
     parts = [f"## {experiment.title}", _pipe(head, body), caption, paper]
     if controls:
         own = _claims("Our question", verdicts(experiment, experiment.own_claims, cells, protocol))
-        said = (
+        explained = (
             "Uniform: k kernels with equal weights and no gate. Static: k learned weights, the same for every input. "
             "After training both are one plain convolution."
         )
         table = _pipe(*_table(experiment, values, cells, protocol, controls))
-        parts += ["### Controls, not in the paper", table, said, own]
+        parts += ["### Controls, not in the paper", table, explained, own]
     if experiment.gates:
         parts.append(_gates(rows, cells))
     if paper:

@@ -11,7 +11,7 @@ from nsr_cli.data.images import image_size
 from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
 from nsr_cli.engine.trainer import autocast
-from nsr_cli.runs.build import check_network
+from nsr_cli.runs.build import check_network, made
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
 from nsr_cli.runs.stored import Store
@@ -57,7 +57,7 @@ def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     ]
 
 
-def rehearse(run: Run, network: nn.Module, device: torch.device) -> tuple[float, float]:
+def rehearse(run: Run, network: nn.Module, device: torch.device, steps: int = 4) -> tuple[float, float]:
     """(seconds of a training step, bytes that training needs), from a few real steps on zeros."""
     saved = {}  # bytes that the backward pass keeps, by the storage they lie in
 
@@ -70,7 +70,7 @@ def rehearse(run: Run, network: nn.Module, device: torch.device) -> tuple[float,
     batch = torch.zeros(spec.batch, run.task.channels_given(run.reads), spec.patch, spec.patch, device=device)
     durations = []
     with heap.kept():  # as in training
-        for _ in range(4):
+        for _ in range(steps):
             began = time.monotonic()
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 with autocast(device, spec.precision):
@@ -82,3 +82,32 @@ def rehearse(run: Run, network: nn.Module, device: torch.device) -> tuple[float,
             saved.clear()
     weights = sum(p.nbytes for p in network.parameters())
     return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
+
+
+RATE, BRIEF = 1e10, 0.5  # multiply-accumulates per second of one core at least; seconds of a step that is tried
+
+
+def estimate(trainings: list[Run], scored: list[Run]) -> float:
+    """About how many seconds runs take on one core, from a real step of each small network and the cost of others.
+
+    Args:
+        trainings: runs that are to be trained.
+        scored: runs that are to be scored on their benchmarks.
+    """
+    store, device, seconds = Store(), torch.device("cpu"), 0.0
+    steps: dict[str, float] = {}  # seconds of a step, by the network
+    for run in trainings:
+        spec = run.spec.training
+        key = str((run.spec.model, run.spec.sparsity, spec.batch, spec.patch))
+        if key not in steps:
+            network = made(run.spec)
+            guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / RATE
+            steps[key] = guess if guess > BRIEF else rehearse(run, network, device, 2)[0]
+        seconds += steps[key] * steps_of(run, len(store.training_images(run)))
+    for run in scored:
+        method = made(run.spec)
+        macs = cost_of(run, method).macs if isinstance(method, nn.Module) else 0
+        for paths in store.images(run).values():
+            pixels = sum(height * width for height, width in map(image_size, paths)) / run.task.scale**2
+            seconds += pixels * macs / RATE
+    return seconds

@@ -2,7 +2,9 @@
 
 import io
 import os
+import struct
 import warnings
+import zlib
 
 import cv2
 import numpy as np
@@ -44,11 +46,13 @@ def refusal(function, *arguments):
         ("a.bmp", {}),
         ("a.tif", {}),
         ("a.tiff", {"compression": "tiff_lzw"}),
+        ("a.webp", {"lossless": True}),
     ],
 )
 def test_lossless_files(tmp_path, image, name, options):
     path = tmp_path / name
-    Image.fromarray(image).save(path, format={"f": "TIFF", "g": "PNG", "p": "BMP"}[name[-1].lower()], **options)
+    Image.fromarray(image).save(path, **options)
+    image = np.repeat(image[..., None], 3, 2) if name == "a.webp" and image.ndim == 2 else image  # it knows no grey
     out = read_image(path)
     assert out.dtype == np.uint8
     assert out.flags.writeable and out.flags.c_contiguous
@@ -95,16 +99,31 @@ def test_one_bit_becomes_black_and_white(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.where(GREY > 128, 255, 0))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif"])
-@pytest.mark.parametrize("image, mode", [(RGB, "RGBA"), (GREY, "LA")])
+def test_lossy_webp_equals_opencv(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.webp", quality=80)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.webp"), cv2.imread(str(tmp_path / "a.webp"))[..., ::-1])
+    assert image_size(tmp_path / "a.webp") == RGB.shape[:2]
+
+
+def test_animations_are_refused(tmp_path):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    assert refusal(read_image, tmp_path / "a.webp") == f"{tmp_path / 'a.webp'} has 2 frames; expected one"
+    assert image_size(tmp_path / "a.webp") == RGB.shape[:2]
+
+
+@pytest.mark.parametrize("name, image, mode", [
+    ("a.png", RGB, "RGBA"), ("a.tif", RGB, "RGBA"), ("a.webp", RGB, "RGBA"),
+    ("a.png", GREY, "LA"), ("a.tif", GREY, "LA"),
+])  # fmt: skip
 def test_alpha(tmp_path, name, image, mode):
     with_alpha = Image.fromarray(image).convert(mode)
-    with_alpha.save(tmp_path / name)
+    with_alpha.save(tmp_path / name, lossless=True)
     np.testing.assert_array_equal(read_image(tmp_path / name), image)
     alpha = with_alpha.getchannel("A")
     alpha.putpixel((3, 2), 250)
     with_alpha.putalpha(alpha)
-    with_alpha.save(tmp_path / name)
+    with_alpha.save(tmp_path / name, lossless=True)
     text = refusal(read_image, tmp_path / name)
     assert text == f"{tmp_path / name} has transparent pixels (alpha down to 250); expected opaque ones"
 
@@ -153,6 +172,9 @@ KINDS = {
     "colour.bmp": dict(format="BMP"),
     "colour.tif": dict(format="TIFF"),
     "lzw.tif": dict(format="TIFF", compression="tiff_lzw"),
+    "lossy.webp": dict(format="WEBP"),
+    "lossless.webp": dict(format="WEBP", lossless=True),
+    "extended.webp": dict(format="WEBP", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
 }
 
 
@@ -199,9 +221,9 @@ def test_what_is_no_image(tmp_path):
     for function in (read_image, image_size):
         for name, reason in [
             ("empty.png", "the file is empty"),
-            ("text.jpg", "not a PNG, JPEG, BMP or TIFF image"),
-            ("gif.png", "not a PNG, JPEG, BMP or TIFF image"),
-            ("folder.png", "Is a directory"),
+            ("text.jpg", "not a PNG, JPEG, BMP, TIFF or WebP image"),
+            ("gif.png", "not a PNG, JPEG, BMP, TIFF or WebP image"),
+            ("folder.png", "a folder, not a file"),
         ]:
             assert refusal(function, tmp_path / name) == f"cannot read {tmp_path / name}: {reason}"
 
@@ -227,6 +249,56 @@ def test_size_needs_the_header_alone(tmp_path):
             Image.fromarray(photo(200, 300)).save(buffer, **options)
             (tmp_path / name).write_bytes(buffer.getvalue()[:700])
             assert image_size(tmp_path / name) == (200, 300)
+
+
+def huge_png(side: int) -> bytes:
+    """The header of a square RGB image, and no pixel."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [header, b"IDAT", b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+
+
+def huge_webp(side: int) -> bytes:
+    content = b"VP8X" + struct.pack("<I", 10) + bytes(4) + 2 * (side - 1).to_bytes(3, "little")
+    return b"RIFF" + struct.pack("<I", len(content) + 4) + b"WEBP" + content
+
+
+@pytest.mark.parametrize("name, content", [("a.png", huge_png(50_000)), ("a.webp", huge_webp(50_000))])
+def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch, name, content):
+    (tmp_path / name).write_bytes(content)
+    for function in (read_image, image_size):
+        text = refusal(function, tmp_path / name)
+        expected = "50000x50000, 2,500 megapixels; expected at most 268 (NSR_MAX_MEGAPIXELS=... raises the limit)"
+        assert text == f"{tmp_path / name} is {expected}"
+        monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "2499.9")
+        assert "expected at most 2,500 (" in refusal(function, tmp_path / name)
+        monkeypatch.delenv("NSR_MAX_MEGAPIXELS")
+    monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "2500")
+    assert image_size(tmp_path / name) == (50_000, 50_000)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "nan"])
+def test_a_limit_that_is_none_is_named(tmp_path, monkeypatch, value):
+    write_png(tmp_path / "a.png", GREY)
+    monkeypatch.setenv("NSR_MAX_MEGAPIXELS", value)
+    assert refusal(read_image, tmp_path / "a.png").startswith(f"NSR_MAX_MEGAPIXELS={value}: expected a number above 0")
+
+
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for function in (read_image, image_size):
+        for path in (tmp_path / "pipe.png", "/dev/zero"):
+            assert refusal(function, path) == f"cannot read {path}: a device, a pipe or a socket, not a regular file"
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    write_png(path, RGB)
+    np.testing.assert_array_equal(read_image(path), RGB)
+    path.write_bytes(b"text")
+    assert refusal(read_image, path).encode(errors="surrogateescape").startswith(b"cannot read " + os.fsencode(path))
 
 
 def test_large_images_are_read_without_a_warning(tmp_path, monkeypatch):

@@ -1,15 +1,11 @@
-"""The named data sets: what each is, which folder holds it, where it comes from. Imports nothing heavy."""
+"""The entries of the catalogue: what each data set is, where it lies and comes from, how it is scored."""
 
-import difflib
-import importlib.util
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from nsr_cli.errors import UserError, each
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# Names of the conventions of super-resolution, by what a method reads: measured in RGB, or in Y since before networks.
+IN_RGB = {"rgb": ("rgb",), "luma": ("rgb",)}
+IN_LUMA = {"rgb": ("y",), "luma": ("luma",)}
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Source:
 class Dataset:
     """One named data set.
 
-    count:   number of images
+    count:   number of images; None where any number will do
     role:    "train", or "test" for what must never be trained on
     source:  who published it
     folders: folders below the data root that may hold it; the first one with images of it is taken
@@ -42,11 +38,15 @@ class Dataset:
     files:   the exact file names, where its folder may hold other images too
     parts:   the data sets that make up this one
     package: the installed package that ships it
+    conventions: of super-resolution on it: what a method reads (rgb, luma) to names among luma, y, y8 and rgb;
+             the first one is that of published tables
+    low_resolution: folder below the data root of its low-resolution images, with {scale} for the scale; where
+             empty, they are made by MATLAB's bicubic (or are DIV2K's official ones)
     """
 
     name: str
     title: str
-    count: int
+    count: int | None
     colour: bool
     role: str
     licence: str
@@ -57,6 +57,8 @@ class Dataset:
     files: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     package: str = ""
+    conventions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: IN_RGB, hash=False)
+    low_resolution: str = ""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -165,6 +167,7 @@ _ALL = (
             Source(_EDSR, "*/Set5/HR/*.png"),
             _srcnn("*/Test/Set5/*.bmp"),
         ),
+        conventions=IN_LUMA,
     ),
     Dataset(
         "set14", "Set14", 14, True, "test", _UNSTATED, "Zeyde et al., 2010 (`bridge` is grey)",
@@ -174,6 +177,7 @@ _ALL = (
             Source(_EDSR, "*/Set14/HR/*.png"),
             _srcnn("*/Test/Set14/*.bmp"),
         ),
+        conventions=IN_LUMA,
     ),
     Dataset(
         "b100", "B100 (the validation images of BSDS500)", 100, True, "test", _RESEARCH,
@@ -183,6 +187,7 @@ _ALL = (
             Source(f"{_HUB}/BSD100/resolve/main/data/BSD100_HR.tar.gz", "*.png"),
             Source(_EDSR, "*/B100/HR/*.png"),
         ),
+        conventions={"rgb": ("y", "rgb"), "luma": ("luma",)},  # RGB stands in for DIV2K validation
     ),
     Dataset(
         "urban100", "Urban100", 100, True, "test", "Creative Commons photographs; research use",
@@ -196,11 +201,13 @@ _ALL = (
             ),
             Source(_EDSR, "*/Urban100/HR/*.png"),
         ),
+        conventions=IN_LUMA,
     ),
     Dataset(
         "manga109", "Manga109", 109, True, "test", "academic use, by application", "Matsui et al., 2017",
         folders=_layouts("Manga109"),
         ask="ask its authors at http://www.manga109.org",
+        conventions={"rgb": ("y", "y8"), "luma": ("y8",)},
     ),
     Dataset(
         "bsds500_train", "BSDS500 training images", 200, True, "train", _RESEARCH, "Arbelaez et al., 2011",
@@ -276,141 +283,3 @@ _ALL = (
 )  # fmt: skip
 
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
-
-
-def find(name: str) -> Dataset:
-    """The data set of that name.
-
-    Raises:
-        UserError: no such name; the text lists the names there are.
-    """
-    if name in DATASETS:
-        return DATASETS[name]
-    close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    if Path(name).is_dir():
-        close = [f"./{name}", *close]
-    hint = f" (did you mean '{close[0]}'?)" if close else ""
-    raise UserError(f"no data set '{name}'{hint}; there are: {', '.join(DATASETS)}")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder (not of its subfolders; hidden files left out), sorted by name."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-
-
-def locate(dataset: Dataset, root: Path) -> Path | None:
-    """The folder that holds a data set: the first candidate with images of it, else an empty one."""
-    if dataset.package:
-        spec = importlib.util.find_spec(dataset.package)  # finds a top-level package without importing it
-        return Path(spec.submodule_search_locations[0]) / "data" if spec else None
-    candidates = dict.fromkeys(name for folder in dataset.folders for name in (folder, folder.lower()))
-    folders = [Path(root) / name for name in candidates]
-    for folder in folders:
-        if own_images(dataset, folder):
-            return folder
-    return next((folder for folder in folders if folder.is_dir() and not images_in(folder)), None)
-
-
-def own_images(dataset: Dataset, folder: Path) -> list[Path]:
-    """The images of a folder that belong to the data set, sorted by name."""
-    paths, own = images_in(folder), set(dataset.files)
-    return [path for path in paths if path.name in own] if own else paths
-
-
-def is_folder(name: str) -> bool:
-    """Whether a data set is given as a folder of the user's own: anything with "/", or a leading "." or "~"."""
-    return "/" in name or name.startswith((".", "~"))
-
-
-def image_paths(name: str, root: Path) -> list[Path]:
-    """The images of a named data set, or of a folder of the user's own.
-
-    Args:
-        name: a name from `DATASETS`; or a folder: anything with "/", a leading "." or "~".
-        root: the data root (`NSR_DATA`), below which named data sets lie.
-
-    Returns:
-        Paths sorted by file name; for a data set made of parts, one part after the other.
-
-    Raises:
-        UserError: unknown name, missing or empty folder, another number of images than the data set has.
-    """
-    if is_folder(name):
-        return _folder_images(Path(name).expanduser())
-    dataset = find(name)
-    if dataset.parts:
-        parts = each(lambda part: image_paths(part, root), dataset.parts)
-        return [path for paths in parts.values() for path in paths]
-    folder = locate(dataset, root)
-    if dataset.package:
-        return _package_images(dataset, folder)
-    if folder is None:
-        wanted = (Path(root) / dataset.folders[0]).absolute()
-        raise UserError(f"{dataset.title}: no folder {wanted}; {how_to_get(dataset)}")
-    paths = own_images(dataset, folder)
-    if not paths:
-        raise UserError(f"{dataset.title}: no images in {folder.absolute()}; {how_to_get(dataset)}")
-    if len(paths) != dataset.count:
-        raise UserError(
-            f"{dataset.title}: {len(paths)} images in {folder.absolute()}, expected {dataset.count}; "
-            f"`nsr data check {dataset.name}` says which differ"
-        )
-    return paths
-
-
-def how_to_get(dataset: Dataset) -> str:
-    """What to do to have a data set, in a few words."""
-    if dataset.sources or dataset.parts:
-        return f"`nsr data get {dataset.name}` fetches it"
-    return "pip install scikit-image" if dataset.package else dataset.ask
-
-
-def lr_partner(path: Path, scale: int) -> Path | None:
-    """DIV2K's official bicubic low-resolution image of a high-resolution one, where it is on this machine.
-
-    `DIV2K_train_HR/0001.png` at scale 2 has `DIV2K_train_LR_bicubic/X2/0001x2.png`.
-    """
-    path = Path(path)
-    match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
-    if not match:
-        return None
-    name = f"{match[1]}_LR_bicubic"
-    candidates = (path.parent.parent / folder / f"X{scale}" for folder in (name, name.lower()))
-    folder = next((folder for folder in candidates if folder.is_dir()), None)
-    if folder is None:
-        return None
-    partner = folder / f"{path.stem}x{scale}.png"
-    if not partner.is_file():
-        raise UserError(f"{path.name} lacks its low-resolution partner {partner}; complete that folder or remove it")
-    return partner
-
-
-def lr_partners(paths: Iterable[Path], scale: int) -> list[Path]:
-    """The partners that are on this machine."""
-    return [partner for path in paths if (partner := lr_partner(path, scale))]
-
-
-def _folder_images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        names = ", ".join(DATASETS)
-        raise UserError(f"no folder {folder.absolute()}; give a folder of images, or one of: {names}")
-    paths = images_in(folder)
-    if not paths:
-        raise UserError(f"no images in {folder.absolute()}; image files end in {', '.join(IMAGE_SUFFIXES)}")
-    return paths
-
-
-def _package_images(dataset: Dataset, folder: Path | None) -> list[Path]:
-    if folder is None:
-        raise UserError(f"{dataset.title}: scikit-image is not installed; pip install scikit-image")
-    paths = [folder / name for name in sorted(dataset.files)]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise UserError(f"{dataset.title}: this scikit-image lacks {', '.join(missing)} in {folder}")
-    return paths

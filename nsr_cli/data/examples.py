@@ -23,6 +23,7 @@ def load_examples(
     folder: Path,
     name: str,
     say: Callable[[str], None] = print,
+    partners: Sequence[Path] = (),
 ) -> list[Example]:
     """The training images, degraded where that does not change from step to step.
 
@@ -35,6 +36,7 @@ def load_examples(
         patch: side of a degraded patch, which each image must have room for.
         folder: of caches.
         name: of the data set.
+        partners: low-resolution images of the paths, in the same order; none where they are made of them.
 
     Raises:
         UserError: an image that cannot be read, or is smaller than a patch; its low-resolution partner is missing.
@@ -51,11 +53,12 @@ def load_examples(
         return [make(number) for number in range(len(names))]
 
     def low_resolution(number: int) -> np.ndarray:
-        return degrade.low_resolution(paths[number], degrade.modcrop(truths[number], scale), scale)
+        partner = partners[number] if partners else None
+        return degrade.low_resolution(paths[number], degrade.modcrop(truths[number], scale), scale, partner)
 
     truths = degraded = kept(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task["name"] == "sr":
-        degraded = kept(f"{form}-x{scale}", [*paths, *lr_partners(paths, scale)], low_resolution)
+        degraded = kept(f"{form}-x{scale}", [*paths, *(partners or lr_partners(paths, scale))], low_resolution)
     elif task["name"] == "dejpeg":
         quality = task["quality"]
         degraded = kept(f"{form}-q{quality}", paths, lambda number: degrade.jpeg(truths[number], quality))

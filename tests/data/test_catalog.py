@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nsr_cli.data import catalog
-from nsr_cli.data.catalog import DATASETS, image_paths, lr_partner
+from nsr_cli.data.catalog import image_paths, lr_partner
+from nsr_cli.data.datasets import DATASETS
 from nsr_cli.errors import UserError
 
 # how many images each benchmark and training set has, as its authors publish it

@@ -46,7 +46,9 @@ def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: in
     """
     pattern = "" if is_folder(name) else find(name, root).low_resolution
     if not pattern:
-        return lr_partners(paths, scale)
+        partners = lr_partners(paths, scale)
+        _check_sizes(paths if partners else [], partners, scale)
+        return partners
     return paired(paths, Path(root) / os.path.expanduser(pattern.replace("{scale}", str(scale))), scale)
 
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import fcntl
-import functools
-import hashlib
 import json
 import os
 import socket
@@ -73,22 +71,6 @@ def read_json_lines(path: Path) -> list[dict]:
             with contextlib.suppress(ValueError):
                 found += [content] if isinstance(content := json.loads(line), dict) else []
     return found
-
-
-@functools.lru_cache
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content.
-
-    Raises:
-        UserError: it cannot be read, or is a device, a pipe or a folder, whose content need not end.
-    """
-    if path.exists() and not path.is_file():
-        raise UserError(f"ckpt={path}: not a file; expected the weights of a network")
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"ckpt={path}: cannot be read ({error.strerror})") from None
 
 
 def _lock_file(folder: Path) -> TextIO:

@@ -1,5 +1,6 @@
 """From the values of a composed config to a Run. Here configs end: nothing below knows Hydra or OmegaConf."""
 
+import functools
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -8,13 +9,14 @@ from pathlib import Path
 from nsr_cli.commands.knobs import RUN, check_knobs, written
 from nsr_cli.data.catalog import DATASETS, find, is_folder
 from nsr_cli.data.identity import data_name
+from nsr_cli.data.regular import file_sha256
 from nsr_cli.errors import UserError
-from nsr_cli.files import file_sha256
 from nsr_cli.folders import package_folder
 from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
 from nsr_cli.runs.spec import Model, Spec, Training
 from nsr_cli.tasks import task_of
 
+_sha256 = functools.lru_cache(file_sha256)  # of one file for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
@@ -117,7 +119,7 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
     ckpt, data = values["ckpt"], Path(values["data"])
     if ckpt != "published":
         path = next((p for p in (Path(ckpt), data / ckpt) if p.exists()), Path(ckpt))
-        return str(path), file_sha256(path)
+        return str(path), _sha256(path)
     level = task_of(task).level
     published = (values["model"].get("published") or {}).get(task["name"], {})
     known = {str(key): file for key, file in published.items()}

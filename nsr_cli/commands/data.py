@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from nsr_cli.commands.plain import Arguments
-from nsr_cli.data.catalog import DATASETS, Dataset, find, locate, own_images
+from nsr_cli.data.catalog import datasets, find, listing, locate, own_images
+from nsr_cli.data.datasets import Dataset
 from nsr_cli.errors import Failed, UserError
 
 HELP = """nsr data: the named data sets
@@ -13,7 +14,10 @@ HELP = """nsr data: the named data sets
   nsr data get NAME ...   download, verify, unpack; repeating it finishes what was interrupted
   nsr data check [NAME]   compare images with the manifest: which are missing, which differ
 
-They lie below NSR_DATA (default ./data); --data FOLDER overrides it.
+They lie below NSR_DATA (default ./data); --data FOLDER overrides it. One of your own is an entry of datasets.yaml
+there, used by its name like the others:
+
+  photographs: {folders: photographs, role: test}       optional: title, count, conventions, low_resolution, ...
 """
 
 
@@ -41,8 +45,6 @@ def run(arguments: list[str]) -> int:
 def show(root: Path) -> None:
     from tabulate import tabulate
 
-    from nsr_cli.data.download import listing
-
     print(tabulate(listing(root), ["name", "what", "images", "where", "licence"]))
     print(f"\nfolder: {root.resolve()}   (NSR_DATA)")
 
@@ -51,9 +53,9 @@ def get(names: list[str], root: Path) -> None:
     from nsr_cli.data.download import get
 
     if not names:
-        raise UserError(f"get needs a name; there are: {', '.join(DATASETS)}")
+        raise UserError(f"get needs a name; there are: {', '.join(datasets(root))}")
     for name in names:
-        find(name)  # complains about any unknown name before the first download
+        find(name, root)  # complains about any unknown name before the first download
     for name in names:
         for folder in get(name, root):
             print(folder.resolve())
@@ -65,12 +67,12 @@ def present(dataset: Dataset, root: Path) -> bool:
 
 
 def check(names: list[str], root: Path) -> None:
-    from nsr_cli.data.download import check
+    from nsr_cli.data.manifest import check
 
-    here = [name for name, dataset in DATASETS.items() if not dataset.parts and present(dataset, root)]
+    here = [name for name, dataset in datasets(root).items() if not dataset.parts and present(dataset, root)]
     wrong, absent = [], []
     for name in names:
-        find(name)
+        find(name, root)
     for name in names or here:
         try:
             result = check(name, root)

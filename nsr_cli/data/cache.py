@@ -85,7 +85,7 @@ def identity_of(name: str, sources: Sequence[Path]) -> str:
         digest.update(Path(module.__file__).read_bytes())
     for path in sources:
         status = path.stat()
-        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -44,12 +44,20 @@ def downscale(image: np.ndarray, scale: int) -> np.ndarray:
     return imresize(image, 1 / scale)
 
 
-def low_resolution(path: Path, truth: np.ndarray, scale: int) -> np.ndarray:
-    """The low-resolution image of a file, uint8: DIV2K's official one where it is at hand, else MATLAB's bicubic."""
-    partner = lr_partner(path, scale)
-    if partner is None or truth.ndim == 2:
-        return downscale(truth, scale)
-    degraded = as_rgb(read_image(partner))
+def low_resolution(path: Path, truth: np.ndarray, scale: int, partner: Path | None = None) -> np.ndarray:
+    """The low-resolution image of a file, uint8: its partner, DIV2K's official one, or else MATLAB's bicubic.
+
+    Args:
+        path: of the image.
+        truth: the image, cut to a multiple of the scale; RGB, or luma (for which there are no official ones).
+        scale: side of the truth over the side returned.
+        partner: its low-resolution image, where it has one of its own.
+    """
+    if partner is None:
+        partner = lr_partner(path, scale)
+        if partner is None or truth.ndim == 2:
+            return downscale(truth, scale)
+    degraded = (as_luma if truth.ndim == 2 else as_rgb)(read_image(partner))
     expected = (truth.shape[0] // scale, truth.shape[1] // scale)
     if degraded.shape[:2] != expected:
         found = f"{degraded.shape[1]}x{degraded.shape[0]}"
@@ -69,7 +77,7 @@ def add_noise(image: np.ndarray, sigma: float, generator: np.random.Generator | 
 
 def evaluation_noise(path: Path, sigma: float) -> np.random.Generator:
     """The generator of an image's noise: fixed by the file's name and sigma, whatever else is scored."""
-    key = hashlib.sha256(f"{path.stem} {sigma:g}".encode()).digest()
+    key = hashlib.sha256(f"{path.stem} {sigma:g}".encode(errors="surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(int.from_bytes(key[:8], "little")))
 
 

@@ -5,11 +5,13 @@ import io
 import os
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
 
+from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 
@@ -20,12 +22,17 @@ _READERS = {  # how a file begins, and who reads it; Image.open would also try f
     b"BM": BmpImagePlugin.BmpImageFile,
     b"II*\0": TiffImagePlugin.TiffImageFile,
     b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"RIFF": WebPImagePlugin.WebPImageFile,
 }
+_KINDS = "PNG, JPEG, BMP, TIFF or WebP"
 _TIFF_BITS_PER_SAMPLE = 258
+
+MAX_PIXELS = 2**28  # of one image: RGB takes 0.8 GB, and a few times that while it is scored
+MEGAPIXELS = "NSR_MAX_MEGAPIXELS"  # environment variable: another limit, in millions of pixels
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a PNG, JPEG, BMP or TIFF file exactly as stored.
+    """Read a PNG, JPEG, BMP, TIFF or WebP file exactly as stored.
 
     Palettes become RGB, a wholly opaque alpha channel is dropped, and the EXIF orientation is ignored.
 
@@ -33,16 +40,22 @@ def read_image(path: str | Path) -> np.ndarray:
         uint8, (H, W) of a grey file and (H, W, 3) RGB of a colour file.
 
     Raises:
-        UserError: the file is missing, damaged or no such image; or it has more than 8 bits per channel,
-            transparent pixels, or a colour space other than grey and RGB. The text names the file.
+        UserError: the file is missing, damaged or no such image; or it has more than 8 bits per channel, several
+            frames, transparent pixels, a colour space other than grey and RGB, or more pixels than the limit
+            (`MAX_PIXELS`, or what NSR_MAX_MEGAPIXELS says). The text names the file.
     """
     path = Path(path)
-    data = _read_bytes(path)
     try:
+        with open_regular(path) as file:
+            _check_pixels(path, *_size(path, file))
+            file.seek(0)
+            data = file.read()
         with _open(path, io.BytesIO(data)) as image:
             if image.format == "PNG":
                 _check_png(path, data)
             _check_depth(path, image, data)
+            if image.format == "WEBP" and image.n_frames > 1:
+                raise UserError(f"{path} has {image.n_frames} frames; expected one")
             image.load()
             return np.array(_grey_or_rgb(path, image))
     except UserError:
@@ -55,12 +68,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """The (height, width) of an image file in pixels, from its header alone.
 
     Raises:
-        UserError: the file is missing or is no PNG, JPEG, BMP or TIFF image.
+        UserError: the file is missing or no such image, or has more pixels than the limit.
     """
     path = Path(path)
     try:
-        with open(path, "rb") as file, _open(path, file) as image:
-            return image.height, image.width
+        with open_regular(path) as file:
+            height, width = _size(path, file)
+        _check_pixels(path, height, width)
+        return height, width
     except UserError:
         raise
     except Exception as error:
@@ -86,14 +101,54 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
         PillowImage.fromarray(np.ascontiguousarray(image)).save(temporary, "PNG")
 
 
-def _open(path: Path, file: io.BufferedIOBase) -> ImageFile.ImageFile:
-    start = file.read(8)
+def _open(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
+    start = file.read(12)
     file.seek(0)
     for signature, reader in _READERS.items():
-        if start.startswith(signature):
+        if start.startswith(signature) and (signature != b"RIFF" or start.endswith(b"WEBP")):
             return reader(file)
-    problem = "not a PNG, JPEG, BMP or TIFF image" if start else "the file is empty"
+    problem = f"not a {_KINDS} image" if start else "the file is empty"
     raise UserError(f"cannot read {path}: {problem}")
+
+
+def _size(path: Path, file: BinaryIO) -> tuple[int, int]:
+    """(height, width) from a file's header; no memory is taken for pixels."""
+    start = file.read(30)
+    file.seek(0)
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow would make room for a canvas at once
+        return _webp_size(start)
+    with _open(path, file) as image:
+        return image.height, image.width
+
+
+def _webp_size(start: bytes) -> tuple[int, int]:
+    """(height, width) from the first 30 bytes of a WebP file (RFC 9649, Sections 2.5 to 2.7)."""
+    kind, content = start[12:16], start[20:]
+    if kind == b"VP8X" and len(content) == 10:
+        width, height = (1 + int.from_bytes(content[at : at + 3], "little") for at in (4, 7))
+    elif kind == b"VP8L" and content[:1] == b"\x2f":
+        bits = int.from_bytes(content[1:5], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif kind == b"VP8 " and content[3:6] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(content[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+    else:
+        raise ValueError("the WebP header is incomplete")
+    return height, width
+
+
+def _check_pixels(path: Path, height: int, width: int) -> None:
+    """Refuse an image of more pixels than the limit, before any of them is decoded."""
+    limit, raised = MAX_PIXELS, os.environ.get(MEGAPIXELS, "")
+    if raised:
+        try:
+            limit = float(raised) * 1e6
+        except ValueError:
+            limit = 0
+        if not limit > 0:
+            raise UserError(f"{MEGAPIXELS}={raised}: expected a number above 0, the limit in millions of pixels")
+    if height * width > limit:
+        size, limit = f"{width}x{height}, {height * width / 1e6:,.0f} megapixels", f"{limit / 1e6:,.0f}"
+        raise UserError(f"{path} is {size}; expected at most {limit} ({MEGAPIXELS}=... raises the limit)")
 
 
 def _check_png(path: Path, data: bytes) -> None:
@@ -132,13 +187,6 @@ def _grey_or_rgb(path: Path, image: PillowImage.Image) -> PillowImage.Image:
         raise UserError(f"{path} is stored as {image.mode}; expected grey or RGB")
     mode = "L" if grey else "RGB"
     return image if image.mode == mode else image.convert(mode)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
-from nsr_cli.files import file_sha256
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.weights import load_weights

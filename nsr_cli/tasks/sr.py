@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from nsr_cli.data.catalog import find, is_folder, lr_partner, lr_partners
+from nsr_cli.data.catalog import convention_names, lr_partner, lr_partners
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.tasks import Task
 
 if TYPE_CHECKING:
     import numpy as np
-
-BY_READING = {"rgb": ("rgb",), "luma": ("rgb",)}  # of a data set without conventions of its own
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,7 @@ class SuperResolution(Task):
             "y": Convention("y", "rgb", rounded=True, measured="y", border=self.scale),
             "y8": Convention("y8", "rgb", rounded=True, measured="y8", border=self.scale),
         }
-        own = None if is_folder(benchmark) else find(benchmark).conventions
-        by_reading = own or BY_READING
-        return [known[name] for name in dict.fromkeys(name for kind in reads for name in by_reading[kind])]
+        return [known[name] for name in convention_names(benchmark, reads, data)]
 
     def every_convention(self, reads: Sequence[str]) -> list[Convention]:
         ways = [("rgb", measured) for measured in ("rgb", "y", "y8")] if "rgb" in reads else []

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsr_cli.data import catalog, download
-from nsr_cli.data.catalog import DATASETS, Dataset, Source
+from nsr_cli.data import fetch, manifest
+from nsr_cli.data.datasets import DATASETS, Dataset, Source
 from nsr_cli.data.images import read_image, write_png
 
 NAMES = ("a.png", "b.png", "c.png")
@@ -147,8 +147,8 @@ class Quiet(SimpleHTTPRequestHandler):
 def toy(tmp_path, monkeypatch):
     """The data set `toy`: three images in a zip that a server on this machine has, and its manifest."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSE", 0.001)
-    monkeypatch.setattr(download, "MANIFESTS", tmp_path / "manifests")
+    monkeypatch.setattr(fetch, "PAUSE", 0.001)
+    monkeypatch.setattr(manifest, "MANIFESTS", tmp_path / "manifests")
     monkeypatch.setattr(Quiet, "asked", [])
     (tmp_path / "manifests").mkdir()
     rng = np.random.default_rng(0)
@@ -162,8 +162,8 @@ def toy(tmp_path, monkeypatch):
         dataset = Dataset(
             "toy", "Toy", 3, True, "test", "none", "noise", folders=("Toy",), sources=(source,), files=NAMES
         )
-        monkeypatch.setitem(catalog.DATASETS, "toy", dataset)
-        download.write_manifest("toy", tmp_path / "original", tmp_path / "manifests")
+        monkeypatch.setitem(DATASETS, "toy", dataset)
+        manifest.write_manifest("toy", tmp_path / "original", tmp_path / "manifests")
         yield dataset
         server.shutdown()
         thread.join()
@@ -194,7 +194,7 @@ def test_get_adds_what_is_missing(nsr, tmp_path, toy):
 def test_get_from_a_mirror_that_lacks_it_is_one_line(nsr, tmp_path, toy, monkeypatch):
     (source,) = toy.sources
     gone = replace(source, url=source.url.replace("toy.zip", "gone.zip"))
-    monkeypatch.setitem(catalog.DATASETS, "toy", replace(toy, sources=(gone,)))
+    monkeypatch.setitem(DATASETS, "toy", replace(toy, sources=(gone,)))
     result = nsr("data get toy")
     assert result.code == 2
     assert result.err == f"nsr data: Toy could not be fetched. {gone.url}: HTTP 404\n"

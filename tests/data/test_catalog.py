@@ -1,5 +1,7 @@
 """The named data sets: what is found where, and what each error says."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from nsr_cli.data import catalog
-from nsr_cli.data.catalog import DATASETS, image_paths, lr_partner
+from nsr_cli.data.catalog import convention_names, image_paths, listing, lr_partner
+from nsr_cli.data.datasets import DATASETS
+from nsr_cli.data.datasets_file import CONVENTIONS
+from nsr_cli.data.manifest import check
+from nsr_cli.engine.conventions import conventions
 from nsr_cli.errors import UserError
 
 # how many images each benchmark and training set has, as its authors publish it
@@ -44,6 +50,8 @@ def test_every_data_set_is_well_formed():
         assert dataset.sources or dataset.ask or dataset.parts or dataset.package
         assert not dataset.files or len(dataset.files) == dataset.count
         assert not dataset.parts or sum(DATASETS[part].count for part in dataset.parts) == dataset.count
+        assert set(dataset.conventions) == set(CONVENTIONS)
+        assert all(set(names) <= set(CONVENTIONS[kind]) for kind, names in dataset.conventions.items())
         assert all(url.startswith(("https://", "http://")) for url in dataset.urls)
         assert all("\n" not in text for text in (dataset.title, dataset.licence, dataset.source, dataset.ask))
 
@@ -75,6 +83,66 @@ def test_images_are_sorted_and_other_files_left_out(tmp_path):
     (tmp_path / "Set5" / "sub.png").mkdir()
     names = [path.name for path in image_paths("set5", tmp_path)]
     assert names == ["baby.png", "bird.PNG", "butterfly.png", "head.png", "woman.png"]
+
+
+@pytest.mark.parametrize("reads", [["rgb"], ["luma"], ["luma", "rgb"]])
+@pytest.mark.parametrize("benchmark", [*DATASETS, "./photographs"])
+def test_conventions_are_those_of_the_committed_records(benchmark, reads):
+    expected = conventions({"name": "sr", "scale": 2}, benchmark, reads)
+    assert convention_names(benchmark, reads) == [convention.name for convention in expected]
+
+
+def test_a_broken_link_is_named_rather_than_left_out(tmp_path):
+    folder = touch(tmp_path / "mine", "a.png")
+    (folder / "b.png").symlink_to("annex/b.png")
+    (folder / "notes.txt").symlink_to("nothing")
+    message = f"{folder}/b.png is a link to annex/b.png, which does not exist; mend or remove it"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        image_paths(str(folder), tmp_path)
+    (folder / "c.png").symlink_to("c.png")
+    with pytest.raises(UserError, match=r"b.png is a link to .* \(and 1 more such links\); mend or remove it$"):
+        image_paths(str(folder), tmp_path)
+    touch(folder / "annex", "b.png")
+    (folder / "c.png").unlink()
+    assert [path.name for path in image_paths(str(folder), tmp_path)] == ["a.png", "b.png"]
+    touch(tmp_path / "Set5")
+    (tmp_path / "Set5/baby.png").symlink_to("annex/baby.png")
+    with pytest.raises(UserError, match=r"Set5/baby.png is a link to annex/baby.png, which does not exist; "):
+        image_paths("set5", tmp_path)
+
+
+def test_a_broken_link_beside_the_images_of_a_data_set_does_not_matter(tmp_path):
+    """div2k_val is 0801.png to 0900.png, whatever else lies in its folder."""
+    folder = touch(tmp_path / "DIV2K_valid_HR", *(f"{i:04d}.png" for i in range(801, 901)))
+    (folder / "other.png").symlink_to("nothing")
+    assert len(image_paths("div2k_val", tmp_path)) == 100
+    (folder / "0850.png").unlink()
+    (folder / "0850.png").symlink_to("nothing")
+    with pytest.raises(UserError, match=r"0850.png is a link to nothing, which does not exist"):
+        image_paths("div2k_val", tmp_path)
+    assert listing(tmp_path)[1].where.startswith(f"not here (99 of 100 in {folder})")
+    assert any(problem.startswith("0850.png: cannot read") for problem in check("div2k_val", tmp_path).problems)
+
+
+def test_subfolders_that_hold_the_images_are_named(tmp_path):
+    touch(tmp_path / "mine/HR", "a.png", "b.png")
+    touch(tmp_path / "mine/LR/X2", "a.png")
+    touch(tmp_path / "mine/.thumbnails", "a.png")
+    touch(tmp_path / "mine/notes", "a.txt")
+    message = f"no images in {tmp_path}/mine; its subfolders hold some, name one of them: HR/ (2), LR/X2/ (1)"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        image_paths(f"{tmp_path}/mine", tmp_path)
+    touch(tmp_path / "Set5/image_SRF_2", "a.png")
+    with pytest.raises(
+        UserError, match=r"^Set5: no images in .*/Set5; its subfolders hold some, .*: image_SRF_2/ \(1\)$"
+    ):
+        image_paths("set5", tmp_path)
+
+
+def test_a_name_that_is_not_utf8(tmp_path):
+    touch(tmp_path / "mine", os.fsdecode(b"caf\xe9.png"))
+    (path,) = image_paths(f"{tmp_path}/mine", tmp_path)
+    assert os.fsencode(path.name) == b"caf\xe9.png"
 
 
 @pytest.mark.parametrize("folder", ["Set5", "set5", "Set5/HR", "benchmark/Set5/HR", "Set5/original"])

@@ -1,6 +1,7 @@
 """What a training reads, from memory and from caches: the truths and what the task makes of them."""
 
 import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,15 @@ def test_official_low_resolution_images_are_used_and_may_come_later(tmp_path, ph
         write_png(tmp_path / f"DIV2K_train_LR_bicubic/X2/{path.stem}x2.png", np.full((height, width, 3), 7, np.uint8))
     for example in load(SuperResolution(scale=2)):
         assert (example.degraded == 7).all()
+
+
+def test_a_name_that_is_not_utf8_is_cached_too(photographs, load, monkeypatch):
+    always_cached(monkeypatch)
+    strange = photographs[0].rename(photographs[0].with_name(os.fsdecode(b"caf\xe9.png")))
+    photographs[0] = strange
+    names = [example.name for _ in range(2) for example in load({"name": "sr", "scale": 2})]
+    assert names == 2 * [path.name for path in photographs]
+    assert degrade.evaluation_noise(strange, 25).standard_normal() != 0
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -1,0 +1,98 @@
+"""Unpacking the images of an archive that nobody vouches for."""
+
+import contextlib
+import gzip
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from nsr_cli.data.catalog import IMAGE_SUFFIXES
+from nsr_cli.data.fetch import MirrorFailed
+
+MAX_ENTRIES = 100_000  # of an archive, wanted or not
+MAX_BYTES = 8 << 30  # of all that it unpacks to
+MAX_IMAGE_BYTES = 64 << 20  # of one unpacked image file
+
+
+def unpack(archive: Path, members: str, into: Path) -> None:
+    """Unpack the wanted images of a zip or tar archive into one flat folder.
+
+    Refused whole: an entry that leaves the folder or has an absolute path, a wanted image that is a link or
+    no plain file, two images of one name, more entries or bytes than the limits above.
+    """
+    try:
+        with _opened(archive) as entries:
+            total = 0
+            for number, (name, kind, size, content) in enumerate(entries, 1):
+                path = PurePosixPath(name.replace("\\", "/"))
+                total += size
+                if path.is_absolute() or ".." in path.parts:
+                    raise MirrorFailed(f"hostile archive: the path {name!r} leaves the folder")
+                if number > MAX_ENTRIES or total > MAX_BYTES:
+                    raise MirrorFailed(f"hostile archive: over {MAX_ENTRIES} entries or {MAX_BYTES} bytes")
+                if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or kind == "folder":
+                    continue
+                if not fnmatch(str(path), members):
+                    continue
+                if kind != "file" or ":" in path.name:
+                    raise MirrorFailed(f"hostile archive: {name!r} is no plain file")
+                if size > MAX_IMAGE_BYTES:
+                    raise MirrorFailed(f"hostile archive: {name!r} unpacks to {size} bytes")
+                if (into / path.name).exists():
+                    raise MirrorFailed(f"two of its images are named {path.name}")
+                with content() as source, (into / path.name).open("xb") as target:
+                    shutil.copyfileobj(source, target)
+    except _BROKEN as error:
+        raise MirrorFailed(f"broken archive: {error}") from error
+    except OSError as error:
+        if error.errno is None:  # how bz2 says that its data is damaged
+            raise MirrorFailed(f"broken archive: {error}") from error
+        raise
+
+
+_BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,  # a zip compression that zipfile does not know
+    RuntimeError,  # an encrypted zip
+)
+
+_Entries = Iterator[tuple[str, str, int, Callable[[], BinaryIO]]]  # path, kind, bytes unpacked, opener
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[_Entries]:
+    with archive.open("rb") as file:
+        magic = file.read(2)
+    if magic == b"PK":
+        with zipfile.ZipFile(archive) as opened:
+            yield (
+                (info.filename, _zip_kind(info), info.file_size, partial(opened.open, info))
+                for info in opened.infolist()
+            )
+    else:
+        with tarfile.open(archive, "r:gz" if magic == b"\x1f\x8b" else "r:") as opened:
+            yield ((info.name, _tar_kind(info), info.size, partial(opened.extractfile, info)) for info in opened)
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    mode = info.external_attr >> 16
+    if info.is_dir():
+        return "folder"
+    return "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) else "other"
+
+
+def _tar_kind(info: tarfile.TarInfo) -> str:
+    return "folder" if info.isdir() else "file" if info.isreg() else "other"

@@ -1,0 +1,162 @@
+"""The shipped manifests: what each image of a data set is, and what of it is here."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from nsr_cli.data import catalog
+from nsr_cli.data.datasets import Dataset
+from nsr_cli.data.images import image_size, read_image
+from nsr_cli.errors import UserError
+
+MANIFESTS = Path(__file__).parent / "manifests"
+
+
+class Entry(NamedTuple):
+    """What a manifest says of one image."""
+
+    height: int
+    width: int
+    channels: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What `check` found: all is well when `problems` is empty.
+
+    folder:   where it lies, absolute; None for a data set made of parts
+    found:    number of images here
+    compared: "checksums" where a manifest is shipped, else "names and count"
+    missing:  what is not here
+    wrong:    what is here but differs, one line per image
+    """
+
+    name: str
+    folder: Path | None
+    found: int
+    compared: str
+    missing: tuple[str, ...] = ()
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return (*(f"{name}: missing" for name in self.missing), *self.wrong)
+
+
+def check(name: str, root: Path) -> Check:
+    """Compare a data set with its manifest: count, names, sizes and checksums of every image.
+
+    Where no manifest is shipped (the set was not at hand to make one), names and count alone are compared,
+    and each file's header is read.
+
+    Raises:
+        UserError: unknown name, or the data set is not here at all.
+    """
+    dataset = catalog.find(name, root)
+    if dataset.parts:
+        checks = [check(part, root) for part in dataset.parts]
+        return Check(
+            name,
+            None,
+            sum(part.found for part in checks),
+            " / ".join(dict.fromkeys(part.compared for part in checks)),
+            tuple(missing for part in checks for missing in part.missing),
+            tuple(wrong for part in checks for wrong in part.wrong),
+        )
+    folder = catalog.locate(dataset, root)
+    paths = catalog.own_images(dataset, folder) if folder else []
+    if not paths:
+        catalog.image_paths(name, root)  # raises, and says what is missing
+    links = catalog.own(dataset, catalog.broken_links(folder))
+    manifest = read_manifest(name)
+    missing, wrong = _compare([*paths, *links], manifest) if manifest else compare_names(dataset, [*paths, *links])
+    return Check(name, folder.absolute(), len(paths), "checksums" if manifest else "names and count", missing, wrong)
+
+
+def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    here = {path.name: path for path in paths}
+    missing = tuple(name for name in manifest if name not in here)
+    wrong = [f"{name}: not in this data set" for name in here if name not in manifest]
+    for name in manifest.keys() & here.keys():
+        expected = manifest[name]
+        try:
+            entry = describe(here[name], expected)
+        except UserError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        if entry[:3] != expected[:3]:
+            wrong.append(f"{name}: {_size(entry)}, expected {_size(expected)}")
+        elif entry.sha256 != expected.sha256:
+            wrong.append(f"{name}: other {'bytes' if _is_jpeg(name) else 'pixels'} than the published image")
+    return missing, tuple(sorted(wrong))
+
+
+def compare_names(dataset: Dataset, paths: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    names = {path.name for path in paths}
+    missing = tuple(name for name in dataset.files if name not in names)
+    wrong = []
+    count = dataset.count or len(paths)
+    if not dataset.files and len(paths) < count:
+        missing = (f"{count - len(paths)} of {count} images",)
+    if len(paths) > count:
+        wrong.append(f"{len(paths)} images, expected {count}")
+    for path in paths:
+        try:
+            image_size(path)
+        except UserError as error:
+            wrong.append(f"{path.name}: {error}")
+    return missing, tuple(wrong)
+
+
+def read_manifest(name: str) -> dict[str, Entry] | None:
+    """The shipped manifest of a data set, file name to `Entry`; None where there is none."""
+    path = MANIFESTS / f"{name}.json"
+    if not path.is_file():
+        return None
+    return {image: Entry(*entry) for image, entry in json.loads(path.read_text())["images"].items()}
+
+
+def describe(path: Path, expected: Entry | None = None) -> Entry:
+    """Size and checksum of an image file.
+
+    The checksum is that of the decoded pixels (uint8, row by row, RGB interleaved), so that a PNG written
+    anew still matches; of a JPEG it is that of the file, because decoders differ in the last bit. An image
+    whose header already says another size than `expected` is not decoded, and has no checksum.
+    """
+    height, width = image_size(path)
+    if expected and (height, width) != expected[:2]:
+        return Entry(height, width, expected.channels, "")
+    image = read_image(path)
+    return Entry(height, width, 1 if image.ndim == 2 else image.shape[2], checksum(path, image))
+
+
+def checksum(path: Path, image: np.ndarray) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if _is_jpeg(path.name) else digest(image)
+
+
+def digest(image: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def write_manifest(name: str, root: Path, folder: Path = MANIFESTS) -> Path:
+    """Make the manifest of a data set from the images that are here; returns the file written."""
+    entries = {path.name: describe(path) for path in catalog.image_paths(name, root)}
+    lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+    meaning = "height, width, channels, sha256 of the decoded pixels (uint8, by rows; of a JPEG: of the file)"
+    text = f'{{\n  "name": "{name}",\n  "entries": "{meaning}",\n  "images": {{\n{lines}\n  }}\n}}\n'
+    path = folder / f"{name}.json"
+    path.write_text(text)
+    return path
+
+
+def _is_jpeg(name: str) -> bool:
+    return name.lower().endswith((".jpg", ".jpeg"))
+
+
+def _size(entry: Entry) -> str:
+    return f"{entry.height}x{entry.width}x{entry.channels}"

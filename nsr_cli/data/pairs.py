@@ -1,0 +1,133 @@
+"""Low-resolution partners of high-resolution images: found by name, and checked by size before anything is read."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nsr_cli.data.catalog import broken, broken_links, find, image_paths, images_in, is_folder, lr_partners
+from nsr_cli.errors import UserError
+
+# What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
+_KIND = r"(?:[_-](?:HR|GT|LR(?:BI|BD|DN)?|bicubic))"
+_SCALE = r"(?:[_-]?x{scale}(?:[mdw]\d?)?)"
+_SUFFIX = rf"(?:{_KIND}?{_SCALE}|{_SCALE}?{_KIND}|_SRF_{{scale}}(?:_HR|_LR)?)$"
+SHOWN = 3  # of what does not fit, in an error
+
+
+def data_paths(data: str | Mapping[str, str], root: Path, scale: int) -> tuple[list[Path], list[Path]]:
+    """The images of a data set, and their low-resolution partners.
+
+    Args:
+        data: a name, a folder of the user's own, or {hr: a name or a folder, lr: a folder}.
+        root: the data root.
+        scale: side of an image over the side of its partner.
+
+    Returns:
+        Images and partners, in the same order; no partners where low-resolution images are made of the images.
+
+    Raises:
+        UserError: as image_paths() and paired() do.
+    """
+    if not isinstance(data, Mapping):
+        paths = image_paths(data, root)
+        return paths, low_resolution_paths(data, paths, root, scale)
+    if data.keys() != {"hr", "lr"}:
+        raise UserError(f"a pair of folders is {{hr: FOLDER, lr: FOLDER}}; found the keys {', '.join(map(str, data))}")
+    paths = image_paths(data["hr"], root)
+    return paths, paired(paths, Path(os.path.expanduser(data["lr"].replace("{scale}", str(scale)))), scale)
+
+
+def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
+    """The low-resolution partners of the images of a data set: those of its entry, or DIV2K's official ones.
+
+    Returns:
+        As many as there are paths; none where low-resolution images are made of the images.
+    """
+    pattern = "" if is_folder(name) else find(name, root).low_resolution
+    if not pattern:
+        partners = lr_partners(paths, scale)
+        _check_sizes(paths if partners else [], partners, scale)
+        return partners
+    return paired(paths, Path(root) / os.path.expanduser(pattern.replace("{scale}", str(scale))), scale)
+
+
+def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
+    """The low-resolution partner of each image, by stem: the same, or with a usual suffix (x2, _x2, _LRBI_x2, ...).
+
+    Args:
+        hr_paths: the high-resolution images.
+        lr_folder: of their partners; it may hold those of other scales too.
+        scale: side of an image, cut to a multiple of it, over the side of its partner.
+
+    Returns:
+        Paths in the order of ``hr_paths``.
+
+    Raises:
+        UserError: no such folder, an image without a partner or with several, a partner without an image, or one of
+            another size; the text names the files.
+    """
+    lr_folder = Path(lr_folder)
+    if not lr_folder.is_dir():
+        raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
+    if links := broken_links(lr_folder):
+        raise UserError(f"{links[0].absolute()} is {broken(links[0])}")
+    found, partners = _by_name(images_in(lr_folder), scale), []
+    for path in hr_paths:
+        candidates = found.get(path.stem) or found.get(_bare(path.stem, scale)) or []
+        if len(candidates) > 1:
+            names = " and ".join(candidate.name for candidate in candidates)
+            raise UserError(f"{path.name} has several low-resolution partners in {lr_folder.absolute()}: {names}")
+        partners.append(candidates[0] if candidates else None)
+    alone = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
+    if alone:
+        where = f"in {lr_folder.absolute()}, as {Path(alone[0]).stem}x{scale}.png would be"
+        raise UserError(f"{_listed(alone)}: no low-resolution partner at 1/{scale} {where}")
+    _check_left_over(hr_paths, found, lr_folder, scale)
+    _check_sizes(hr_paths, partners, scale)
+    return partners
+
+
+def _bare(stem: str, scale: int) -> str:
+    """A stem without what tells that it is a high- or low-resolution image at this scale."""
+    return re.sub(_SUFFIX.replace("{scale}", str(scale)), "", stem, flags=re.IGNORECASE) or stem
+
+
+def _by_name(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
+    """Low-resolution images by their stem as it is, and by the bare stem."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        for name in {path.stem, _bare(path.stem, scale)}:
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _check_left_over(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
+    """Refuse low-resolution images at this scale of which no high-resolution image lies beside the others."""
+    beside = [path for folder in {path.parent for path in hr_paths} for path in images_in(folder)]
+    known = {name for path in beside for name in (path.stem, _bare(path.stem, scale))}
+    other_scale = re.compile(rf"x(?!{scale})\d(?:[mdw]\d?)?$", re.IGNORECASE)
+    partners = {path for paths in found.values() for path in paths if not other_scale.search(path.stem)}
+    if left := sorted(p.name for p in partners if not {p.stem, _bare(p.stem, scale)} & known):
+        where = ", ".join(sorted({str(path.parent.absolute()) for path in hr_paths}))
+        raise UserError(f"{_listed(left)} in {lr_folder.absolute()}: no high-resolution partner in {where}")
+
+
+def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int) -> None:
+    from nsr_cli.data.images import image_size  # not for every start of the program
+
+    wrong = []
+    for path, partner in zip(hr_paths, partners, strict=True):
+        expected = tuple(side // scale for side in image_size(path))
+        size = image_size(partner)
+        if size != expected:
+            sizes = f"{size[1]}x{size[0]}, expected {expected[1]}x{expected[0]}"
+            wrong.append(f"{partner} is {sizes}: {path.name} at 1/{scale}")
+    if wrong:
+        more = f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+        raise UserError(wrong[0] + more)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

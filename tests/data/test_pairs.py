@@ -1,0 +1,137 @@
+"""Pairs of folders: who is whose partner, and what does not fit together."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nsr_cli.data import degrade
+from nsr_cli.data.examples import load_examples
+from nsr_cli.data.images import read_image, write_png
+from nsr_cli.data.pairs import data_paths, paired
+from nsr_cli.errors import UserError
+
+
+def fill(folder: Path, *names: str, shape: tuple[int, ...] = (8, 10, 3)) -> list[Path]:
+    for name in names:
+        write_png(folder / name, np.full(shape, len(name), np.uint8))
+    return [folder / name for name in names]
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+@pytest.mark.parametrize(
+    ("high", "low"),
+    [
+        ("0801.png", "0801.png"),
+        ("0801.png", "0801x2.png"),  # DIV2K
+        ("0801.png", "0801x2m.png"),  # DIV2K, mild
+        ("baby.png", "baby_x2.png"),
+        ("baby.png", "baby-X2.png"),
+        ("baby.png", "baby_LR.png"),
+        ("baby.png", "baby_LRBI_x2.png"),
+        ("baby_HR_x2.png", "baby_LRBI_x2.png"),  # RCAN
+        ("img_001_SRF_2_HR.png", "img_001_SRF_2_LR.png"),  # SelfExSR
+        ("a.b.jpg.png", "a.b.jpgx2.png"),
+        ("x2.png", "x2.png"),
+    ],
+)
+def test_partners_are_known_by_the_usual_names(tmp_path, high, low):
+    paths = [*fill(tmp_path / "hr", high), *fill(tmp_path / "hr", "other.png")]
+    fill(tmp_path / "lr", low, "other.png", shape=(4, 5, 3))
+    assert names(paired(paths, tmp_path / "lr", 2)) == [low, "other.png"]
+
+
+def test_the_partners_of_several_scales_may_share_a_folder(tmp_path):
+    paths = fill(tmp_path / "hr", "a.png", "b.png", shape=(12, 13))
+    for scale in (2, 3, 4):
+        fill(tmp_path / "lr", f"ax{scale}.png", f"bx{scale}.png", shape=(12 // scale, 13 // scale))
+    for scale in (2, 3, 4):
+        assert names(paired(paths, tmp_path / "lr", scale)) == [f"ax{scale}.png", f"bx{scale}.png"]
+
+
+def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
+    paths = fill(tmp_path / "hr", "a.png", "b.png")
+    fill(tmp_path / "lr", "a.png", "b.png", shape=(4, 5, 3))
+    assert names(paired(paths[:1], tmp_path / "lr", 2)) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "message"),
+    [
+        ("ab", "a", "b.png: no low-resolution partner at 1/2 in {lr}, as bx2.png would be"),
+        (
+            "abcdef",
+            "a",
+            "b.png, c.png, d.png and 2 more: no low-resolution partner at 1/2 in {lr}, as bx2.png would",
+        ),
+        ("a", "ab", "b.png in {lr}: no high-resolution partner in {hr}"),
+        ("a", ["a", "ax2"], "a.png has several low-resolution partners in {lr}: a.png and ax2.png"),
+        ("ab", [], "a.png, b.png: no low-resolution partner at 1/2 in {lr}, as ax2.png would be"),
+    ],
+)
+def test_whoever_has_no_partner_is_named(tmp_path, high, low, message):
+    paths = fill(tmp_path / "hr", *(f"{name}.png" for name in high))
+    (tmp_path / "lr").mkdir()
+    fill(tmp_path / "lr", *(f"{name}.png" for name in low), shape=(4, 5, 3))
+    with pytest.raises(UserError) as error:
+        paired(paths, tmp_path / "lr", 2)
+    assert str(error.value).startswith(message.format(lr=tmp_path / "lr", hr=tmp_path / "hr"))
+
+
+def test_all_sizes_are_checked_by_headers_alone(tmp_path):
+    paths = fill(tmp_path / "hr", "a.png", "b.png", "c.png", shape=(9, 11))
+    fill(tmp_path / "lr", "a.png", shape=(4, 5))  # a side that 2 does not divide is cut
+    low = [*fill(tmp_path / "lr", "b.png", shape=(5, 5)), *fill(tmp_path / "lr", "c.png", shape=(9, 11))]
+    for path in (*paths, *low):
+        path.write_bytes(path.read_bytes()[:41])  # the header
+    expected = f"^{re.escape(str(low[0]))} is 5x5, expected 5x4: b.png at 1/2; 1 more differ$"
+    with pytest.raises(UserError, match=expected):
+        paired(paths, tmp_path / "lr", 2)
+
+
+def test_a_missing_folder_and_a_broken_link_are_named(tmp_path):
+    paths = fill(tmp_path / "hr", "a.png")
+    with pytest.raises(UserError, match=rf"^no folder {tmp_path}/lr of low-resolution images at 1/2$"):
+        paired(paths, tmp_path / "lr", 2)
+    (tmp_path / "lr").mkdir()
+    (tmp_path / "lr/a.png").symlink_to("nothing")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/lr/a.png is a link to nothing, which does not exist$"):
+        paired(paths, tmp_path / "lr", 2)
+
+
+def test_a_pair_of_folders_an_entry_and_div2k(tmp_path, monkeypatch):
+    fill(tmp_path / "photos", "a.png")
+    for scale in (2, 4):
+        fill(tmp_path / f"small/X{scale}", "a.png", shape=(8 // scale, 10 // scale))
+    pair = {"hr": f"{tmp_path}/photos", "lr": f"{tmp_path}/small/X2"}
+    assert data_paths(pair, tmp_path, 2) == ([tmp_path / "photos/a.png"], [tmp_path / "small/X2/a.png"])
+    (tmp_path / "datasets.yaml").write_text(
+        "mine: {folders: photos, role: train, low_resolution: 'small/X{scale}'}\nplain: {folders: photos, role: train}"
+    )
+    for scale in (2, 4):
+        assert data_paths("mine", tmp_path, scale)[1] == [tmp_path / f"small/X{scale}/a.png"]
+    assert data_paths(pair | {"hr": "mine"}, tmp_path, 2)[1] == [tmp_path / "small/X2/a.png"]
+    assert data_paths("plain", tmp_path, 2) == ([tmp_path / "photos/a.png"], [])
+    with pytest.raises(UserError, match=r"no folder .*/small/X3 of low-resolution images at 1/3"):
+        data_paths("mine", tmp_path, 3)
+    with pytest.raises(UserError, match=r"^a pair of folders is {hr: FOLDER, lr: FOLDER}; found the keys hr, low$"):
+        data_paths({"hr": "mine", "low": "x"}, tmp_path, 2)
+    fill(tmp_path / "DIV2K_valid_HR", "0801.png")
+    (official,) = fill(tmp_path / "DIV2K_valid_LR_bicubic/X2", "0801x2.png", shape=(4, 5))
+    assert data_paths(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)[1] == [official]
+    fill(tmp_path / "DIV2K_valid_LR_bicubic/X2", "0801x2.png", shape=(4, 6))
+    with pytest.raises(UserError, match=r"0801x2.png is 6x4, expected 5x4: 0801.png at 1/2$"):
+        data_paths(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)
+
+
+@pytest.mark.parametrize("form", ["rgb", "luma"])
+def test_a_training_reads_the_partners(tmp_path, form):
+    paths = fill(tmp_path / "hr", "a.png", "b.png", shape=(50, 60, 3))
+    partners = fill(tmp_path / "lr", "a.png", shape=(25, 30, 3)) + fill(tmp_path / "lr", "b.png", shape=(25, 30))
+    examples = load_examples(paths, {"name": "sr", "scale": 2}, form, 20, tmp_path / "cache", "set", partners=partners)
+    for example, partner in zip(examples, partners, strict=True):
+        assert np.array_equal(example.degraded, degrade.GIVEN[form](read_image(partner)))

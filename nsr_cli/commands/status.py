@@ -1,5 +1,6 @@
 """nsr status: how sweeps do. No Hydra: there is nothing to compose."""
 
+import contextlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     folder = Path(options.folder)
-    sweeps = found_in(folder)
+    sweeps, unreadable = found_in(folder)
     queue = slurm.queue() if any(sweep.place == "slurm" for sweep in sweeps) else {}
     if queue is None:
         print("Slurm does not answer (squeue): what pends and runs there is not known\n")
@@ -40,20 +41,37 @@ def run(arguments: list[str]) -> int:
     if len(sweeps) > 1:
         print(overview(sweeps, progress), end="\n\n")
     print(details(sweeps[0], progress[sweeps[0].name], None if options.all else JOBS))
+    if unreadable:
+        print(f"\nleft out, for there is no sweep.json that can be read: {', '.join(map(str, unreadable))}")
     return 0
 
 
-def found_in(folder: Path) -> list[Sweep]:
-    """The sweep of a folder, or the last ones below results; the newest first."""
+def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
+    """The sweep of a folder, or the last ones below results, the newest first; and folders that cannot be read."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a sweep's, or results with sweeps below")
-    if sweep := read_sweep(folder):
-        return [sweep]
-    newest = sorted((folder / "sweeps").glob("*/sweep.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    sweeps = [sweep for path in newest[:SWEEPS] if (sweep := read_sweep(path.parent))]
+    if (folder / "sweep.json").exists():
+        if sweep := read_sweep(folder):
+            return [sweep], []
+        raise UserError(f"{folder.resolve()}: its sweep.json is damaged; what its jobs printed is in logs/ there")
+    sweeps, unreadable = [], []
+    for path in sorted((folder / "sweeps").glob("*/"), key=began, reverse=True):
+        sweep = read_sweep(path)
+        (sweeps if sweep else unreadable).append(sweep or path.absolute())
+        if len(sweeps) == SWEEPS:
+            break
     if not sweeps:
-        raise UserError(f"{folder.resolve()}: no sweep there; hydra/launcher=slurm or local makes them")
-    return sweeps
+        found = f", but {', '.join(map(str, unreadable))} cannot be read" if unreadable else ""
+        raise UserError(f"{folder.resolve()}: no sweep there{found}; hydra/launcher=slurm or local makes them")
+    return sweeps, unreadable
+
+
+def began(sweep: Path) -> float:
+    """When the jobs of a sweep's folder were written down."""
+    for path in (sweep / "sweep.json", sweep):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0  # removed meanwhile
 
 
 def overview(sweeps: list[Sweep], progress: dict[str, list[Progress]]) -> str:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.errors import Failed, Reported
+from nsr_cli.errors import Reported
 from nsr_cli.launch.sweep import Job
 from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, check_share
@@ -59,15 +59,15 @@ class Cell:
 
     def settle(self, store: Store, failure: Exception | None = None) -> dict[str, Record]:
         """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
-        self.finished = store.is_finished(self.run)
-        self.failure = None if self.finished else failure
-        if not self.finished:
-            return {}
+        self.finished, self.failure = False, failure
         try:
+            if not store.is_finished(self.run):
+                return {}
             records = store.finished(self.run)
-        except Failed as diverged:
-            self.finished, self.failure = False, diverged
+        except Reported as error:  # it diverged, or its images are gone
+            self.failure = error
             return {}
+        self.finished, self.failure = True, None
         self.note(records)
         return records
 

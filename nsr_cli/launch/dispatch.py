@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from nsr_cli.errors import Failed, JobFailed, report
 from nsr_cli.launch.cells import Cell
-from nsr_cli.launch.job import described
+from nsr_cli.launch.job import described, do
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, begin
 from nsr_cli.launch.watched import Watched
@@ -136,10 +136,8 @@ class InProcess(Dispatcher):
                 self.do(cell, wait)
 
     def do(self, cell: Cell, wait: bool) -> None:
-        from nsr_cli.runs.perform import perform  # imports torch
-
         try:
-            cell.note(perform(cell.run.asking(wait=wait)))
+            cell.note(do(cell.run.asking(wait=wait)))
             cell.finished = True
         except BrokenPipeError:
             raise

@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster, or in a slot of this machine: one job of a sweep, on the configs it came with."""
+"""What runs on a node of a cluster, or in a slot of this machine: one job of a sweep, with the runs it came with."""
 
 import json
 import os
@@ -17,7 +17,9 @@ from nsr_cli.errors import describe
 from nsr_cli.files import write_json
 from nsr_cli.folders import SUBMITTED_CODE, code_digest
 from nsr_cli.launch.sweep import Job, Sweep, state_file
+from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, run_of
+from nsr_cli.runs.stored import Store, show
 
 PATIENCE = 120  # seconds that a process waits for Slurm to end it
 
@@ -51,7 +53,7 @@ def run(text: str) -> None:
     try:
         for number, asked in enumerate(job["runs"]):
             try:
-                do(asked)
+                do(run_of(asked))
             except Exception as error:  # the other cells need not fail; but all processes must do the same ones
                 failures[number] = failure_of(error)
                 if world_size() > 1:
@@ -79,11 +81,23 @@ def run(text: str) -> None:
         tell("done")
 
 
-def do(asked: dict) -> None:
-    """Do a run, as its JSON asks."""
-    from nsr_cli.runs.perform import perform  # imports torch
+def do(run: Run) -> dict[str, Record]:
+    """Do what a run asks for, and print where everything is; torch is not imported where nothing is missing.
 
-    perform(run_of(asked))
+    Every way to a training goes through here: a verb, -m, run=true, and the jobs of this machine and of Slurm.
+
+    Returns:
+        As :func:`nsr_cli.runs.perform.perform`.
+    """
+    store = Store()
+    store.images(run)
+    if world_size() == 1 and store.is_finished(run):
+        records = store.finished(run)
+        show(run, records)
+        return records
+    from nsr_cli.runs.perform import perform
+
+    return perform(run)
 
 
 def leave(number: int, frame: object) -> None:
@@ -97,6 +111,7 @@ def failure_of(error: BaseException) -> dict:
 
 
 def told(text: str, code: int = 1, trace: str = "") -> dict:
+    text, trace = (words.encode(errors="backslashreplace").decode() for words in (text, trace))  # names of any bytes
     print(f"{trace}{text}", file=sys.stderr, flush=True)
     return {"error": text, "code": code, "trace": trace}
 

@@ -91,7 +91,8 @@ def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Pro
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
     line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
     step, steps, speed, loss = (line.get(key) for key in ("step", "steps", "steps_per_second", "loss"))
-    if not all(isinstance(number, (int, float)) for number in (step, steps, speed, loss)) or speed <= 0:
+    good = all(type(number) in (int, float) and 0 <= number < 2**40 for number in (step, steps, speed, loss))
+    if not good or step > steps or not steps / 2**40 < speed:  # damaged, or NaN
         return Progress(job, "running", state, queued, detail=where)
     detail = f"step {step:,} of {steps:,}, {speed:.1f} steps/s, loss {loss:.4f}, {where}"
     return Progress(job, "running", state, queued, (steps - step) / speed, steps / speed, detail)

@@ -9,11 +9,14 @@ results/sweeps/1121-091233-3f2a/sweep.json       its jobs, written before any is
 
 import json
 import os
+import re
 import secrets
 import socket
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nsr_cli.engine.processes import started
 from nsr_cli.files import write_json
@@ -61,19 +64,15 @@ class Sweep:
 
     def state_of(self, index: int) -> dict | None:
         """What a job says of itself; None before it has begun."""
-        own = _read_state(state_file(self.folder, index))
-        alone = own is not None and own["world"] == 1  # else look for others, among the states of all jobs
-        others = [] if alone else map(_read_state, (self.folder / "states").glob(f"{index}-*.json"))
-        return _telling([state for state in (own, *others) if state])
+        own = state_file(self.folder, index)
+        state = _read_state(own)
+        if state and state["world"] == 1:  # else look for others, among the states of all jobs
+            return state
+        return _by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
 
     def states(self) -> dict[int, dict]:
         """What all jobs that have begun say of themselves."""
-        found: dict[int, list[dict]] = {}
-        for path in (self.folder / "states").glob("*.json"):
-            index = path.stem.partition("-")[0]
-            if index.isdigit() and (state := _read_state(path)):
-                found.setdefault(int(index), []).append(state)
-        return {index: _telling(states) for index, states in found.items()}
+        return _by_job((self.folder / "states").glob("*.json"))
 
     def note_arrays(self, arrays: list[tuple[int, int, str]]) -> None:
         """Write down the arrays of its jobs: (index of the first job, how many, the array's id)."""
@@ -82,10 +81,7 @@ class Sweep:
     def arrays(self) -> list[tuple[int, int, str]]:
         """What was noted of them."""
         noted = (_read(self.folder / "arrays.json") or {}).get("arrays")
-        good = isinstance(noted, list) and all(
-            isinstance(n, list) and list(map(type, n)) == [int, int, str] for n in noted
-        )
-        return [tuple(one) for one in noted] if good else []
+        return [tuple(one) for one in noted] if _is_list(noted, _is_array) else []
 
     def slurm_job(self, index: int) -> str | None:
         """The id of a job, as Slurm's commands take it; None before it is submitted."""
@@ -108,17 +104,16 @@ def begin(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
 
 
 def read_sweep(folder: Path) -> Sweep | None:
-    """The sweep in a folder, or None where there is none."""
-    content = _read(folder / "sweep.json")
+    """The sweep in a folder, or None where there is none, or its file is damaged."""
+    content = _read(folder / "sweep.json") or {}
+    jobs = content.pop("jobs", None)
+    if content.pop("format", None) != 1 or not _fits(content, HEAD) or not _is_list(jobs, _is_job):
+        return None
+    if [job["index"] for job in jobs] != list(range(len(jobs))):
+        return None
     try:
-        if content.pop("format") != 1:
-            return None
-        jobs = [Job(**job) for job in content.pop("jobs")]
-        sweep = Sweep(folder.absolute(), **content, jobs=jobs)
-        texts = [sweep.title, sweep.place, sweep.host, *(text for j in jobs for text in (j.run, *j.cells, *j.records))]
-        good = all(isinstance(text, str) for text in texts) and [job.index for job in jobs] == list(range(len(jobs)))
-        return sweep if good else None
-    except (AttributeError, KeyError, TypeError):
+        return Sweep(folder.absolute(), **content, jobs=[Job(**job) for job in jobs])
+    except TypeError:  # more than we know
         return None
 
 
@@ -130,6 +125,16 @@ def state_file(folder: Path, index: int, rank: int = 0) -> Path:
 def local_log(sweep: Sweep, job: Job) -> Path:
     """What a job of this machine prints."""
     return sweep.folder / "logs" / f"{job.index}.log"
+
+
+def _by_job(paths: Iterable[Path]) -> dict[int, dict]:
+    """What jobs say of themselves in these files, by their index; files that are none of theirs are passed over."""
+    found: dict[int, list[dict]] = {}
+    for path in paths:
+        name = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", path.stem)
+        if name and (state := _read_state(path)) and state["rank"] == int(name[2] or 0):
+            found.setdefault(int(name[1]), []).append(state)
+    return {index: told for index, states in found.items() if (told := _telling(states))}
 
 
 def _telling(states: list[dict]) -> dict | None:
@@ -144,39 +149,70 @@ def _telling(states: list[dict]) -> dict | None:
 def _read(path: Path) -> dict | None:
     """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text := path.read_text(encoding="utf-8"))
+        if "\\u" in text:
+            json.dumps(content, ensure_ascii=False).encode()  # halves of characters cannot be printed
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
-STATE = {
-    "state": str,
-    "host": str,
-    "pid": int,
-    "rank": int,
-    "world": int,
-    "time": float,
-    "seconds": float,
-    "attempt": int,
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any, least: int = 0, most: int = 2**31) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_seconds(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 2**40  # NaN is not
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(holds, value))
+
+
+def _fits(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
+    return isinstance(value, dict) and all(holds(value.get(key)) for key, holds in entries.items())
+
+
+def _is_job(value: Any) -> bool:
+    return _fits(value, JOB)
+
+
+def _is_array(value: Any) -> bool:
+    whole = isinstance(value, list) and len(value) == 3 and all(map(_is_whole, value[:2]))
+    return whole and _is_text(value[2]) and value[2].isdecimal()
+
+
+PLACES = ("slurm", "local")
+WORDS = ("running", "requeued", "stopped", "failed", "done")
+HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid": _is_whole}
+JOB = {
+    "index": _is_whole,
+    "run": lambda value: _is_text(value) and re.fullmatch(r"[\w.-]{1,200}", value),  # a folder's name
+    "cells": lambda value: _is_list(value, _is_text),
+    "records": lambda value: _is_list(value, _is_text),
 }
-FAILURE = {"error": str, "code": int, "trace": str}
+STATE = {
+    "state": WORDS.__contains__,
+    "host": _is_text,
+    **dict.fromkeys(("pid", "rank", "world", "attempt"), _is_whole),
+    **dict.fromkeys(("time", "seconds"), _is_seconds),
+}
+FAILURE = {"error": _is_text, "code": lambda value: _is_whole(value, 1, 255), "trace": _is_text}
 
 
 def _read_state(path: Path) -> dict | None:
     """What a process says of itself; None where it says nothing, or the file is damaged."""
     state = _read(path)
-    if state is None or not _fits(state, STATE):
+    if not _fits(state, STATE):
         return None
     if state["state"] == "failed":
         failures = state.get("failures")
-        if not _fits(state, FAILURE) or not isinstance(failures, dict):
+        if not _fits(state, FAILURE) or not isinstance(failures, dict) or not failures:
             return None
-        if not all(isinstance(one, dict) and _fits(one, FAILURE) for one in failures.values()):
+        if not all(_fits(one, FAILURE) for one in failures.values()):
             return None
     return state | {"started": state.get("started")}
-
-
-def _fits(content: dict, types: dict[str, type]) -> bool:
-    numbers = (int, float)
-    return all(isinstance(content.get(key), numbers if kind is float else kind) for key, kind in types.items())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nsr_cli.classical.bicubic import upscale
+from nsr_cli.classical.identity import identity
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.images import read_image, write_png
 from nsr_cli.engine.evaluator import evaluate, restore, score
@@ -18,10 +19,6 @@ from nsr_cli.tasks import Task
 from nsr_cli.tasks.dejpeg import JpegArtifacts
 from nsr_cli.tasks.denoise import Denoising
 from nsr_cli.tasks.sr import SuperResolution
-
-
-def identity(x: torch.Tensor) -> torch.Tensor:
-    return x
 
 
 def test_which_convention_belongs_to_which_column():

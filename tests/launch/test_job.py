@@ -4,30 +4,49 @@ import json
 import signal
 
 import pytest
+from samples import bicubic
 
 from nsr_cli.engine.interrupts import TIME_IS_UP
+from nsr_cli.errors import UserError
 from nsr_cli.launch import job
 from nsr_cli.launch.sweep import Job, begin
+from nsr_cli.runs.run import Run
+
+RUNS = [bicubic("set5"), bicubic("set14", metrics=["ssim8"], rescore=True)]
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Run a job of two cells, with what the verb is to do; the exit code, and the job's last word."""
+    """Run a job of two runs, with what is done for each; the exit code, and the job's last word."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, TIME_IS_UP)}
-    planned = Job(0, "wdsr-0", ["tau=1", "tau=1 benchmarks=[set5]"], [])
-    sweep = begin(tmp_path / "results", "nsr train", "slurm", [planned])
+    planned = Job(0, "bicubic-0", ["tau=1", "tau=1 benchmarks=[set14]"], [])
+    sweep = begin(tmp_path / "results", "nsr eval", "slurm", [planned])
     monkeypatch.setenv(job.SUBMITTED_CODE, "")  # and is taken back, which the job would not do
     monkeypatch.setenv("SLURM_JOB_ID", "7")
 
     def call(do) -> tuple[int, dict]:
         monkeypatch.setattr(job, "do", do)
-        with pytest.raises(SystemExit) as ended:
-            job.run(job.described(sweep, planned, [("train", {"cell": 0}), ("train", {"cell": 1})]))
-        return ended.value.code, json.loads((sweep.folder / "states/0.json").read_text())
+        code = 0
+        try:
+            job.run(job.described(sweep, planned, RUNS))
+        except SystemExit as ended:
+            code = ended.code
+        return code, json.loads((sweep.folder / "states/0.json").read_text())
 
     yield call
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def is_second(asked: Run) -> bool:
+    return asked.request.benchmarks == ["set14"]
+
+
+def test_a_job_does_the_runs_that_it_was_described_with(run):
+    done = []
+    code, said = run(done.append)
+    assert (code, said["state"]) == (0, "done") and done == RUNS
+    assert {asked.spec.signature for asked in done} == {RUNS[0].spec.signature}
 
 
 @pytest.fixture
@@ -41,10 +60,10 @@ def no_requeue(tmp_path, monkeypatch):
 
 
 def test_out_of_time_where_slurm_does_not_requeue(run, no_requeue, tmp_path):
-    def do(verb: str, config: dict) -> None:
-        if config["cell"] == 1:
-            (tmp_path / "results/runs/wdsr-0").mkdir(parents=True)
-            (tmp_path / "results/runs/wdsr-0/checkpoint-5.pt").touch()
+    def do(asked: Run) -> None:
+        if is_second(asked):
+            (tmp_path / "results/runs/bicubic-0").mkdir(parents=True)
+            (tmp_path / "results/runs/bicubic-0/checkpoint-5.pt").touch()
             raise SystemExit(128 + TIME_IS_UP)
 
     code, said = run(do)
@@ -54,16 +73,31 @@ def test_out_of_time_where_slurm_does_not_requeue(run, no_requeue, tmp_path):
 
 
 def test_out_of_time_before_anything_is_saved(run, no_requeue):
-    def do(verb: str, config: dict) -> None:
+    def do(asked: Run) -> None:
         raise SystemExit(128 + TIME_IS_UP)
 
     code, said = run(do)
     assert code == 1 and said["error"].startswith("the time limit came before anything was saved; expected a larger ")
 
 
-def test_a_program_that_ends_itself_in_one_cell_is_the_failure_of_that_cell(run):
-    def do(verb: str, config: dict) -> None:
-        raise SystemExit(5) if config["cell"] else RuntimeError("no luck")
+def test_a_program_that_ends_itself_in_one_run_is_the_failure_of_that_run(run):
+    def do(asked: Run) -> None:
+        raise SystemExit(5) if is_second(asked) else RuntimeError("no luck")
 
     code, said = run(do)
     assert code == 1 and list(said["failures"]) == ["0", "1"] and said["failures"]["0"]["error"].endswith("no luck")
+    assert said["failures"]["1"]["error"] == "SystemExit: 5"
+
+
+def test_a_run_of_another_version_is_the_failure_of_that_run(run, monkeypatch):
+    monkeypatch.setattr(Run, "to_json", lambda self: {"spec": self.spec.signed, "request": {"of_old": 1}})
+    code, said = run(lambda asked: None)
+    assert code == 1 and "of_old" in said["error"] and list(said["failures"]) == ["0", "1"]
+
+
+def test_an_error_that_names_a_file_whose_name_is_no_text_is_told(run):
+    def do(asked: Run) -> None:
+        raise UserError("cannot read \udcff.png")
+
+    code, said = run(do)
+    assert (code, said["error"]) == (2, "cannot read \\udcff.png")

@@ -2,10 +2,9 @@
 
 import json
 import os
-import socket
-import subprocess
 
 import pytest
+from samples import say
 
 from nsr_cli import cli
 from nsr_cli.engine.processes import started
@@ -13,10 +12,8 @@ from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.progress import last_line, progress_of, records_in, seconds_left
 from nsr_cli.launch.slurm import Queued
-from nsr_cli.launch.sweep import Job, begin, read_sweep, state_file
-
-GONE = subprocess.Popen(["true"])  # a process that has been
-GONE.wait()
+from nsr_cli.launch.sweep import Job, begin, read_sweep
+from nsr_cli.runs.record import Record, write_record
 
 
 @pytest.fixture
@@ -28,16 +25,10 @@ def sweep(tmp_path):
     return sweep
 
 
-def say(sweep, index: int, state: str, rank: int = 0, **more) -> None:
-    who = {"host": socket.gethostname(), "pid": GONE.pid, "started": 1.0, "rank": rank, "world": 2, "attempt": 0}
-    content = {"state": state, "time": 10 + rank, "seconds": 60, **who, **more}
-    state_file(sweep.folder, index, rank).write_text(json.dumps(content))
-
-
 def record(sweep, index: int) -> None:
+    """A whole record of what a job makes; what it says is nothing to a sweep."""
     path = sweep.results / sweep.jobs[index].records[0]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{}")
+    write_record(path, Record(sweep.jobs[index].run, "5a", {}, "set5", scores={}, made={}))
 
 
 def words(sweep, queue) -> list[str]:
@@ -57,7 +48,7 @@ def test_each_word(sweep):
     record(sweep, 0)
     say(sweep, 0, "done")
     say(sweep, 1, "running")
-    say(sweep, 3, "failed", error="ValueError: no", code=1, trace="")
+    say(sweep, 3, "failed", error="ValueError: no")
     queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING", "Priority")
     found = progress_of(sweep, records_in(sweep.results), queue)
     assert [p.word for p in found] == ["done", "running", "pending", "failed", "missing"]
@@ -79,19 +70,19 @@ def test_a_job_that_was_stopped_or_requeued_waits_or_is_missing(sweep):
 
 def test_the_process_that_failed_first_speaks_for_its_job(sweep):
     say(sweep, 0, "running")
-    say(sweep, 0, "failed", rank=2, error="Connection closed by peer", code=1, trace="")
-    say(sweep, 0, "failed", rank=1, error="ValueError: the reason", code=1, trace="")
+    say(sweep, 0, "failed", rank=2, error="Connection closed by peer")
+    say(sweep, 0, "failed", rank=1, error="ValueError: the reason")
     assert sweep.state_of(0)["error"] == sweep.states()[0]["error"] == "ValueError: the reason"
 
 
 def test_a_diverged_run_has_failed_although_it_is_recorded(sweep):
     record(sweep, 0)
-    say(sweep, 0, "failed", error="the loss is nan at step 3", code=1, trace="")
+    say(sweep, 0, "failed", error="the loss is nan at step 3")
     (sweep.results / "runs/run0").mkdir(parents=True)
     (sweep.results / "runs/run0/diverged.txt").touch()
     assert words(sweep, {})[0] == "failed"
     record(sweep, 1)
-    say(sweep, 1, "failed", error="OSError: disk full", code=1, trace="")  # since then another sweep has done it
+    say(sweep, 1, "failed", error="OSError: disk full")  # since then another sweep has done it
     assert words(sweep, {})[1] == "done"
 
 
@@ -130,7 +121,7 @@ def test_the_last_line_of_a_long_file(tmp_path):
 def test_the_verb_shows_counts_reasons_and_logs(sweep, monkeypatch, capsys):
     record(sweep, 0)
     say(sweep, 0, "done")
-    say(sweep, 3, "failed", error="ValueError: no", code=1, trace="")
+    say(sweep, 3, "failed", error="ValueError: no")
     queue = queued(sweep, 1, "RUNNING") | queued(sweep, 2, "PENDING", "Priority")
     monkeypatch.setattr(slurm, "queue", lambda: queue)
     say(sweep, 1, "running")
@@ -216,7 +207,7 @@ def test_a_job_that_died_before_it_could_say_anything_has_failed(sweep):
 
 
 def test_a_failure_of_an_earlier_attempt_is_forgotten(sweep):
-    say(sweep, 0, "failed", rank=1, error="node failure", code=1, trace="")
+    say(sweep, 0, "failed", rank=1, error="node failure")
     say(sweep, 0, "running", attempt=1)
     assert sweep.state_of(0)["state"] == sweep.states()[0]["state"] == "running"
 

@@ -42,7 +42,7 @@ def test_plain_networks_do_not_notice_the_tiles():
     at_once = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy()
     tiling = Tiling(side=32, margin=network.halo, overlap=0)
     np.testing.assert_allclose(whole(network, image, 2, tiling), at_once, atol=1e-6)
-    assert tiling_of(network, patch=48) == Tiling(256 + 2 * network.halo, network.halo, 0)
+    assert tiling_of(network) == tiling_of(network, side=48) == Tiling(256 + 2 * network.halo, network.halo, 0)
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def test_gated_networks_follow_the_protocol():
     """48-pixel tiles, 4-pixel margins discarded at cuts, overlaps averaged: written out for two tiles in a row."""
     torch.manual_seed(0)
     network = WDSR(2, blocks=1, units=8, width=2, gate="softmax", sparsity_groups=2, cardinality=2).eval()
-    tiling = tiling_of(network, patch=48)
+    tiling = tiling_of(network)
     assert tiling == Tiling(48, 4, 8)
     assert tiling.starts(48) == [0] and tiling.starts(80) == [0, 32] and tiling.starts(90) == [0, 32, 42]
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
@@ -62,6 +62,20 @@ def test_gated_networks_follow_the_protocol():
     middle = (left[:, 36 * 2 : 44 * 2] + right[:, 4 * 2 : 12 * 2]) / 2
     np.testing.assert_allclose(out[:, 36 * 2 : 44 * 2], middle, atol=1e-6)
     assert np.abs(left[:, 36 * 2 : 44 * 2] - right[:, 4 * 2 : 12 * 2]).max() > 1e-4  # so the average is seen
+
+
+def test_gates_decide_in_the_tile_that_they_were_trained_on_unless_another_is_asked_for():
+    network = WDSR(2, blocks=1, units=8, width=1, gate="softmax", sparsity_groups=2)
+    network.tile = 32
+    assert tiling_of(network) == Tiling(32, 4, 8) and tiling_of(network, side=96) == Tiling(96, 4, 8)
+
+
+def test_a_network_that_does_not_say_how_far_it_sees_is_given_whole_images():
+    tiling, shapes = tiling_of(Upscale(2)), []
+    network = Upscale(2)
+    network.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape))
+    whole(network, np.zeros((400, 30), np.uint8), 2, tiling)
+    assert shapes == [(1, 1, 400, 30)]
 
 
 def test_bands_do_not_grow_with_the_image():

@@ -61,7 +61,7 @@ class SuperResolution(Task):
         truth = degrade.modcrop(degrade.GIVEN[convention.given](image), self.scale)
         if convention.rounded:
             return degrade.low_resolution(path, truth, self.scale), truth
-        return degrade.downscale(truth.astype(np.float64), self.scale), truth
+        return degrade.downscale(truth.astype("float64"), self.scale), truth
 
     def degraded(self, path: Path, truth: "np.ndarray") -> "np.ndarray":
         from nsr_cli.data import degrade  # numpy and OpenCV: not for tables

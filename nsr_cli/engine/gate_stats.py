@@ -44,16 +44,14 @@ class GateUse:
 
         return hook
 
-    def found(self) -> dict[str, dict] | None:
-        """By the layer's name, each a mean over samples and cardinal groups; None where nothing is gated.
+    def found(self) -> dict[str, dict]:
+        """By the layer's name, each a mean over samples and cardinal groups; empty where nothing is gated.
 
         ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
         the mean entropy, from 1 to k. ``adaptivity``: the mutual information of sample and group in bits, the entropy
         of the mean weights less the mean entropy; 0 for gates that ignore their input. ``chosen``: for each group the
         share of samples in which its weight is the largest.
         """
-        if not self.gates:
-            return None
         found = {}
         for name, (shares, entropy, largest, chosen) in self.sums.items():
             n = self.samples[name]
@@ -80,4 +78,4 @@ def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
         if use.gates:
             network.eval()(x)
             network.train(training)
-    return use.found() or {}
+    return use.found()

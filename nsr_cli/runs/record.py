@@ -49,7 +49,8 @@ class Record:
         made: date, device, versions, commit.
         cost: ``macs`` of convolutions per input pixel, ``overhead`` of gates and mixing, ``parameters``.
         tiling: ``side``, ``margin``, ``overlap`` in degraded pixels; None for methods that see whole images.
-        gates: what the gates do, by layer (see nsr_cli.engine.gate_stats); None where that was not measured.
+        gates: what the gates do, by layer (see nsr_cli.engine.gate_stats); empty where nothing is gated; None where that
+            was not measured.
         trained: ``steps``, ``patches``, ``seconds`` of the training.
         seconds: that scoring took.
         official_low_resolution: whether degraded images were their publisher's.

@@ -1,5 +1,6 @@
 """Fixtures that every test folder shares."""
 
+import functools
 import os
 import shlex
 import signal
@@ -7,8 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from nsr_cli import cli
+from nsr_cli.commands.composing import Composer
+from nsr_cli.commands.config import run_of
+from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.folders import package_folder
 
 
 def pytest_configure() -> None:
@@ -35,6 +42,32 @@ def nsr(tmp_path, monkeypatch, capfd):
         return Result(code, *capfd.readouterr())
 
     return call
+
+
+@functools.cache
+def composer(verb: str) -> Composer:
+    """Of a verb's configs; compositions are kept, for they take most of the time of a test of them."""
+
+    def compose_anew(overrides: list[str]) -> DictConfig:
+        introduce_to_hydra()
+        with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
+            return compose(verb, overrides)
+
+    return Composer(compose_anew)
+
+
+@pytest.fixture
+def composed(monkeypatch):
+    """The values of a command's config, as in ``composed("ablate tau=3")``."""
+    for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda line: composer(line.split()[0])(shlex.split(line)[1:])
+
+
+@pytest.fixture
+def asked(composed):
+    """The run that a command asks for, as in ``asked("ablate tau=3")``."""
+    return lambda line: run_of(composed(line), line.split()[0])
 
 
 @pytest.fixture(scope="session")

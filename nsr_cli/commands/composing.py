@@ -70,7 +70,7 @@ def resolved(config: DictConfig) -> dict:
         own = copy.copy(config)
         with open_dict(own):
             own.pop("hydra")
-    return OmegaConf.to_container(own, resolve=True)
+    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
 
 
 @functools.lru_cache(maxsize=2**16)

@@ -1,6 +1,7 @@
 """The method of a Spec: a network, initialised from its seed or read from a file, or a classical function."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,21 +36,42 @@ def build(run: Run, device: torch.device) -> Callable:
 
 
 def made(spec: Spec) -> Callable:
-    """A fresh method."""
+    """A fresh method.
+
+    Raises:
+        UserError: what is named takes other arguments, or makes no network where one is trained or read.
+    """
     target, arguments = imported(spec.model.target), dict(spec.model.arguments)
-    if not isinstance(target, type):
-        return functools.partial(target, **arguments)
+    is_network = bool(spec.training or spec.weights)
     if spec.model.sparse:
         arguments |= layer_knobs(spec.sparsity)
+    check_arguments(target, arguments)
+    if not is_network and not isinstance(target, type):
+        return functools.partial(target, **arguments)
     try:
         method = target(**arguments)
         if spec.sparsity["gate"] != "none" and not spec.model.sparse:
             attach(method, spec)
     except ValueError as error:  # a layer refuses its settings
         raise UserError(str(error)) from None
-    if isinstance(method, nn.Module) and spec.training:
+    if is_network and not isinstance(method, nn.Module):
+        raise UserError(f"_target_={spec.model.target}: makes a {type(method).__name__}; expected a torch.nn.Module")
+    if spec.training:
         method.tile = spec.training.patch
     return method
+
+
+def check_arguments(target: Callable, arguments: dict) -> None:
+    """Raise UserError for an argument in model.network that a class or function does not take."""
+    try:
+        known = inspect.signature(target).parameters.values()
+    except ValueError:  # written in C
+        return
+    if not any(known_one.kind is known_one.VAR_KEYWORD for known_one in known):
+        names = [known_one.name for known_one in known]
+        if odd := [name for name in arguments if name not in names]:
+            where = f"{target.__module__}.{target.__qualname__}"
+            raise UserError(f"model.network.{odd[0]}: {where} takes no such argument; it takes: {', '.join(names)}")
 
 
 def layer_knobs(sparsity: dict) -> dict:

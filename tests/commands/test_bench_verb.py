@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-import yaml
+from omegaconf import OmegaConf
 
 from nsr_cli.bench.timings import load_timing, render
 from nsr_cli.commands import bench
+from nsr_cli.commands.knobs import BENCH, defaults
 from nsr_cli.folders import package_folder
 
 SMALL = "bench batch=2 size=8 channels=8 groups=[4,2,4] rounds=2 threads=1 device=cpu"
@@ -58,27 +59,21 @@ def test_networks_and_files_can_be_left_out(nsr, tmp_path):
 
 
 def test_the_defaults_are_the_rebuttals_setting_under_a_short_name():
-    config = yaml.safe_load((package_folder("conf") / "bench.yaml").read_text())
-    timing = load_timing(package_folder("experiments"))
+    config, timing = defaults(BENCH), load_timing(package_folder("experiments"))
     assert {name: config[name] for name in ("batch", "channels", "size")} == {
         name: timing.setting[name] for name in ("batch", "channels", "size")
     }
     for column in timing.printed.values():
         assert ["N/A", *config["groups"]] == list(column)
-
-    class Config(dict):
-        __getattr__ = dict.__getitem__
-
-    assert (
-        bench.file_stem(Config(config), timing, "NVIDIA H200") == f"nvidia-h200-fp32-{torch.get_num_threads()}-threads"
-    )
+    name = bench.file_stem(OmegaConf.create(config), timing, "NVIDIA H200")
+    assert name == f"nvidia-h200-fp32-{torch.get_num_threads()}-threads"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("bench groups=4", "nsr bench: groups=4: expected a list in brackets, of a whole number above 0 each"),
-        ("bench groups=[2,0]", "nsr bench: groups=[2, 0]: expected a list in brackets"),
+        ("bench groups=[2,0]", "nsr bench: groups=[2,0]: expected a list in brackets"),
         ("bench groups=[]", "nsr bench: groups=[]: expected a list in brackets"),
         ("bench groups=[2,3]", "nsr bench: groups=[2, 3]: expected divisors of channels=64"),
         ("bench groups=[2,128]", "nsr bench: groups=[2, 128]: expected divisors of channels=64"),
@@ -94,7 +89,7 @@ def test_the_defaults_are_the_rebuttals_setting_under_a_short_name():
         ("bench device=tpu", "nsr bench: device=tpu: not on this machine; there are: auto, cpu"),
         ("bench chanels=8", "nsr bench: no key 'chanels' (did you mean channels?); there are: batch, "),
         ("bench -m batch=1,2", "nsr bench: -m: one bench at a time"),
-        ("ablate groups=[2,4]", "nsr ablate: groups=[2, 4]: expected a whole number above 0"),
+        ("ablate groups=[2,4]", "nsr ablate: groups=[2,4]: expected a whole number above 0"),
     ],
 )
 def test_one_line_exit_code_2_nothing_left(refused, line, message):

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from nsr_cli.commands.settings import introduce_to_hydra, run_of, weights_file
-from omegaconf import OmegaConf
 
 from nsr_cli.data.images import write_png
 from nsr_cli.folders import package_folder
+from nsr_cli.runs.run import run_of
 
 CONF = package_folder("conf")
 LEVEL = {"sr": "scale", "denoise": "sigma", "dejpeg": "quality"}
@@ -34,12 +32,6 @@ def published() -> list[tuple[str, str, int | float, str]]:
     return found
 
 
-def composed(*overrides: str):
-    introduce_to_hydra()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("eval", list(overrides), return_hydra_config=True)
-
-
 def test_the_models_with_published_weights():
     assert {(model, task) for model, task, *_ in published()} == {
         ("vdsr", "sr"), ("dncnn", "denoise"), ("dncnn", "dejpeg"), ("arcnn", "dejpeg"),
@@ -47,28 +39,27 @@ def test_the_models_with_published_weights():
 
 
 @pytest.mark.parametrize(("model", "task", "level", "file"), published())
-def test_published_is_the_file_in_the_data_folder(nsr_data, model, task, level, file):
-    overrides = [f"model={model}", f"task={task}", f"{LEVEL[task]}={level}", f"data={nsr_data}"]
-    config = composed(*overrides, "ckpt=published")
+def test_published_is_the_file_in_the_data_folder(asked, nsr_data, model, task, level, file):
+    line = f"eval model={model} task={task} {LEVEL[task]}={level} data={nsr_data}"
+    run = asked(f"{line} ckpt=published")
     checksum = hashlib.sha256((nsr_data / file).read_bytes()).hexdigest()
-    assert weights_file(config) == (nsr_data / file, checksum)
-    assert run_of(config).weights.signed["weights"] == checksum
-    assert run_of(config).budget == "untrained"
-    by_name = composed(*overrides, f"ckpt={file}")  # below the data folder
-    assert weights_file(by_name) == weights_file(config) and run_of(by_name) == run_of(config)
+    assert (run.request.ckpt, run.spec.weights) == (str(nsr_data / file), checksum)
+    assert run.spec.budget == "untrained"
+    by_name = asked(f"{line} ckpt={file}")  # below the data folder
+    assert by_name.request.ckpt == run.request.ckpt and by_name.spec == run.spec
 
 
-@pytest.mark.parametrize(("model", "task", "level", "file"), published())
-def test_a_job_elsewhere_finds_the_same_file(model, task, level, file):
-    config = composed(f"model={model}", f"task={task}", f"{LEVEL[task]}={level}", "ckpt=published")
-    del config.hydra
-    sent = json.loads(json.dumps(OmegaConf.to_container(config, resolve=True)))
-    assert weights_file(OmegaConf.create(sent)) == weights_file(config)
+def test_the_records_of_published_weights_are_found_where_the_file_is_not(asked):
+    for model, task, level, file in published():
+        run = asked(f"eval model={model} task={task} {LEVEL[task]}={level} ckpt=published data=/nowhere")
+        assert run.request.ckpt == f"/nowhere/{file}" and len(run.spec.weights) == 64
+        sent = run_of(json.loads(json.dumps(run.to_json())))  # a job elsewhere
+        assert sent.spec == run.spec and sent.request == run.request
 
 
-def test_the_way_to_write_a_level_does_not_matter():
-    common = ["model=dncnn", "task=denoise", "ckpt=published"]
-    assert run_of(composed(*common, "sigma=25.0")).weights.name == run_of(composed(*common, "sigma=25")).weights.name
+def test_the_way_to_write_a_level_does_not_matter(asked):
+    line = "eval model=dncnn task=denoise ckpt=published"
+    assert asked(f"{line} sigma=25.0").name == asked(f"{line} sigma=25").name
 
 
 # On the command line

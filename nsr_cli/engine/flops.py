@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparse_conv import is_gated
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Cost:
 
     Attributes:
         macs: multiply-accumulates of the convolutions (the paper's FLOPs, which leave the gates out).
-        overhead: multiply-accumulates of gates and kernel mixing, shared by the pixels of a tile.
+        overhead: multiply-accumulates of gates and kernel mixing, shared by the pixels of a tile. Kernels that are
+            mixed alike for every input (``uniform``, ``static``) have none: they can be merged ahead of time.
         parameters: learned numbers of the network.
     """
 
@@ -40,7 +41,7 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
         if not isinstance(module, nn.Conv2d):
             return
         kernel = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-        gated = isinstance(module, SparseConv2d) and module.is_gated
+        gated = is_gated(module)
         chosen = gated and module.chooses
         branches = module.sparsity_groups if gated and module.form == "exact" and not chosen else 1
         convolutions.append(output.shape[1:].numel() * kernel * branches)

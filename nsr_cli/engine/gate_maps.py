@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nsr_cli.layers.gates import Gate
+from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.wdsr import Block
 
 TILES_AT_ONCE = 64
@@ -12,7 +13,7 @@ TILES_AT_ONCE = 64
 
 def second_gates(network: nn.Module) -> list[Gate]:
     """The gate of the second convolution of each residual block, or the one that it shares with the first."""
-    blocks = [module for module in network.modules() if isinstance(module, Block) and module.conv2.is_gated]
+    blocks = [module for module in network.modules() if isinstance(module, Block) and is_gated(module.conv2)]
     return [block.conv1.gate if block.conv2.gate is None else block.conv2.gate for block in blocks]
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 LARGE = 2**21  # numbers of which a copy on a CPU is slow: it does not stay in the caches
 
-GATES = ("softmax", "sigmoid", "gumbel", "none", "se")
+GATES = ("softmax", "sigmoid", "gumbel", "none", "se", "uniform", "static")
+INPUT_INDEPENDENT = ("none", "uniform", "static")  # the baseline and the two controls: the same weights for every input
 
 
 def softmax_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # Eq. 7
@@ -26,6 +27,23 @@ def gumbel_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor: 
 
 
 ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbel_gate, "se": sigmoid_gate}
+
+
+class StaticGate(nn.Module):
+    """Learned mixing weights that do not depend on the input: a control, of what the gates of a network add.
+
+    Args:
+        sparsity_groups, cardinality, tau: as in :class:`Gate`.
+    """
+
+    def __init__(self, sparsity_groups: int, cardinality: int, tau: float):
+        super().__init__()
+        self.tau = tau
+        self.logits = nn.Parameter(torch.zeros(sparsity_groups, cardinality))
+
+    def forward(self) -> Tensor:
+        """Mixing weights (k, d), float32 or wider: a softmax along k."""
+        return torch.softmax(self.logits.to(torch.promote_types(self.logits.dtype, torch.float32)) / self.tau, dim=0)
 
 
 class Pool(torch.autograd.Function):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.layers import per_sample
-from nsr_cli.layers.gates import GATES, Gate
+from nsr_cli.layers.gates import GATES, INPUT_INDEPENDENT, Gate, StaticGate
 from nsr_cli.layers.per_sample import Pair
 
 
@@ -36,6 +36,23 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
         per_channel = gate[:, :, channel_groups(channels, d, gate.device)]  # (B, k, C_out)
         mixed = torch.einsum("bkc,kcn->bcn", per_channel.to(weight.dtype), stacked)
     return mixed.reshape(len(gate), channels, *weight.shape[1:])
+
+
+def mix_once(weight: Tensor, shares: Tensor) -> Tensor:
+    """One kernel (or bias) for every sample.
+
+    Args:
+        weight: (k * C_out, ...), ordered by sparsity group, then output channel.
+        shares: (k, d), each shared by the channels of its cardinal group.
+
+    Returns:
+        (C_out, ...)
+    """
+    k, d = shares.shape
+    stacked = weight.unflatten(0, (k, -1))  # (k, C_out, ...)
+    channels = stacked.shape[1]
+    per_channel = shares[:, channel_groups(channels, d, shares.device)].to(weight.dtype)  # (k, C_out)
+    return (stacked * per_channel.view(k, channels, *[1] * (weight.dim() - 1))).sum(dim=0)
 
 
 def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
@@ -106,7 +123,9 @@ class SparseConv2d(nn.Conv2d):
         sparsity_groups: k, the number of kernel groups that are mixed.
         cardinality: d, 1 to out_channels: cardinal groups of output channels, each with gates of its own.
         gate: ``softmax``, ``sigmoid``, ``gumbel``, ``none`` (k = 1: a plain convolution) or ``se`` (k = 1,
-            d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3).
+            d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3). Two controls mix their kernels
+            alike for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k) and
+            ``static`` (softmax of k learned logits in each cardinal group).
         tau: temperature of the gate, > 0.
         gate_hidden, learn_tau: as in :class:`Gate`.
         own_gate: False for a layer that is always called with the gate of another.
@@ -115,8 +134,11 @@ class SparseConv2d(nn.Conv2d):
         inference: ``soft`` evaluates what was trained; ``hard`` evaluates the group of the largest gate alone (Eq. 5
             and 6), without mixing. Training is the same; an attribute, to be changed at any time.
 
+    Attributes:
+        is_gated: whether the kernel depends on the input; it does not in ``none``, ``uniform`` and ``static``.
+
     Raises:
-        ValueError: a gate, k, d or tau outside of these ranges.
+        ValueError: a gate, k, d or tau outside of these ranges, or knobs that the gate cannot have.
     """
 
     def __init__(
@@ -140,9 +162,11 @@ class SparseConv2d(nn.Conv2d):
         form: str = "reduced",
         inference: str = "soft",
     ):
-        if gate in ("none", "se"):
-            sparsity_groups, cardinality = 1, out_channels if gate == "se" else 1
+        sparsity_groups = 1 if gate in ("none", "se") else sparsity_groups
+        cardinality = {"none": 1, "uniform": 1, "se": out_channels}.get(gate, cardinality)
         check_sparsity(out_channels, sparsity_groups, cardinality, gate, tau)
+        if gate in INPUT_INDEPENDENT:
+            check_input_independent(gate, gate_hidden, learn_tau, own_gate, form)
         super().__init__(
             in_channels, sparsity_groups * out_channels, kernel_size, stride, padding, dilation, 1, bias, padding_mode
         )
@@ -150,11 +174,13 @@ class SparseConv2d(nn.Conv2d):
         self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
         if form not in FORMS:
             raise ValueError(f"form={form}: expected one of {', '.join(FORMS)}")
-        if inference not in ("soft", "hard"):
-            raise ValueError(f"inference={inference}: expected soft or hard")
-        self.is_gated, self.form, self.inference = gate != "none", form, inference
-        sizes = in_channels, sparsity_groups, cardinality
-        self.gate = Gate(*sizes, gate, tau, gate_hidden, learn_tau) if self.is_gated and own_gate else None
+        self.gate_name, self.form, self.inference = gate, form, inference
+        self.is_gated = gate not in INPUT_INDEPENDENT
+        self.gate = None
+        if self.is_gated and own_gate:
+            self.gate = Gate(in_channels, sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau)
+        elif gate == "static":
+            self.gate = StaticGate(sparsity_groups, cardinality, tau)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does.
@@ -162,7 +188,7 @@ class SparseConv2d(nn.Conv2d):
         ``gate`` (B, k, d) takes the place of the layer's own.
         """
         if not self.is_gated:
-            return super().forward(x)
+            return self._conv_forward(x, *self.shared_kernel(self.chooses))
         if x.dim() == 3:
             return self.forward(x[None], gate)[0]
         if len(x) == 0:  # one blank sample gives the shape, and zero gradients
@@ -178,12 +204,47 @@ class SparseConv2d(nn.Conv2d):
         return FORMS[self.form](x, self.weight, self.bias, gate, **conv)
 
     @property
+    def inference(self) -> str:
+        return self._inference
+
+    @inference.setter
+    def inference(self, inference: str) -> None:
+        if inference not in ("soft", "hard"):
+            raise ValueError(f"inference={inference}: expected soft or hard")
+        if inference == "hard" and self.gate_name == "uniform":
+            raise ValueError("inference=hard: the groups of gate=uniform weigh the same; there is no largest to choose")
+        self._inference = inference
+
+    @property
     def chooses(self) -> bool:
         """Whether one group is evaluated, instead of a mixture."""
         return self.inference == "hard" and self.sparsity_groups > 1 and not self.training
 
+    def shared_kernel(self, hard: bool) -> tuple[Tensor, Tensor | None]:
+        """The kernel (C_out, C_in, kh, kw) and bias (C_out) or None of every sample, of a layer that is not gated.
+
+        Args:
+            hard: in each cardinal group the kernel of the largest weight, instead of the mixture.
+        """
+        weight, bias = self.weight, self.bias  # computed anew where they are parametrised
+        if self.gate_name == "none":
+            return weight, bias
+        if self.gate_name == "uniform":
+            k = self.sparsity_groups
+            shares = torch.full((k, 1), 1 / k, dtype=weight.dtype, device=weight.device)  # (k, d)
+        else:
+            shares = self.gate()  # (k, d)
+        if hard:
+            shares = torch.zeros_like(shares).scatter_(0, shares.argmax(dim=0, keepdim=True), 1.0)
+        return mix_once(weight, shares), None if bias is None else mix_once(bias, shares)
+
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"
+
+
+def is_gated(module: nn.Module) -> bool:
+    """Whether ``module`` is a sparse convolution whose kernel depends on its input."""
+    return isinstance(module, SparseConv2d) and module.is_gated
 
 
 def best_layout(network: nn.Module, side: int) -> torch.memory_format:
@@ -193,7 +254,7 @@ def best_layout(network: nn.Module, side: int) -> torch.memory_format:
     """
     device = next(network.parameters()).device
     for layer in network.modules():
-        if isinstance(layer, SparseConv2d) and layer.is_gated:
+        if is_gated(layer):
             kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
             sample = torch.empty(1, layer.in_channels, side, side, device=device)
             conv = layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation
@@ -212,3 +273,15 @@ def check_sparsity(out_channels: int, sparsity_groups: int, cardinality: int, ga
         raise ValueError(f"cardinality={cardinality}: expected 1 to {out_channels}, the layer's output channels")
     if not tau > 0:
         raise ValueError(f"tau={tau}: the gate's temperature is above 0")
+
+
+def check_input_independent(gate: str, gate_hidden: int, learn_tau: bool, own_gate: bool, form: str) -> None:
+    """Raise ValueError with one line for a knob that a gate which does not look at its input cannot have."""
+    for knob, value, only in (
+        ("gate_hidden", gate_hidden, 0),
+        ("learn_tau", learn_tau, False),
+        ("own_gate", own_gate, True),
+        ("form", form, "reduced"),
+    ):
+        if value != only:
+            raise ValueError(f"{knob}={value}: gate={gate} does not look at its input; expected {knob}={only}")

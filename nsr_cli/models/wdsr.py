@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from nsr_cli.layers.gates import INPUT_INDEPENDENT
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
 
@@ -20,14 +21,16 @@ class Block(nn.Module):
 
     def __init__(self, units: int, wide: int, blocks: int, shared_gate: bool, **sparsity):
         super().__init__()
+        self.shared_gate = shared_gate
         first = SparseConv2d(units, wide, 3, padding=1, **sparsity)
         second = SparseConv2d(wide, units, 3, padding=1, own_gate=not shared_gate, **sparsity)
         self.conv1, self.conv2 = normalised(first, gain=2.0), normalised(second, gain=blocks**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        shared = self.conv1.is_gated and self.conv2.gate is None
-        gate = self.conv1.gate(x) if shared else None  # (B, k, d)
-        return x + self.conv2(F.relu(self.conv1(x, gate)), gate)
+        if self.shared_gate:
+            gate = self.conv1.gate(x)  # (B, k, d)
+            return x + self.conv2(F.relu(self.conv1(x, gate)), gate)
+        return x + self.conv2(F.relu(self.conv1(x)))
 
 
 class WDSR(nn.Module):
@@ -41,6 +44,9 @@ class WDSR(nn.Module):
         shared_gate: one gate, of a block's input, for both its convolutions.
         **sparsity: gate, sparsity_groups, cardinality, tau, ... as in SparseConv2d, for both convolutions of each
             block; plain ones without.
+
+    Raises:
+        ValueError: sparsity settings that make no layer, or a shared gate where no gate looks at its input.
     """
 
     def __init__(
@@ -55,6 +61,10 @@ class WDSR(nn.Module):
     ):
         super().__init__()
         sparsity = {"gate": "none", "sparsity_groups": 1} | sparsity | {"shared_gate": shared_gate}
+        if shared_gate and sparsity["gate"] in INPUT_INDEPENDENT:
+            raise ValueError(
+                f"shared_gate=True: gate={sparsity['gate']} does not look at its input; expected shared_gate=False"
+            )
         self.scale = scale
         self.halo = 2 + 2 * blocks  # pixels of the input that an output pixel sees in each direction, gates aside
         self.head = normalised(nn.Conv2d(channels, units, 3, padding=1), gain=1.0)

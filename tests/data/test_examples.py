@@ -93,7 +93,7 @@ def test_a_name_that_is_not_utf8_is_cached_too(photographs, load, monkeypatch):
     always_cached(monkeypatch)
     strange = photographs[0].rename(photographs[0].with_name(os.fsdecode(b"caf\xe9.png")))
     photographs[0] = strange
-    names = [example.name for _ in range(2) for example in load({"name": "sr", "scale": 2})]
+    names = [example.name for _ in range(2) for example in load(SuperResolution(scale=2))]
     assert names == 2 * [path.name for path in photographs]
     assert degrade.evaluation_noise(strange, 25).standard_normal() != 0
 

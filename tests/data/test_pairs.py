@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsr_cli.data import degrade
-from nsr_cli.data.examples import load_examples
-from nsr_cli.data.images import read_image, write_png
+from nsr_cli.data.images import write_png
 from nsr_cli.data.pairs import data_paths, paired
 from nsr_cli.errors import UserError
 
@@ -126,12 +124,3 @@ def test_a_pair_of_folders_an_entry_and_div2k(tmp_path, monkeypatch):
     fill(tmp_path / "DIV2K_valid_LR_bicubic/X2", "0801x2.png", shape=(4, 6))
     with pytest.raises(UserError, match=r"0801x2.png is 6x4, expected 5x4: 0801.png at 1/2$"):
         data_paths(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)
-
-
-@pytest.mark.parametrize("form", ["rgb", "luma"])
-def test_a_training_reads_the_partners(tmp_path, form):
-    paths = fill(tmp_path / "hr", "a.png", "b.png", shape=(50, 60, 3))
-    partners = fill(tmp_path / "lr", "a.png", shape=(25, 30, 3)) + fill(tmp_path / "lr", "b.png", shape=(25, 30))
-    examples = load_examples(paths, {"name": "sr", "scale": 2}, form, 20, tmp_path / "cache", "set", partners=partners)
-    for example, partner in zip(examples, partners, strict=True):
-        assert np.array_equal(example.degraded, degrade.GIVEN[form](read_image(partner)))

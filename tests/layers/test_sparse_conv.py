@@ -194,7 +194,7 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
     expected = layer(x)
     out = layer.to(dtype)(x.to(dtype))
     assert out.dtype == dtype
-    if layer.gate is not None:
+    if layer.is_gated:
         assert layer.gate(x.to(dtype)).dtype == torch.promote_types(dtype, torch.float32)
     torch.testing.assert_close(out.float(), expected, rtol=0, atol=tolerance)
     out.float().square().sum().backward()

@@ -1,0 +1,85 @@
+"""Plain convolutions from those whose kernel does not depend on the input: mixed once, weight normalisation folded."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, skip_init
+
+from nsr_cli.layers.sparse_conv import SparseConv2d, is_gated
+from nsr_cli.layers.sparsify import is_weight_normalised
+
+
+def mergeable(module: nn.Module) -> bool:
+    """Whether ``module`` is a convolution, sparse or not, whose kernel is the same for every input."""
+    if parametrize.type_before_parametrizations(module) not in (nn.Conv2d, SparseConv2d) or is_gated(module):
+        return False
+    return not parametrize.is_parametrized(module) or is_weight_normalised(module)
+
+
+@torch.no_grad()
+def merge(layer: nn.Conv2d) -> nn.Conv2d:
+    """The plain ``nn.Conv2d`` that computes, bit by bit, what ``layer`` computes in evaluation.
+
+    Args:
+        layer: ``nn.Conv2d`` or :class:`SparseConv2d` with the gate ``none``, ``uniform`` or ``static``, under
+            torch's ``parametrizations.weight_norm`` or not. Left as it is.
+
+    Raises:
+        ValueError: the kernel depends on the input, or the layer is of another kind.
+    """
+    if not mergeable(layer):
+        found = f"gate={layer.gate_name}" if is_gated(layer) else type(layer).__name__
+        raise ValueError(f"{found}: expected a convolution whose kernel is the same for every input")
+    if isinstance(layer, SparseConv2d):
+        weight, bias = layer.shared_kernel(hard=layer.inference == "hard" and layer.sparsity_groups > 1)
+    else:
+        weight, bias = layer.weight, layer.bias
+    plain = skip_init(  # draws no random numbers
+        nn.Conv2d,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        bias is not None,
+        layer.padding_mode,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    plain.weight = nn.Parameter(weight.clone())  # in its memory layout
+    plain.bias = None if bias is None else nn.Parameter(bias.clone())
+    return plain.train(layer.training)
+
+
+def merged(network: nn.Module) -> nn.Module:
+    """A copy of ``network`` with plain convolutions wherever the kernel does not depend on the input.
+
+    Gated convolutions stay; their weight normalisation is folded. Layers of any other kind are copied as they are.
+    """
+    network = copy.deepcopy(network)
+    if mergeable(network):
+        return merge(network)
+    plain = {module: merge(module) for module in network.modules() if mergeable(module)}  # used twice: stays one
+    for parent in [*network.modules()]:
+        for name, child in parent._modules.items():  # named_children leaves out the second of two
+            if child in plain:
+                setattr(parent, name, plain[child])
+        if is_gated(parent) and is_weight_normalised(parent):
+            fold(parent)
+    return network
+
+
+@torch.no_grad()
+def fold(module: nn.Module) -> None:
+    """Make parametrised tensors parameters of their present values, in place.
+
+    Torch's ``remove_parametrizations`` would break the module that this one was copied from: they share a class.
+    """
+    values = {name: getattr(module, name).clone() for name in module.parametrizations}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, value in values.items():
+        setattr(module, name, nn.Parameter(value))

@@ -8,11 +8,14 @@ import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
 from nsr_cli.report.experiments import Experiment, Line, expand, load, names
 from nsr_cli.report.tables import Cell, render, values_of
+from nsr_cli.runs.record import Record, Score
+from nsr_cli.runs.score import means
 
 EXPERIMENTS = package_folder("experiments")
 PROTOCOLS = ("paper", "short", "smoke")
@@ -49,28 +52,33 @@ GRID = Experiment(
     corner="Benchmark",
     metrics=("psnr", "ssim", "ssim8"),
 )
-CONVENTION = {
-    "given": "luma", "rounded": False, "measured": "as given", "border": 2, "ssim": ["gaussian"],
-}  # fmt: skip
+RGB = Convention("rgb", "rgb", rounded=True, measured="rgb", border=8)
+LUMA = Convention("luma", "luma", rounded=False, measured="as given", border=2, metrics=("psnr", "ssim", "ssim8"))
 
 
-def record(psnr: float) -> dict:
-    return {
-        "scores": {"rgb": {"psnr": psnr, "images": {f"{i}.png": {"psnr": psnr + i} for i in range(-2, 3)}}},
-        "trained": {"steps": 300},
-        "config": {"training": {"batch": 8}},
-        "cost": {"macs": 300132.0, "overhead": 1500.0},
-    }
+def record(convention: Convention, images: dict[str, dict[str, float]], **more) -> Record:
+    """Made up: a training of 300 steps, unless it says otherwise."""
+    scores = {convention.name: Score(convention, means(images), images)}
+    spec = {"task": {"name": "sr", "scale": 2}, "sparsity": {"gate": "none"}, "training": {"batch": 8, "seed": 0}}
+    cost = {"macs": 300132.0, "overhead": 1500.0, "parameters": 25000}
+    content = {"scores": scores, "spec": spec, "trained": {"steps": 300}, "cost": cost} | more
+    return Record("wdsr-sr-5a", "5a", benchmark="div2k_val", made={}, **content)
 
 
-def cell(label: str, psnr: float | None, seed: int = 0, benchmark: str = "div2k_val") -> Cell:
-    return Cell(label, benchmark, benchmark, seed, None if psnr is None else record(psnr))
+def diverged() -> Record:
+    return replace(record(RGB, {"a.png": {"psnr": 1.0}}), scores={}, diverged="the loss is nan at step 3")
+
+
+def cell(label: str, psnr: float | None, seed: int = 0, benchmark: str = "div2k_val", odd: float = 0.0) -> Cell:
+    """A cell of EXAMPLE; one of its images is ``odd`` dB better than the rest."""
+    images = {f"{i}.png": {"psnr": psnr + i + odd * (i == 0)} for i in range(-2, 3)} if psnr else None
+    return Cell(label, benchmark, benchmark, seed, images and record(RGB, images))
 
 
 def scored(column: str, **scores: float) -> Cell:
-    task, cost = {"name": "sr", "scale": 2}, {"macs": 4 * 664_704, "overhead": 0}
-    content = {"scores": {"luma": {"convention": CONVENTION, **scores}}, "trained": None, "cost": cost}
-    return Cell("Set5 x2", column, "set5", 0, content | {"config": {"task": task}})
+    """A cell of GRID."""
+    cost = {"macs": 4 * 664_704, "overhead": 0, "parameters": 664_704}
+    return Cell("Set5 x2", column, "set5", 0, record(LUMA, {"a.png": scores}, trained=None, cost=cost))
 
 
 def test_measured_stands_beside_printed():
@@ -152,20 +160,17 @@ def test_seeds_that_lack_are_counted_and_gains_are_over_those_of_both():
 
 
 def test_a_cell_whose_run_diverged_says_so():
-    diverged = {"scores": {}, "diverged": "the loss is nan at step 3", "cost": {"macs": 1, "overhead": 0}}
-    cells = [cell("N/A", 30.0, 0), Cell("Softmax", "div2k_val", "div2k_val", 0, diverged)]
+    cells = [cell("N/A", 30.0, 0), Cell("Softmax", "div2k_val", "div2k_val", 0, diverged())]
     assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["diverged", ""]
     cells = [*cells, cell("N/A", 30.0, 1), cell("Softmax", 30.1, 1)]
     assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["30.100 (1 of 2 seeds, 1 diverged)", "+0.100"]
-    grid = [Cell("Set5 x2", "Bicubic", "set5", 0, diverged | {"config": {"task": {}}})]
+    grid = [Cell("Set5 x2", "Bicubic", "set5", 0, diverged())]
     assert "diverged" in table_of(render(GRID, grid, "smoke"))[3]
     assert "1" in [line["diverged"] for line in csv.DictReader(io.StringIO(render(GRID, grid, "smoke", "csv")))]
 
 
 def test_verdicts_stand_under_the_table():
-    gains = [cell("Softmax", 30.1 + 0.003 * s, s) for s in range(3)]
-    for c in gains:  # some difference between images, or there is nothing to test
-        c.record["scores"]["rgb"]["images"]["0.png"]["psnr"] += 0.01
+    gains = [cell("Softmax", 30.1 + 0.003 * s, s, odd=0.01) for s in range(3)]  # else there is nothing to test
     cells = [cell("N/A", 30.0, s) for s in range(3)] + gains
     claim = table_of(render(EXAMPLE, cells, "paper"))[-1]
     assert claim == [
@@ -174,9 +179,8 @@ def test_verdicts_stand_under_the_table():
 
 
 def test_a_verdict_says_what_diverged():
-    gone = {"scores": {}, "diverged": "the loss is nan", "cost": None}
     cells = [cell("N/A", 30.0, s) for s in range(3)] + [cell("Softmax", 30.1, s) for s in range(2)]
-    cells.append(Cell("Softmax", "div2k_val", "div2k_val", 2, gone))
+    cells.append(Cell("Softmax", "div2k_val", "div2k_val", 2, diverged()))
     assert table_of(render(EXAMPLE, cells, "paper"))[-1][-1] == "undecided: 2 seeds, 3 needed, 1 of Softmax diverged"
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -85,7 +86,7 @@ def test_measured_stands_beside_printed():
     text = render(EXAMPLE, [cell("N/A", 34.761), cell("Softmax", 34.892)], "paper")
     rows = [[column.strip() for column in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["Constraint", "PSNR div2k_val", "over N/A", "printed (div2k_val)", "measured - printed"]
-    assert rows[2] == ["N/A", "34.761", "", "not known", ""]
+    assert rows[2] == ["N/A", "34.761", "", "not printed", ""]
     assert rows[3] == ["Softmax", "34.892", "+0.131", "34.87", "+0.022"]
     assert "**protocol paper**, scored on div2k_val; seeds 0; trained for 300 steps of 8 patches" in text
     assert "0.3001 M multiply-accumulates of convolutions per input pixel, and up to 0.0015 M for gates" in text
@@ -184,6 +185,55 @@ def test_a_verdict_says_what_diverged():
     assert table_of(render(EXAMPLE, cells, "paper"))[-1][-1] == "undecided: 2 seeds, 3 needed, 1 of Softmax diverged"
 
 
+CONTROLLED = replace(
+    EXAMPLE,
+    rows=(*EXAMPLE.rows, Line("Uniform", "nsr ablate sparsity=uniform", control=True)),
+    own_claims=(Claim("a gate is above uniform weights", ("Uniform", "Softmax")),),
+    gates=True,
+)
+
+
+def gated(label: str, psnr: float, seed: int, **told: float) -> Cell:
+    """A cell of two groups, of which the gates' statistics are told."""
+    made = cell(label, psnr, seed)
+    spec = made.record.spec | {"sparsity": {"gate": "softmax", "groups": 2}}
+    return replace(made, record=replace(made.record, spec=spec, gates=told and {"body.0.conv1": told}))
+
+
+def test_controls_stand_apart_with_claims_of_their_own():
+    cells = [cell("N/A", 30.0), cell("Softmax", 30.1), cell("Uniform", 30.05)]
+    paper, _, controls = render(CONTROLLED, cells, "paper").partition("### Controls, not in the paper")
+    assert "Uniform" not in paper and "softmax helps" in paper and "uniform weights" not in paper
+    head, _, row, *claims = table_of(controls)
+    assert head == ["Constraint", "PSNR div2k_val", "over N/A"] and row == ["Uniform", "30.050", "+0.050"]
+    assert claims[0][0] == "Our question" and claims[2][:4] == [
+        "**undecided**: a gate is above uniform weights", "div2k_val", "Softmax - Uniform", "+0.050",
+    ]  # fmt: skip
+
+
+def test_what_the_gates_do_is_a_mean_over_layers_and_seeds():
+    cells = [cell("N/A", 30.0), *(gated("Softmax", 30.1, s, groups=1.5 + s / 4, adaptivity=s / 4) for s in (0, 1))]
+    _, _, told = render(CONTROLLED, cells, "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "1.62 of 2, 0.125 bits"]]
+    _, _, told = render(CONTROLLED, [gated("Softmax", 30.1, 0)], "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "not measured"]]
+    assert "What the gates do" not in render(CONTROLLED, [cell("N/A", 30.0)], "paper")
+
+
+def test_a_claim_may_compare_columns_in_every_row():
+    rows = tuple(Line(f"{depth} blocks", "nsr ablate", pick=f"blocks={depth}") for depth in (2, 4))
+    columns = (Line("k = 1"), Line("k = 2"))
+    claim = Claim("more groups are better", pairs=(("k = 1", "k = 2"),))
+    grid = replace(GRID, rows=rows, columns=columns, claims=(claim,), metrics=("psnr",))
+    cells = []
+    for row, (column, gain), seed in product(rows, (("k = 1", 0.0), ("k = 2", 0.1)), range(3)):
+        made = cell(row.label, 30 + gain * (1 + seed / 100), seed, odd=gain / 10)
+        cells.append(replace(made, row=row.label, column=column))
+    claims = table_of(render(grid, cells, "paper"))[-2:]
+    assert claims[0][0] == "**holds**: more groups are better (2 of 2 steps hold)"
+    assert [claim[1:3] for claim in claims] == [[row.label, "k = 2 - k = 1"] for row in rows]
+
+
 def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     rows = (EXAMPLE.rows[0], replace(EXAMPLE.rows[1], protocols=("paper",)))
     text = render(replace(EXAMPLE, rows=rows), [cell("N/A", 30.0)], "smoke")
@@ -227,7 +277,8 @@ def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
     experiment = load(EXPERIMENTS, name)
     rows, columns = ({line.label for line in axis} for axis in (experiment.rows, experiment.columns))
     assert experiment.baseline in {None, *rows}
-    assert all(len(claim.order) > 1 and set(claim.order) <= rows for claim in experiment.claims)
+    for claim in (*experiment.claims, *experiment.own_claims):
+        assert claim.steps and (claim.labels <= rows or claim.labels <= columns)
     for row in experiment.rows:
         assert set(row.printed) <= (columns or {experiment.printed_on})
         for numbers in row.printed.values():

@@ -40,12 +40,12 @@ from nsr_cli.data.cache import cached
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.images import write_png
 from nsr_cli.data.sampler import Example, PatchSampler
-from nsr_cli.engine.conventions import conventions
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.models.tiled import restore_bands, tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.ops.metrics import ssim
 from nsr_cli.ops.resize import imresize
+from nsr_cli.tasks.sr import SuperResolution
 
 PHOTO = skimage.data.astronaut()  # 512x512 RGB
 NOISY = cv2.add(PHOTO, np.random.default_rng(0).integers(0, 30, PHOTO.shape, np.uint8))
@@ -119,7 +119,7 @@ def sampling(runs: int) -> list[str]:
 def tiling(runs: int) -> list[str]:
     """A whole network over an image: tile by tile, and from one batch of all tiles."""
     network = WDSR(2, blocks=4, units=32, width=4, gate="softmax", sparsity_groups=4, cardinality=16).eval()
-    tiles = tiling_of(network, 48)
+    tiles = tiling_of(network)
 
     def ours() -> np.ndarray:
         with parametrize.cached():  # as `evaluate` does
@@ -144,8 +144,8 @@ def tiling(runs: int) -> list[str]:
 
 
 def set5(root: Path) -> list[str]:
-    paths, task = image_paths("set5", root), {"name": "sr", "scale": 2}
-    used = conventions(task, "set5", ["luma", "rgb"])
+    paths, task = image_paths("set5", root), SuperResolution(scale=2)
+    used = task.conventions("set5", ["luma", "rgb"], root)
     (seconds,) = medians(lambda: list(evaluate(partial(upscale, scale=2), paths, task, used)), runs=3)
     return [f"bicubic on Set5, x2, {len(used)} conventions", f"{seconds:.2f} s", "", "", ""]
 
@@ -178,8 +178,8 @@ def evaluate_large(path: Path) -> tuple[float, float, float]:
     torch.set_num_threads(1)
     before, start = peak_bytes(), time.perf_counter()
     network = WDSR(2, blocks=1, units=4, width=1, gate="softmax", sparsity_groups=4)
-    task = {"name": "sr", "scale": 2}
-    for _ in evaluate(network, [path], task, conventions(task, "div2k_val", ["rgb"]), tiling_of(network, 48)):
+    task = SuperResolution(scale=2)
+    for _ in evaluate(network, [path], task, task.conventions("div2k_val", ["rgb"], Path()), tiling_of(network)):
         pass
     return before, peak_bytes(), time.perf_counter() - start
 

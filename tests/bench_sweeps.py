@@ -5,20 +5,24 @@
 The cluster is simulated by commands that answer as Slurm's do; all else is real. Submitting takes minutes.
 """
 
-import copy
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from nsr_cli.commands.settings import identify, identity
+from omegaconf import DictConfig
 
-from nsr_cli.engine.conventions import conventions
+from nsr_cli.commands.composing import resolved
+from nsr_cli.commands.config import run_of
+from nsr_cli.commands.hydra_setup import introduce_to_hydra
 from nsr_cli.folders import package_folder
+from nsr_cli.launch.sweep import read_sweep, state_file
+from nsr_cli.runs.record import Record, Score, write_record
 
 SLURM = {
     "sbatch": "echo Submitted batch job $$",
@@ -29,7 +33,8 @@ SLURM = {
 TAUS = (0.1, 1, 10, 0.2, 0.5, 2, 5, 20, 50, 100)
 PROBE = (
     "import resource, sys; from nsr_cli.cli import run; code = run(sys.argv[1:]); "
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
+    "own = resource.getrusage(resource.RUSAGE_SELF); "
+    "print(own.ru_utime + own.ru_stime, own.ru_maxrss, file=sys.stderr); sys.exit(code)"
 )
 
 
@@ -62,53 +67,52 @@ def show(what: str, runs: int, folder: Path, line: str) -> None:
     seconds = time.monotonic() - began
     if done.returncode:
         raise SystemExit(f"nsr {line[:80]}: {done.stderr}")
-    memory = int(done.stderr.split()[-1]) / 1024
-    print(f"{what:24} {seconds:7.2f} s  {1000 * seconds / runs:6.2f} ms a run  {memory:5.0f} MiB", flush=True)
+    *_, cpu, memory = map(float, done.stderr.split()[-2:])
+    each = 1000 * cpu / runs
+    print(
+        f"{what:24} {seconds:7.2f} s, {cpu:7.2f} s of CPU, {each:6.2f} ms a run  {memory / 1024:5.0f} MiB", flush=True
+    )
 
 
 def simulate(results: Path, seeds: range) -> None:
     """Write what the jobs would: folders, records of a hundred images, states; a few run, wait, or have failed."""
-    ((sweep),) = (results / "sweeps").iterdir()
-    jobs = {job["run"]: job for job in json.loads((sweep / "sweep.json").read_text())["jobs"]}
-    with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
-        cfg = compose("ablate", ["sparsity=softmax"])
-        signed = identity(cfg)
-    convention = conventions({"name": "sr", "scale": 2}, "embedded_val", list(cfg.model.reads))[0]
-    images = {f"{i}.png": {"psnr": 30 + i / 100, "ssim": 0.9} for i in range(100)}
-    score = {"convention": convention.spelled_out(), "psnr": 30.5, "ssim": 0.9, "images": images}
-    (results / "records" / "smoke").mkdir(parents=True)
+    (sweep,) = (read_sweep(folder) for folder in (results / "sweeps").iterdir())
+    jobs = {job.run: job for job in sweep.jobs}
+    run = run_of(resolved(composed("sparsity=softmax")), "ablate").asking(results=str(results))
+    numbers = {f"{i}.png": {"psnr": 30 + i / 100, "ssim": 0.9} for i in range(100)}
+    scores = {c.name: Score(c, {"psnr": 30.495, "ssim": 0.9}, numbers) for c in run.conventions("embedded_val")}
     queue = []
     for number, (seed, tau) in enumerate((seed, tau) for seed in seeds for tau in TAUS):
-        own = copy.deepcopy(signed)
-        own["model"]["tau"], own["training"]["seed"] = tau, seed
-        weights = identify(cfg, own)
-        job = jobs[weights.name]
-        ends = {7: "failed", 8: "running"}.get(number % 100, "done")
-        process = {"host": "n1", "pid": 1, "started": None, "rank": 0, "world": 1}
-        state = {"state": ends, **process, "attempt": 0, "time": 0, "seconds": 60}
-        if number % 100 in (8, 9):
+        spec = replace(run.spec, sparsity={**run.spec.sparsity, "tau": tau}).with_seed(seed)
+        own = replace(run, spec=spec)
+        job = jobs[own.name]
+        ends = {7: "failed", 8: "running", 9: "pending"}.get(number % 100, "done")
+        if ends in ("running", "pending"):
             shown = "RUNNING|None|n1" if ends == "running" else "PENDING|Priority|"
-            queue.append(f"1_{job['index']}|nsr-{sweep.name}.0|{shown}\n")
-        if number % 100 == 9:
-            continue
-        if ends == "failed":
-            error = {"error": "RuntimeError: simulated", "code": 1, "trace": ""}
-            state |= {**error, "failures": {"0": error}}
-        (sweep / "states" / f"{job['index']}.json").write_text(json.dumps(state))
-        (results / "runs" / weights.name).mkdir(parents=True)
+            queue.append(f"1_{job.index}|nsr-{sweep.name}.0|{shown}\n")
+        if ends != "pending":
+            state_file(sweep.folder, job.index).write_text(json.dumps(state(ends)))
+            own.folder.mkdir(parents=True)
         if ends == "done":
-            record = {
-                "format": 1,
-                "run": weights.name,
-                "signature": weights.signature,
-                "benchmark": "embedded_val",
-                "config": own,
-                "cost": {"macs": 1e6, "overhead": 1e3, "parameters": 1e5},
-                "trained": {"steps": 2000, "patches": 4000, "seconds": 60},
-                "scores": {convention.name: score},
-            }
-            (results / job["records"][0]).write_text(json.dumps(record))
+            budget = {"steps": 2000, "patches": 4000, "seconds": 60}
+            cost = {"macs": 1e6, "overhead": 1e3, "parameters": 1e5}
+            record = Record(own.name, spec.signature, spec.signed, "embedded_val", scores, {}, cost, trained=budget)
+            write_record(own.record("embedded_val"), record)
     (results.parent / "queue.txt").write_text("".join(queue))
+
+
+def composed(*overrides: str) -> DictConfig:
+    introduce_to_hydra()
+    with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
+        return compose("ablate", list(overrides))
+
+
+def state(word: str) -> dict:
+    """What a job says of itself."""
+    process = {"host": "n1", "pid": 1, "started": None, "rank": 0, "world": 1}
+    error = {"error": "RuntimeError: simulated", "code": 1, "trace": ""}
+    more = {**error, "failures": {"0": error}} if word == "failed" else {}
+    return {"state": word, **process, "attempt": 0, "time": 0, "seconds": 60, **more}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from shell import Command, states, sweeps
@@ -26,42 +27,42 @@ def start(tmp_path):
     return run
 
 
-def test_each_run_once_and_repeating_makes_only_what_is_missing(start, tmp_path):
+def records(folder: Path) -> list[Path]:
+    return list(folder.glob("results/records/smoke/*.json"))
+
+
+def test_each_run_once_and_repeating_makes_only_what_is_missing(nsr, tmp_path):
     line = f"ablate -m steps=6 {TINY} hydra.launcher.jobs=2"
-    code, out = start(f"{line} sparsity=none,softmax tau=1,2").finish()
-    assert code == 0 and "3 jobs, 2 at once" in out, out  # without sparsity, every tau is the same run
-    assert "sparsity=none tau=1: embedded_val rgb: " in out and "sparsity=none tau=2: embedded_val rgb: " in out
+    made = nsr(f"{line} sparsity=softmax seed=0,1 tau=1,1.0 inference=soft,hard")
+    assert made.code == 0 and "2 jobs, 2 at once" in made.out, made  # one for each training
+    for words in ("seed=0 tau=1 inference=soft", "seed=1 tau=1.0 inference=hard"):
+        assert f"\n{words}: embedded_val rgb: " in made.out
     (sweep,) = sweeps(tmp_path / "results")
-    assert states(sweep) == dict.fromkeys(range(3), "done")
-    assert len(list(tmp_path.glob("results/records/smoke/*.json"))) == 3
-    code, out = start(f"{line} sparsity=softmax tau=1,2,3").finish()
-    assert code == 0 and "2 of 3 are done already" in out and "1 job, 1 at once" in out, out
-    code, out = start(f"{line} sparsity=softmax tau=1,2,3").finish()
-    assert (code, out) == (0, "3 of 3 are done already\n")
+    assert states(sweep) == dict.fromkeys(range(2), "done")
+    assert len(list(tmp_path.glob("results/runs/*/weights.pt"))) == 2 and len(records(tmp_path)) == 4
+    for done, jobs in (2, "1 job, 1 at once"), (4, None):  # without sparsity, every tau is the same run
+        made = nsr(f"{line} sparsity=none,softmax seed=0 tau=1,1.0")
+        assert made.code == 0 and f"{done} of 4 are done already\n" in made.out, made
+        assert jobs in made.out if jobs else made.out == "4 of 4 are done already\n"
+    assert len(records(tmp_path)) == 5
 
 
-def test_what_scores_the_same_weights_is_one_job(start, tmp_path):
-    line = f"ablate -m sparsity=softmax inference=soft,hard steps=6 {TINY}"
-    code, out = start(line).finish()
-    assert code == 0 and "1 job, 1 at once" in out, out
-    assert len(list(tmp_path.glob("results/runs/*/weights.pt"))) == 1
-    assert len(list(tmp_path.glob("results/records/smoke/*.json"))) == 2
+def test_failures_are_named_and_do_not_stop_the_others(nsr, tmp_path):
+    line = f"ablate -m learning_rate=1e30,0.001 tau=0,1 device=cpu,cuda:7 sparsity=softmax steps=60 {TINY}"
+    first, again = nsr(line), nsr(line)
+    for made in first, again:
+        assert made.code == 1 and made.err.endswith("nsr ablate: 6 of 8 jobs failed; the others are done\n"), made
+        for rate in ("1e+30", "0.001"):
+            assert made.err.count(f"nsr ablate learning_rate={rate} tau=0 device=cpu: tau=0: expected a number ") == 1
+        assert made.err.count(": tau=0: expected a number above 0\n") == 4
+        assert made.err.count("\nnsr ablate learning_rate=1e+30 tau=1 device=cpu: diverged: the loss is ") == 1
+        assert "Traceback" not in made.err
+    assert "2 jobs, " in first.out and "at once" not in again.out  # once is enough
+    assert "2 of 8 are done already\n" in again.out and len(records(tmp_path)) == 2
 
 
-def test_failures_are_named_and_do_not_stop_the_others(start, tmp_path):
-    code, out = start(f"ablate -m tau=0,1 sparsity=softmax steps=6 device=cpu,cuda:7 {TINY}").finish()
-    assert code == 2 and out.count("nsr ablate tau=0 device=cpu: tau=0: expected a number above 0\n") == 1, out
-    assert out.count("tau=0: expected a number above 0") == 2, out  # device=cpu and cuda:7: each of them once
-    line = f"ablate -m seed=0,1 learning_rate=1e30 steps=60 {TINY}"
-    code, out = start(f"{line} hydra.launcher.jobs=1").finish()
-    assert code == 1 and out.count("diverged") + out.count("the loss is ") >= 2, out
-    assert "nsr ablate: 2 of 2 jobs failed\n" in out
-    code, out = start(line).finish()
-    assert code == 1 and "nsr ablate seed=0: diverged: " in out and "at once" not in out
-
-
-def test_a_killed_job_is_reported_and_the_same_command_finishes_it(start, tmp_path):
-    line = f"ablate -m seed=0,1 sparsity=softmax steps=400 checkpoint_minutes=0.001 {TINY}"
+def test_a_killed_job_is_reported_and_the_same_command_finishes_it(start, nsr, tmp_path):
+    line = f"ablate -m seed=0,1 sparsity=softmax steps=300 checkpoint_minutes=0.001 {TINY}"
     command = start(f"{line} hydra.launcher.jobs=1")
     command.wait_until(lambda: list(tmp_path.glob("results/runs/*/checkpoint-*.pt")))
     (state,) = tmp_path.glob("results/sweeps/*/states/0.json")
@@ -69,10 +70,10 @@ def test_a_killed_job_is_reported_and_the_same_command_finishes_it(start, tmp_pa
     code, out = command.finish()
     assert code == 1 and "nsr ablate seed=0: killed by SIGKILL; " in out, out
     assert "nsr ablate: 1 of 2 jobs failed; the others are done" in out
-    code, out = start(line).finish()
-    assert code == 0 and "1 of 2 are done already" in out, out
+    made = nsr(line)
+    assert made.code == 0 and "1 of 2 are done already" in made.out, made
     assert sum("resuming after step" in log.read_text() for log in tmp_path.glob("results/sweeps/*/logs/0.log")) == 1
-    assert len(list(tmp_path.glob("results/records/smoke/*.json"))) == 2
+    assert len(records(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

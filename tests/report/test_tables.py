@@ -3,16 +3,20 @@
 import csv
 import io
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
 from nsr_cli.report.experiments import Experiment, Line, expand, load, names
 from nsr_cli.report.tables import Cell, render, values_of
+from nsr_cli.runs.record import Record, Score
+from nsr_cli.runs.score import means
 
 EXPERIMENTS = package_folder("experiments")
 PROTOCOLS = ("paper", "short", "smoke")
@@ -49,35 +53,40 @@ GRID = Experiment(
     corner="Benchmark",
     metrics=("psnr", "ssim", "ssim8"),
 )
-CONVENTION = {
-    "given": "luma", "rounded": False, "measured": "as given", "border": 2, "ssim": ["gaussian"],
-}  # fmt: skip
+RGB = Convention("rgb", "rgb", rounded=True, measured="rgb", border=8)
+LUMA = Convention("luma", "luma", rounded=False, measured="as given", border=2, metrics=("psnr", "ssim", "ssim8"))
 
 
-def record(psnr: float) -> dict:
-    return {
-        "scores": {"rgb": {"psnr": psnr, "images": {f"{i}.png": {"psnr": psnr + i} for i in range(-2, 3)}}},
-        "trained": {"steps": 300},
-        "config": {"training": {"batch": 8}},
-        "cost": {"macs": 300132.0, "overhead": 1500.0},
-    }
+def record(convention: Convention, images: dict[str, dict[str, float]], **more) -> Record:
+    """Made up: a training of 300 steps, unless it says otherwise."""
+    scores = {convention.name: Score(convention, means(images), images)}
+    spec = {"task": {"name": "sr", "scale": 2}, "sparsity": {"gate": "none"}, "training": {"batch": 8, "seed": 0}}
+    cost = {"macs": 300132.0, "overhead": 1500.0, "parameters": 25000}
+    content = {"scores": scores, "spec": spec, "trained": {"steps": 300}, "cost": cost} | more
+    return Record("wdsr-sr-5a", "5a", benchmark="div2k_val", made={}, **content)
 
 
-def cell(label: str, psnr: float | None, seed: int = 0, benchmark: str = "div2k_val") -> Cell:
-    return Cell(label, benchmark, benchmark, seed, None if psnr is None else record(psnr))
+def diverged() -> Record:
+    return replace(record(RGB, {"a.png": {"psnr": 1.0}}), scores={}, diverged="the loss is nan at step 3")
+
+
+def cell(label: str, psnr: float | None, seed: int = 0, benchmark: str = "div2k_val", odd: float = 0.0) -> Cell:
+    """A cell of EXAMPLE; one of its images is ``odd`` dB better than the rest."""
+    images = {f"{i}.png": {"psnr": psnr + i + odd * (i == 0)} for i in range(-2, 3)} if psnr else None
+    return Cell(label, benchmark, benchmark, seed, images and record(RGB, images))
 
 
 def scored(column: str, **scores: float) -> Cell:
-    task, cost = {"name": "sr", "scale": 2}, {"macs": 4 * 664_704, "overhead": 0}
-    content = {"scores": {"luma": {"convention": CONVENTION, **scores}}, "trained": None, "cost": cost}
-    return Cell("Set5 x2", column, "set5", 0, content | {"config": {"task": task}})
+    """A cell of GRID."""
+    cost = {"macs": 4 * 664_704, "overhead": 0, "parameters": 664_704}
+    return Cell("Set5 x2", column, "set5", 0, record(LUMA, {"a.png": scores}, trained=None, cost=cost))
 
 
 def test_measured_stands_beside_printed():
     text = render(EXAMPLE, [cell("N/A", 34.761), cell("Softmax", 34.892)], "paper")
     rows = [[column.strip() for column in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["Constraint", "PSNR div2k_val", "over N/A", "printed (div2k_val)", "measured - printed"]
-    assert rows[2] == ["N/A", "34.761", "", "not known", ""]
+    assert rows[2] == ["N/A", "34.761", "", "not printed", ""]
     assert rows[3] == ["Softmax", "34.892", "+0.131", "34.87", "+0.022"]
     assert "**protocol paper**, scored on div2k_val; seeds 0; trained for 300 steps of 8 patches" in text
     assert "0.3001 M multiply-accumulates of convolutions per input pixel, and up to 0.0015 M for gates" in text
@@ -152,20 +161,17 @@ def test_seeds_that_lack_are_counted_and_gains_are_over_those_of_both():
 
 
 def test_a_cell_whose_run_diverged_says_so():
-    diverged = {"scores": {}, "diverged": "the loss is nan at step 3", "cost": {"macs": 1, "overhead": 0}}
-    cells = [cell("N/A", 30.0, 0), Cell("Softmax", "div2k_val", "div2k_val", 0, diverged)]
+    cells = [cell("N/A", 30.0, 0), Cell("Softmax", "div2k_val", "div2k_val", 0, diverged())]
     assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["diverged", ""]
     cells = [*cells, cell("N/A", 30.0, 1), cell("Softmax", 30.1, 1)]
     assert table_of(render(EXAMPLE, cells, "paper"))[3][1:3] == ["30.100 (1 of 2 seeds, 1 diverged)", "+0.100"]
-    grid = [Cell("Set5 x2", "Bicubic", "set5", 0, diverged | {"config": {"task": {}}})]
+    grid = [Cell("Set5 x2", "Bicubic", "set5", 0, diverged())]
     assert "diverged" in table_of(render(GRID, grid, "smoke"))[3]
     assert "1" in [line["diverged"] for line in csv.DictReader(io.StringIO(render(GRID, grid, "smoke", "csv")))]
 
 
 def test_verdicts_stand_under_the_table():
-    gains = [cell("Softmax", 30.1 + 0.003 * s, s) for s in range(3)]
-    for c in gains:  # some difference between images, or there is nothing to test
-        c.record["scores"]["rgb"]["images"]["0.png"]["psnr"] += 0.01
+    gains = [cell("Softmax", 30.1 + 0.003 * s, s, odd=0.01) for s in range(3)]  # else there is nothing to test
     cells = [cell("N/A", 30.0, s) for s in range(3)] + gains
     claim = table_of(render(EXAMPLE, cells, "paper"))[-1]
     assert claim == [
@@ -174,10 +180,58 @@ def test_verdicts_stand_under_the_table():
 
 
 def test_a_verdict_says_what_diverged():
-    gone = {"scores": {}, "diverged": "the loss is nan", "cost": None}
     cells = [cell("N/A", 30.0, s) for s in range(3)] + [cell("Softmax", 30.1, s) for s in range(2)]
-    cells.append(Cell("Softmax", "div2k_val", "div2k_val", 2, gone))
+    cells.append(Cell("Softmax", "div2k_val", "div2k_val", 2, diverged()))
     assert table_of(render(EXAMPLE, cells, "paper"))[-1][-1] == "undecided: 2 seeds, 3 needed, 1 of Softmax diverged"
+
+
+CONTROLLED = replace(
+    EXAMPLE,
+    rows=(*EXAMPLE.rows, Line("Uniform", "nsr ablate sparsity=uniform", control=True)),
+    own_claims=(Claim("a gate is above uniform weights", ("Uniform", "Softmax")),),
+    gates=True,
+)
+
+
+def gated(label: str, psnr: float, seed: int, **told: float) -> Cell:
+    """A cell of two groups, of which the gates' statistics are told."""
+    made = cell(label, psnr, seed)
+    spec = made.record.spec | {"sparsity": {"gate": "softmax", "groups": 2}}
+    return replace(made, record=replace(made.record, spec=spec, gates=told and {"body.0.conv1": told}))
+
+
+def test_controls_stand_apart_with_claims_of_their_own():
+    cells = [cell("N/A", 30.0), cell("Softmax", 30.1), cell("Uniform", 30.05)]
+    paper, _, controls = render(CONTROLLED, cells, "paper").partition("### Controls, not in the paper")
+    assert "Uniform" not in paper and "softmax helps" in paper and "uniform weights" not in paper
+    head, _, row, *claims = table_of(controls)
+    assert head == ["Constraint", "PSNR div2k_val", "over N/A"] and row == ["Uniform", "30.050", "+0.050"]
+    assert claims[0][0] == "Our question" and claims[2][:4] == [
+        "**undecided**: a gate is above uniform weights", "div2k_val", "Softmax - Uniform", "+0.050",
+    ]  # fmt: skip
+
+
+def test_what_the_gates_do_is_a_mean_over_layers_and_seeds():
+    cells = [cell("N/A", 30.0), *(gated("Softmax", 30.1, s, groups=1.5 + s / 4, adaptivity=s / 4) for s in (0, 1))]
+    _, _, told = render(CONTROLLED, cells, "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "1.62 of 2, 0.125 bits"]]
+    _, _, told = render(CONTROLLED, [gated("Softmax", 30.1, 0)], "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "not measured"]]
+    assert "What the gates do" not in render(CONTROLLED, [cell("N/A", 30.0)], "paper")
+
+
+def test_a_claim_may_compare_columns_in_every_row():
+    rows = tuple(Line(f"{depth} blocks", "nsr ablate", pick=f"blocks={depth}") for depth in (2, 4))
+    columns = (Line("k = 1"), Line("k = 2"))
+    claim = Claim("more groups are better", pairs=(("k = 1", "k = 2"),))
+    grid = replace(GRID, rows=rows, columns=columns, claims=(claim,), metrics=("psnr",))
+    cells = []
+    for row, (column, gain), seed in product(rows, (("k = 1", 0.0), ("k = 2", 0.1)), range(3)):
+        made = cell(row.label, 30 + gain * (1 + seed / 100), seed, odd=gain / 10)
+        cells.append(replace(made, row=row.label, column=column))
+    claims = table_of(render(grid, cells, "paper"))[-2:]
+    assert claims[0][0] == "**holds**: more groups are better (2 of 2 steps hold)"
+    assert [claim[1:3] for claim in claims] == [[row.label, "k = 2 - k = 1"] for row in rows]
 
 
 def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
@@ -223,7 +277,8 @@ def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
     experiment = load(EXPERIMENTS, name)
     rows, columns = ({line.label for line in axis} for axis in (experiment.rows, experiment.columns))
     assert experiment.baseline in {None, *rows}
-    assert all(len(claim.order) > 1 and set(claim.order) <= rows for claim in experiment.claims)
+    for claim in (*experiment.claims, *experiment.own_claims):
+        assert claim.steps and (claim.labels <= rows or claim.labels <= columns)
     for row in experiment.rows:
         assert set(row.printed) <= (columns or {experiment.printed_on})
         for numbers in row.printed.values():

@@ -127,14 +127,27 @@ def read_yaml(path: Path) -> dict:
 
 
 def load(folder: Path, name: str) -> Experiment:
-    """Read experiments/<name>.yaml; a table may be called by its number alone."""
-    known = names(folder)
-    stem = f"table{name}" if name.isdigit() else name
-    if stem not in known:
-        raise UserError(f"no table '{name}'; there are: {', '.join(n.removeprefix('table') for n in known)}")
-    content = read_yaml(folder / f"{stem}.yaml")
-    for axis in ("rows", "columns"):
-        content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
-    claims = content.get("claims", ())
-    content["claims"] = tuple(Claim(**{**claim, "order": tuple(claim["order"])}) for claim in claims)
-    return Experiment(name=stem, **content)
+    """Read an experiment: experiments/<name>.yaml, a table by its number alone, or any file that ends in .yaml.
+
+    Raises:
+        UserError: there is none of that name, or the file does not describe one.
+    """
+    known, path = names(folder), Path(name)
+    if path.suffix != ".yaml":
+        stem = f"table{name}" if name.isdigit() else name
+        if stem not in known:
+            there = ", ".join(n.removeprefix("table") for n in known)
+            raise UserError(f"no table '{name}'; there are: {there}, or a file of your own, as in ./mine.yaml")
+        path = folder / f"{stem}.yaml"
+    elif not path.is_file():
+        raise UserError(f"{name}: no such file; expected a table, as those in {folder}")
+    try:
+        content = read_yaml(path)
+        for axis in ("rows", "columns"):
+            content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
+        claims = content.get("claims", ())
+        content["claims"] = tuple(Claim(**{**claim, "order": tuple(claim["order"])}) for claim in claims)
+        return Experiment(name=path.stem, **content)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = " ".join(str(error).split()).replace("__init__() ", "")
+        raise UserError(f"{path}: describes no table ({what}); expected what is in {folder / 'table1.yaml'}") from None

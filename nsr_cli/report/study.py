@@ -95,11 +95,20 @@ class Study:
             own = [cell for cell in lacking if cell.job in made]
             if not own:
                 continue
-            words = [word for word in command if word != "-m"]
+            words = [w for w in command if w != "-m" and not w.startswith(("benchmarks=", "metrics="))]
             if any(cell.trained for cell in own):
                 words += [f"protocol={self.protocol}", f"seed={_joined(cell.seed for cell in own)}"]
-            lines.append([words[0], "-m", *words[1:], f"benchmarks=[{_joined(cell.benchmark for cell in own)}]"])
+            words.append(f"benchmarks=[{_joined(cell.benchmark for cell in own)}]")
+            if more := self.unusual_metrics(own[0]):
+                words.append(f"metrics=[{_joined(more)}]")
+            lines.append([words[0], "-m", *words[1:]])
         return lines
+
+    def unusual_metrics(self, cell: Cell) -> list[str]:
+        """Those that the experiment shows and a cell's benchmark is not scored by unless they are asked for."""
+        run = self.runs[cell.job]
+        usual = run.asking(metrics=[]).conventions(cell.benchmark)[0].metrics
+        return [metric for metric in run.request.metrics if metric not in usual]
 
     def what_is_missing(self, shown: Shown) -> list[str]:
         """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""

@@ -170,6 +170,7 @@ def _grid(experiment: Experiment, values: list[Value], cells: list[Cell], protoc
     digits = 3 if experiment.printed_on else 2
     comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
     rows, columns = experiment.lines(protocol)
+    columns = columns or [Line(label) for label in dict.fromkeys(value.column for value in values)]  # benchmarks
     head = [experiment.corner, *(text for column in columns for text in (column.label, "printed"))]
     body = []
     if any(column.flops for column in columns):

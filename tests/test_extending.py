@@ -309,19 +309,20 @@ def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
         "text": "Of my own photographs.",
         "corner": "Method",
         "metrics": ["psnr", "my_metric.mae"],
-        "rows": [
-            {"label": "Bicubic", "command": "nsr eval model=bicubic metrics=[my_metric.mae] benchmarks=[embedded_val]"}
-        ],
+        "rows": [{"label": "Bicubic", "command": "nsr eval model=bicubic benchmarks=[embedded_val]"}],
     }
     write("a folder/my own-table.yaml", yaml.safe_dump(table))
     line = "table 'a folder/my own-table.yaml'"
     shown = nsr(line)
     assert shown.code == 0, shown.err
-    assert "Missing; run=true runs these:" in shown.out and "Mine" in shown.out
+    assert "    nsr eval -m model=bicubic benchmarks=[embedded_val] metrics=[my_metric.mae]\n" in shown.out
+    assert nsr("eval model=bicubic").code == 0  # without that metric, the record does not fill the cell
+    assert "nsr eval -m model=bicubic" in nsr(line).out
     result = nsr(f"{line} run=true")
     assert result.code == 0 and "Missing" not in result.out, result.err
     record = records(tmp_path)["bicubic"]
-    assert f"{record.scores['rgb'].means['psnr']:.2f}" in result.out
+    (shown,) = record.scores.values()
+    assert f"{shown.means['psnr']:.2f} / {shown.means['my_metric.mae']:.4f}" in result.out
     assert (tmp_path / "results/tables/smoke/my own-table.md").exists()
     assert "Missing" not in nsr(line).out
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, locate, own_images
+from nsr_cli.data.catalog import find, is_folder, locate, own_images
 from nsr_cli.report.experiments import Experiment, expand
 from nsr_cli.report.tables import Cell
 from nsr_cli.runs.run import Run
@@ -122,15 +122,22 @@ class Study:
             said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
         lacking = {cell.benchmark for cell in shown.cells if not cell.record}
         if absent := sorted(name for name in lacking if not self.at_hand(name)):
-            names = ", ".join(f"{name} ({find(name, self.data).ask or f'nsr data get {name}'})" for name in absent)
-            said.append(f"Not on this machine, or not whole: {names}")
+            said.append(f"Not on this machine, or not whole: {', '.join(map(self.how_to_get, absent))}")
         return said
 
     def at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
+        if is_folder(benchmark):
+            return Path(benchmark).is_dir()
         dataset = find(benchmark, self.data)
         folder = locate(dataset, self.data)
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
+
+    def how_to_get(self, benchmark: str) -> str:
+        """Its name, and the command that fetches it."""
+        if is_folder(benchmark):
+            return benchmark
+        return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
 def to_run(commands: Iterable[str]) -> str:

@@ -92,6 +92,8 @@ def run(arguments: list[str]) -> int:
             return 0
         if verb in ("table", "figure") and re.fullmatch(r"[\w./~-]+", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
+        elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
+            rest[0] = f'table="{rest[0]}"'
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
         from nsr_cli.commands.composing import settled

@@ -56,6 +56,7 @@ def study_of(values: Mapping, experiment: Experiment) -> Study:
     for _, _, verb, overrides in experiment.slots(protocol):
         if (verb, *overrides) not in runs:
             own = composers[verb]([*overrides, "seed=0", f"protocol={protocol}"])
+            own |= {"metrics": [*(own["metrics"] or []), *experiment.metrics]}
             run = run_of(own | {"results": values["results"], "data": values["data"]}, verb)
             runs[verb, *overrides] = run
     return Study(experiment, protocol, runs, Path(values["data"]), Path(values["results"]))

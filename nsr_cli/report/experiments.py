@@ -156,39 +156,34 @@ def read_yaml(path: Path) -> dict:
 
 
 def load(folder: Path, name: str) -> Experiment:
-    """Read experiments/<name>.yaml, or a file of one's own; a table may be called by its number alone.
+    """Read an experiment: experiments/<name>.yaml, a table by its number alone, or any file that ends in .yaml.
 
     Raises:
-        UserError: no such table, or a file that is none.
+        UserError: there is none of that name, or the file does not describe one.
     """
-    known = names(folder)
-    stem = f"table{name}" if name.isdigit() else name
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        stem = path.stem
-    elif stem in known:
+    known, path = names(folder), Path(name)
+    if path.suffix != ".yaml":
+        stem = f"table{name}" if name.isdigit() else name
+        if stem not in known:
+            there = ", ".join(n.removeprefix("table") for n in known)
+            raise UserError(f"no table '{name}'; there are: {there}, or a file of your own, as in ./mine.yaml")
         path = folder / f"{stem}.yaml"
-    else:
-        listed = ", ".join(n.removeprefix("table") for n in known)
-        raise UserError(f"no table '{name}'; there are: {listed}, or a file as in ./mine.yaml")
+    elif not path.is_file():
+        raise UserError(f"{name}: no such file; expected a table, as those in {folder}")
     try:
-        return experiment_of(stem, read_yaml(path))
-    except OSError as error:
-        raise UserError(f"table={name}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, TypeError, ValueError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"table={name}: no table ({reason}); nsr_cli/report/experiments.py says what one holds"
-        ) from None
+        return experiment_of(path.stem, read_yaml(path))
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = " ".join(str(error).split()).replace("__init__() ", "")
+        raise UserError(f"{path}: describes no table ({what}); expected what is in {folder / 'table1.yaml'}") from None
 
 
-def experiment_of(stem: str, content: dict) -> Experiment:
-    """The experiment that a YAML file of a name holds."""
+def experiment_of(name: str, content: dict) -> Experiment:
+    """The experiment that the content of a YAML file is."""
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):
         content[key] = tuple(claim_of(claim) for claim in content.get(key, ()))
-    return Experiment(name=stem, **content)
+    return Experiment(name=name, **content)
 
 
 def claim_of(content: dict) -> Claim:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, locate, own_images
+from nsr_cli.data.catalog import find, is_folder, locate, own_images
 from nsr_cli.report.experiments import Experiment, expand
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
@@ -101,11 +101,20 @@ class Study:
             own = [cell for cell in lacking if cell.job in made]
             if not own:
                 continue
-            words = [word for word in command if word != "-m"]
+            words = [w for w in command if w != "-m" and not w.startswith(("benchmarks=", "metrics="))]
             if any(cell.trained for cell in own):
                 words += [f"protocol={self.protocol}", f"seed={_joined(cell.seed for cell in own)}"]
-            lines.append([words[0], "-m", *words[1:], f"benchmarks=[{_joined(cell.benchmark for cell in own)}]"])
+            words.append(f"benchmarks=[{_joined(cell.benchmark for cell in own)}]")
+            if more := self.unusual_metrics(own[0]):
+                words.append(f"metrics=[{_joined(more)}]")
+            lines.append([words[0], "-m", *words[1:]])
         return lines
+
+    def unusual_metrics(self, cell: Cell) -> list[str]:
+        """Those that the experiment shows and a cell's benchmark is not scored by unless they are asked for."""
+        run = self.runs[cell.job]
+        usual = run.asking(metrics=[]).conventions(cell.benchmark)[0].metrics
+        return [metric for metric in run.request.metrics if metric not in usual]
 
     def what_is_missing(self, shown: Shown) -> list[str]:
         """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
@@ -119,15 +128,22 @@ class Study:
             said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
         lacking = {cell.benchmark for cell in shown.cells if not cell.record}
         if absent := sorted(name for name in lacking if not self.at_hand(name)):
-            names = ", ".join(f"{name} ({find(name, self.data).ask or f'nsr data get {name}'})" for name in absent)
-            said.append(f"Not on this machine, or not whole: {names}")
+            said.append(f"Not on this machine, or not whole: {', '.join(map(self.how_to_get, absent))}")
         return said
 
     def at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
+        if is_folder(benchmark):
+            return Path(benchmark).is_dir()
         dataset = find(benchmark, self.data)
         folder = locate(dataset, self.data)
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
+
+    def how_to_get(self, benchmark: str) -> str:
+        """Its name, and the command that fetches it."""
+        if is_folder(benchmark):
+            return benchmark
+        return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
 def to_run(commands: Iterable[str]) -> str:

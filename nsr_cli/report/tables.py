@@ -103,6 +103,7 @@ def _grid(
     """
     digits = 3 if experiment.printed_on else 2
     comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
+    columns = columns or [Line(label) for label in dict.fromkeys(value.column for value in values)]  # benchmarks
     with_printed = not all(row.control for row in rows)
     head = [experiment.corner]
     for column in columns:

@@ -16,6 +16,19 @@ from nsr_cli.files import write_text
 
 FORMAT = 2
 DIGEST = ',\n "digest": '
+KINDS = {
+    **dict.fromkeys(("run", "signature", "benchmark"), str),
+    **dict.fromkeys(("spec", "scores", "made"), dict),
+    **dict.fromkeys(("cost", "tiling", "gates", "trained"), dict | None),
+    "seconds": int | float | None,
+    "official_low_resolution": bool,
+    "diverged": str | None,
+}
+NUMBERS = {
+    "cost": {"macs", "overhead", "parameters"},
+    "tiling": {"side", "margin", "overlap"},
+    "trained": {"steps", "patches", "seconds"},
+}
 
 
 class Damaged(Exception):
@@ -104,7 +117,7 @@ def write_record(path: Path, record: Record) -> None:
     for name, score in record.scores.items():
         content["scores"][name] = {"convention": score.convention.spelled_out(), **score.means, "images": score.images}
     text = json.dumps(_without_infinity(content), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
-    write_text(path, f'{text}{DIGEST}"{_digest(text)}"\n}}\n')
+    write_text(path, text + DIGEST + _sealed(text))
 
 
 def read_record(path: Path) -> Record | None:
@@ -119,7 +132,7 @@ def read_record(path: Path) -> Record | None:
         return None
     except OSError as error:
         raise Damaged(f"it cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise Damaged(f"it is no record ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
@@ -129,7 +142,7 @@ def is_whole(path: Path) -> bool:
         text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
     except (OSError, ValueError):
         return False
-    return bool(found) and digest.strip("\n }") == f'"{_digest(text)}"'
+    return bool(found) and digest == _sealed(text)
 
 
 def _parsed(text: str) -> Record:
@@ -137,11 +150,26 @@ def _parsed(text: str) -> Record:
     head, found, digest = text.rpartition(DIGEST)
     if content["format"] != FORMAT:
         raise Damaged(f"it has format {content['format']}; this version of nsr reads {FORMAT}")
-    if not found or digest != f'"{_digest(head)}"\n}}\n':
+    if not found or digest != _sealed(head):
         raise Damaged("it was changed since it was written")
     del content["digest"]
+    _check_kinds(content)
     content["scores"] = {name: _score(name, found) for name, found in content["scores"].items()}
     return Record(**content)
+
+
+def _check_kinds(content: dict) -> None:
+    """Raise Damaged for an entry that tables could not show."""
+    for name, kind in KINDS.items():
+        if not isinstance(content.get(name), kind):
+            raise Damaged(f"its {name} is {str(content.get(name))[:40]}")
+    for name, keys in NUMBERS.items():
+        found = content.get(name)
+        if found is not None and (found.keys() != keys or not all(type(n) in (int, float) for n in found.values())):
+            raise Damaged(f"its {name} is {str(found)[:40]}")
+    training = content["spec"].get("training")
+    if training is not None and not (type(training["seed"]) is type(training["batch"]) is int):
+        raise Damaged(f"its spec has the training {str(training)[:40]}")
 
 
 def _score(name: str, content: dict) -> Score:
@@ -158,8 +186,8 @@ def _score(name: str, content: dict) -> Score:
 def _number(value: float | None) -> float:
     """JSON has no infinity: a PSNR of identical images is null there."""
     number = math.inf if value is None else float(value)
-    if value is not None and not math.isfinite(number):
-        raise ValueError(f"{value} is no score")
+    if value is not None and not (type(value) in (int, float) and math.isfinite(number)):
+        raise ValueError(f"{value!r} is no number")
     return number
 
 
@@ -173,5 +201,6 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sealed(text: str) -> str:
+    """What stands behind DIGEST after this text, up to the end of the file."""
+    return f'"{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'

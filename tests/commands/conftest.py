@@ -1,6 +1,14 @@
 """What tests of commands share."""
 
+import shlex
+import shutil
+from pathlib import Path
+
 import pytest
+from kept import only_record
+
+from nsr_cli import cli
+from nsr_cli.runs.record import Record
 
 TINY = ["blocks=1", "units=4", "width=1", "steps=6", "batch=2", "threads=1"]
 
@@ -23,3 +31,18 @@ def refused(nsr, tmp_path):
 def tiny() -> str:
     """Overrides that make a run of a second."""
     return " ".join(TINY)
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    line = f"ablate {' '.join(TINY)} protocol=smoke results={folder}/results data={folder}/data"
+    assert cli.run(shlex.split(line)) == 0
+    return folder / "results"
+
+
+@pytest.fixture
+def trained(_trained, tmp_path) -> Record:
+    """What ``nsr ablate {tiny}`` leaves, in the folder of the test; the training itself is done once for all tests."""
+    shutil.copytree(_trained, tmp_path / "results")
+    return only_record(tmp_path)

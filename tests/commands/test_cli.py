@@ -113,17 +113,8 @@ def test_torch_is_not_imported_where_it_is_not_needed(tmp_path, line):
     assert done.stdout.splitlines()[-1] == "False False False", done.stderr
 
 
-def test_table_shows_missing_cells_then_fills_them(nsr, tmp_path, monkeypatch):
-    shown = nsr("table 1")
-    assert shown.code == 0 and shown.out.count("| missing") == 0
-    assert shown.out.count("    nsr ablate -m sparsity=") == 6
-    assert (tmp_path / "results/tables/smoke/table1.md").exists()
-
-
-def test_figure_compare_draws_what_two_runs_restore(nsr, tmp_path, tiny):
-    shared = "protocol=smoke"
-    for sparsity in ("none", "softmax"):
-        assert nsr(f"ablate sparsity={sparsity} {shared} steps=5 threads=1").code == 0
+def test_figure_compare_draws_what_two_runs_restore(nsr, tmp_path):
+    assert nsr("ablate -m sparsity=none,softmax protocol=smoke steps=5 threads=1").code == 0
     # the figure takes the protocol's own runs; these have fewer steps, so it says what is missing
     missing = nsr("figure compare")
     assert missing.code == 2 and "nsr ablate sparsity=none" in missing.err

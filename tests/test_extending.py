@@ -1,0 +1,338 @@
+"""Extending nsr from outside of it, each in as many places as its README says."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from nsr_cli.runs.record import Record, read_record
+
+TINY = "blocks=1 units=4 width=1 steps=4 batch=2 threads=1 device=cpu"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch) -> Callable[[str, str], Path]:
+    """Write a file of a user's own; what ends in .py can be imported then."""
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = set(sys.modules)
+
+    def write_text(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write_text
+    for name in set(sys.modules) - loaded:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Two images of a user's own."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        smooth = cv2.resize(rng.integers(0, 256, (12, 14, 3), dtype=np.uint8), (70, 60))
+        (tmp_path / "photographs").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"photographs/{name}.png"), smooth)
+    return tmp_path / "photographs"
+
+
+def records(tmp_path: Path) -> dict[str, Record]:
+    found = [read_record(path) for path in (tmp_path / "results/records").glob("*/*.json")]
+    return {record.spec["model"]["name"]: record for record in found}
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, scale: int, depth: int):
+        super().__init__()
+        layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(depth)]
+        self.body = nn.Sequential(*layers, nn.Upsample(scale_factor=scale))
+
+    def forward(self, x):
+        return self.body(x)
+"""
+NETWORK_YAML = """
+# @package _global_
+depth: 1
+model:
+  name: mine
+  trained: true
+  reads: [rgb]
+  network:
+    _target_: my_net.Net
+    scale: ${scale}
+    depth: ${depth}
+"""
+
+
+def test_a_network_is_a_class_and_a_yaml(nsr, tmp_path, write):
+    write("my_net.py", NETWORK)
+    write("own/model/mine.yaml", NETWORK_YAML)
+    line = "--config-dir own model=mine batch=2 steps=4 threads=1 device=cpu"
+    plan = nsr(f"train {line} dry_run=true")
+    assert plan.code == 0, plan.err
+    assert "parameters      84\n" in plan.out and "MACs per pixel  8.1e-05 M" in plan.out  # 3 * 3 * 9
+    assert "parameters      168\n" in nsr(f"train {line} depth=2 dry_run=true").out
+    result = nsr(f"train -m {line} depth=1,2")
+    assert result.code == 0, result.err
+    signed = [read_record(path).spec["model"] for path in (tmp_path / "results/records/smoke").glob("mine-sr-*.json")]
+    assert [model["arguments"]["depth"] for model in sorted(signed, key=str)] == [1, 2]
+    assert {model["target"] for model in signed} == {"my_net.Net"}
+    again = nsr(f"train {line}")
+    assert again.code == 0 and "training" not in again.out
+    write("my_net.py", NETWORK.replace("class Net", "class Other"))
+    other = nsr(f"train {line} model.network._target_=my_net.Other dry_run=true")
+    assert "_target_=my_net.Other: expected a class" in other.err or "84" in other.out  # the module may be loaded
+
+
+HALO = NETWORK.replace("class Net(nn.Module):", "class Net(nn.Module):\n    halo = 1\n")
+
+
+def test_a_network_without_a_halo_sees_whole_images_and_one_with_it_tiles(nsr, tmp_path, write, photographs):
+    """Once a network without ``halo`` crashed after its training."""
+    write("own/model/mine.yaml", NETWORK_YAML)
+    tilings = []
+    for text in (NETWORK, HALO):
+        write("my_net.py", text)
+        sys.modules.pop("my_net", None)
+        line = (
+            "--config-dir own model=mine batch=2 steps=2 threads=1 device=cpu benchmarks=[./photographs] rescore=true"
+        )
+        result = nsr(f"train {line}")
+        assert result.code == 0, result.err
+        tilings.append(records(tmp_path)["mine"].tiling)
+    assert tilings[0]["margin"] == 0 and tilings[0]["side"] >= 10_000
+    assert tilings[1] == {"side": 258, "margin": 1, "overlap": 0}
+
+
+def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):
+    write("my_net.py", NETWORK.replace("scale_factor=scale", "scale_factor=1"))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    for way in ("", " dry_run=true"):
+        result = nsr(f"train --config-dir own model=mine batch=2 steps=4 device=cpu{way}")
+        assert result.code == 2 and result.err.count("\n") == 1, result.err
+        assert result.err == (
+            "nsr train: model=mine: my_net.Net turns (1, 3, 32, 32) into (1, 3, 32, 32); "
+            "expected (1, 3, 64, 64) for task=sr\n"
+        )
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_network_of_ones_own_is_made_sparse(nsr, tmp_path, write):
+    """Needs a sparsify that takes the gate's knobs."""
+    write("my_net.py", NETWORK)
+    write("own/model/mine.yaml", NETWORK_YAML)
+    line = "--config-dir own model=mine sparsity=softmax cardinality=3 batch=2 steps=4 device=cpu dry_run=true"
+    plain, hidden = nsr(f"train {line}"), nsr(f"train {line} gate_hidden=8")
+    assert plain.code == hidden.code == 0, plain.err
+    # k = 4 kernels and biases, and a gate of 3 inputs and 4 * 3 outputs; then one through 8 hidden units
+    assert f"parameters      {4 * 84 + 12 * 3 + 12}\n" in plain.out
+    assert f"parameters      {4 * 84 + 8 * 3 + 8 + 12 * 8 + 12}\n" in hidden.out
+
+
+GATE = '''
+import torch
+
+
+def sharp(logits, tau, training, power: float = 1.0):
+    """A softmax to a power, (B, k, d)."""
+    return torch.softmax(power * logits / tau, dim=1)
+'''
+GATE_YAML = """
+gate: my_gate.sharp
+groups: ${groups}
+cardinality: ${cardinality}
+tau: ${tau}
+gate_options:
+  power: 3
+"""
+
+
+def test_a_gate_with_a_knob_of_its_own_is_a_function_and_a_yaml(nsr, tmp_path, write):
+    """Needs layers that take a gate by its dotted name."""
+    write("my_gate.py", GATE)
+    write("own/sparsity/sharp.yaml", GATE_YAML)
+    line = f"ablate -m --config-dir own sparsity=sharp sparsity.gate_options.power=1,3 {TINY}"
+    result = nsr(line)
+    assert result.code == 0, result.err
+    found = [read_record(path) for path in (tmp_path / "results/records/smoke").glob("*.json")]
+    assert sorted(record.spec["sparsity"]["gate_options"]["power"] for record in found) == [1, 3]
+    assert all(record.gates for record in found)
+    softmax = nsr(f"ablate sparsity=softmax {TINY}")
+    assert softmax.code == 0
+    psnr = {record.signature: record.scores["rgb"].means["psnr"] for record in found}
+    usual = [read_record(p) for p in (tmp_path / "results/records/smoke").glob("*.json")]
+    (usual,) = [record for record in usual if record.signature not in psnr]
+    assert len({round(value, 9) for value in psnr.values()}) == 2
+    assert any(value == usual.scores["rgb"].means["psnr"] for value in psnr.values())  # power=1 is the softmax
+    refused = nsr(f"ablate --config-dir own sparsity=sharp +sparsity.gate_options.depth=1 {TINY}")
+    assert refused.code == 2 and "depth" in refused.err and refused.err.count("\n") == 1, refused.err
+
+
+def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photographs):
+    """Needs the data root's datasets.yaml."""
+    photographs.rename(tmp_path / "here")
+    write(
+        "data/datasets.yaml", "mine:\n  folders: ../here\n  role: test\n  count: 2\n  conventions: {rgb: y, luma: y}\n"
+    )
+    result = nsr("eval benchmarks=[mine]")
+    assert result.code == 0, result.err
+    record = records(tmp_path)["bicubic"]
+    assert record.benchmark == "mine" and list(record.scores) == ["y"]
+    assert set(record.scores["y"].images) == {"a.png", "b.png"}
+    refused = nsr(f"ablate train=mine {TINY}")
+    assert refused.code == 2 and refused.err.startswith("nsr ablate: train=mine: a benchmark; training on it voids")
+    assert "mine" in nsr("data list").out
+
+
+TASK = '''
+from dataclasses import dataclass
+from typing import ClassVar
+
+import cv2
+
+from nsr_cli.data import degrade
+from nsr_cli.engine.conventions import Convention
+from nsr_cli.tasks import Task
+
+
+@dataclass(frozen=True)
+class Deblurring(Task):
+    """A box blur of luma, of ``width`` pixels."""
+
+    width: int = 3
+    name: ClassVar[str] = "deblur"
+
+    @property
+    def level(self):
+        return self.width
+
+    @property
+    def fixed(self):
+        return f"w{self.width}"
+
+    def conventions(self, benchmark, reads, data):
+        return [Convention("luma", "luma", rounded=True, measured="as given", border=2)]
+
+    def prepare(self, path, image, convention):
+        truth = degrade.as_luma(image)
+        return self.degraded(path, truth), truth
+
+    def degraded(self, path, truth):
+        return cv2.blur(truth, (self.width, self.width))
+'''
+TASK_YAML = """
+name: deblur
+_target_: my_task.Deblurring
+width: 3
+channels: 1
+usual:
+  train: embedded_train
+  benchmarks: [embedded_val]
+"""
+
+
+def test_a_task_is_a_class_and_a_yaml(nsr, tmp_path, write):
+    write("my_task.py", TASK)
+    write("own/task/deblur.yaml", TASK_YAML)
+    scores = []
+    for width in (3, 5):
+        result = nsr(f"eval --config-dir own task=deblur task.width={width} model=identity")
+        assert result.code == 0, result.err
+        scores.append(records(tmp_path)["identity"].scores["luma"].means["psnr"])
+        (path,) = (tmp_path / "results/records/untrained").glob("identity-deblur-*.json")
+        path.unlink()
+    assert scores[0] > scores[1] > 15  # more blur, less PSNR
+    trained = nsr(f"train --config-dir own task=deblur {TINY.replace('width=1 ', '')}")
+    assert trained.code == 0, trained.err
+    record = records(tmp_path)["wdsr"]
+    assert record.run.startswith("wdsr-deblur-") and record.scores["luma"].convention.border == 2
+    assert record.spec["task"] == {"name": "deblur", "target": "my_task.Deblurring", "width": 3, "channels": 1}
+    explained = nsr("eval --config-dir own task=deblur model=identity explain=true")
+    assert explained.code == 0 and "under every convention" in explained.out
+    refused = nsr("eval --config-dir own task=deblur model=bicubic")
+    assert refused.code == 2 and refused.err.startswith("nsr eval: task=deblur: model=bicubic is not for it; it does: ")
+
+
+METRIC = '''
+import numpy as np
+
+
+def mae(restored, truth):
+    """Mean absolute error, 0 to 255."""
+    return float(np.abs(restored.astype(float) - truth).mean())
+'''
+
+
+def test_a_metric_is_a_function_and_old_records_are_filled(nsr, tmp_path, write, photographs):
+    write("my_metric.py", METRIC)
+    line = "eval benchmarks=[./photographs]"
+    assert nsr(line).code == 0
+    before = records(tmp_path)["bicubic"]
+    result = nsr(f"{line} metrics=[my_metric.mae,ssim8]")
+    assert result.code == 0, result.err
+    after = records(tmp_path)["bicubic"]
+    old, new = before.scores["rgb"], after.scores["rgb"]
+    assert set(new.means) == {"psnr", "ssim", "ssim8", "my_metric.mae"} and "my_metric.mae" in result.out
+    assert {name: new.means[name] for name in old.means} == old.means  # and what was there is the same
+    for file, scores in new.images.items():
+        assert 0 < scores["my_metric.mae"] < 60 and scores["psnr"] == old.images[file]["psnr"]
+    (path,) = (tmp_path / "results/records/untrained").glob("*.json")
+    assert replace(after, scores={}, seconds=None) == replace(before, scores={}, seconds=None)
+    time = path.stat().st_mtime_ns
+    for again in (f"{line} metrics=[my_metric.mae]", line):  # a record with more answers for less
+        assert nsr(again).code == 0 and path.stat().st_mtime_ns == time
+    for bad, words in (
+        ("metrics=[lpips]", "no metric 'lpips'; there are: psnr, ssim, ssim8, or a function as in my_metrics.lpips"),
+        ("metrics=[my_metric.mse]", "my_metric.mse: expected a class or function that can be imported; "),
+    ):
+        refused = nsr(f"{line} {bad}")
+        assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err
+
+
+def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
+    write("my_metric.py", METRIC)
+    table = {
+        "title": "Mine",
+        "text": "Of my own photographs.",
+        "corner": "Method",
+        "metrics": ["psnr", "my_metric.mae"],
+        "rows": [{"label": "Bicubic", "command": "nsr eval model=bicubic benchmarks=[embedded_val]"}],
+    }
+    write("a folder/my own-table.yaml", yaml.safe_dump(table))
+    line = "table 'a folder/my own-table.yaml'"
+    shown = nsr(line)
+    assert shown.code == 0, shown.err
+    assert "    nsr eval -m model=bicubic benchmarks=[embedded_val] metrics=[my_metric.mae]\n" in shown.out
+    assert nsr("eval model=bicubic").code == 0  # without that metric, the record does not fill the cell
+    assert "nsr eval -m model=bicubic" in nsr(line).out
+    result = nsr(f"{line} run=true")
+    assert result.code == 0 and "Missing" not in result.out, result.err
+    record = records(tmp_path)["bicubic"]
+    (shown,) = record.scores.values()
+    assert f"{shown.means['psnr']:.2f} / {shown.means['my_metric.mae']:.4f}" in result.out
+    assert (tmp_path / "results/tables/smoke/my own-table.md").exists()
+    assert "Missing" not in nsr(line).out
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[", "3", "rows: 5", "title: x", "{title: x, text: y, rows: [{lable: a}], corner: c}"]
+)
+def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, content):
+    write("mine.yaml", content)
+    for name, words in (("mine.yaml", "mine.yaml: describes no table ("), ("nope.yaml", "nope.yaml: no such file")):
+        result = nsr(f"table {name}")
+        assert result.code == 2 and result.err.startswith(f"nsr table: {words}"), result.err
+        assert result.err.count("\n") == 1

@@ -71,6 +71,15 @@ def test_a_changed_bit_of_a_tensor_is_named(tmp_path):
     assert refusal(small_dncnn(), tmp_path / "w") == "damaged: wrong checksum of w/data/2"
 
 
+def test_numbers_that_torch_would_not_read_are_refused(tmp_path):
+    """A single bit marks a part of the zip as a folder; torch then leaves the memory of its tensor as it is."""
+    torch.save(small_dncnn().state_dict(), tmp_path / "w")
+    whole = bytearray((tmp_path / "w").read_bytes())
+    whole[whole.rindex(b"w/data/2") - 8] ^= 16  # external attributes, in the central directory
+    (tmp_path / "w").write_bytes(whole)
+    assert refusal(small_dncnn(), tmp_path / "w") == "damaged: w/data/2 is marked as a folder"
+
+
 def test_a_small_zip_that_unpacks_to_much_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "w", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("w/data/0", bytes(10**6))

@@ -23,6 +23,7 @@ from nsr_cli.errors import UserError
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
 MOST_NUMBERS = 2**28  # in one array: 1 GiB of float32
+FOLDER_BIT = 0x10  # of MS-DOS, in the attributes of a zip file's parts
 LONGEST_HEADER = 10**8  # bytes of JSON in .safetensors, as its specification has it
 
 
@@ -119,6 +120,9 @@ def check_zip(path: Path) -> None:
             raise UserError(f"{path}: not as torch.save writes it: it unpacks to {total:,} bytes, more than it has")
         if damaged := archive.testzip():
             raise UserError(f"{path}: damaged: wrong checksum of {damaged}")
+        for member in members:
+            if member.external_attr & FOLDER_BIT:  # torch would leave its numbers as they are found in memory
+                raise UserError(f"{path}: damaged: {member.filename} is marked as a folder")
 
 
 def read_safetensors(path: Path) -> Content:

@@ -84,10 +84,10 @@ def locate(dataset: Dataset, root: Path) -> Path | None:
 
 def own_images(dataset: Dataset, folder: Path) -> list[Path]:
     """The images of a folder that belong to the data set, sorted by name."""
-    return own(dataset, images_in(folder))
+    return belonging(dataset, images_in(folder))
 
 
-def own(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
+def belonging(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
     """Those of some images that belong to the data set."""
     names = set(dataset.files)
     return [path for path in paths if not names or path.name in names]
@@ -125,7 +125,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         wanted = (Path(root) / dataset.folders[0]).absolute()
         raise UserError(f"{dataset.title}: no folder {wanted}; {how_to_get(dataset)}")
     paths, where = own_images(dataset, folder), folder.absolute()
-    _refuse_broken(own(dataset, broken_links(folder)))
+    _refuse_broken(belonging(dataset, broken_links(folder)))
     if not paths:
         raise UserError(f"{dataset.title}: no images in {where}; {_in_subfolders(folder) or how_to_get(dataset)}")
     if dataset.count and len(paths) != dataset.count:
@@ -151,10 +151,10 @@ def _folder_images(folder: Path, root: Path) -> list[Path]:
 def _refuse_broken(links: list[Path]) -> None:
     if links:
         more = f" (and {len(links) - 1} more such links)" if len(links) > 1 else ""
-        raise UserError(f"{links[0].absolute()} is {broken(links[0])}{more}; mend or remove it")
+        raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}{more}; mend or remove it")
 
 
-def broken(link: Path) -> str:
+def broken_link_text(link: Path) -> str:
     """What is wrong with a link that leads nowhere, in words."""
     return f"a link to {os.readlink(link)}, which does not exist"
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nsr_cli.data.catalog import broken, broken_links, find, image_paths, images_in, is_folder, lr_partners
+from nsr_cli.data.catalog import broken_link_text, broken_links, find, image_paths, images_in, is_folder, lr_partners
 from nsr_cli.errors import UserError
 
 # What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
@@ -71,7 +71,7 @@ def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
     if not lr_folder.is_dir():
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):
-        raise UserError(f"{links[0].absolute()} is {broken(links[0])}")
+        raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}")
     found, partners = _by_name(images_in(lr_folder), scale), []
     for path in hr_paths:
         candidates = found.get(path.stem) or found.get(_bare(path.stem, scale)) or []

@@ -41,9 +41,9 @@ class WDSR(nn.Module):
         channels: 3 for RGB, 1 for grey or luma.
         blocks, units, width: residual blocks, their channels, and the factor by which a block widens them. A
             width may be fractional: a block has round-down(units * width) channels inside.
-        sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau, form: as in SparseConv2d, for both
-            convolutions of each block.
         shared_gate: one gate, of a block's input, for both its convolutions.
+        **sparsity: gate, sparsity_groups, cardinality, tau, ... as in SparseConv2d, for both convolutions of each
+            block; plain ones without.
 
     Raises:
         ValueError: sparsity settings that make no layer, or a shared gate where no gate looks at its input.
@@ -56,20 +56,15 @@ class WDSR(nn.Module):
         blocks: int = 16,
         units: int = 32,
         width: float = 4,
-        sparsity_groups: int = 1,
-        cardinality: int = 1,
-        gate: str = "none",
-        tau: float = 1.0,
-        gate_hidden: int = 0,
-        learn_tau: bool = False,
-        form: str = "reduced",
         shared_gate: bool = False,
+        **sparsity,
     ):
         super().__init__()
-        if shared_gate and gate in INPUT_INDEPENDENT:
-            raise ValueError(f"shared_gate=True: gate={gate} does not look at its input; expected shared_gate=False")
-        sparsity = {"sparsity_groups": sparsity_groups, "cardinality": cardinality, "gate": gate, "tau": tau}
-        sparsity |= {"gate_hidden": gate_hidden, "learn_tau": learn_tau, "form": form, "shared_gate": shared_gate}
+        sparsity = {"gate": "none", "sparsity_groups": 1} | sparsity | {"shared_gate": shared_gate}
+        if shared_gate and sparsity["gate"] in INPUT_INDEPENDENT:
+            raise ValueError(
+                f"shared_gate=True: gate={sparsity['gate']} does not look at its input; expected shared_gate=False"
+            )
         self.scale = scale
         self.halo = 2 + 2 * blocks  # pixels of the input that an output pixel sees in each direction, gates aside
         self.head = normalised(nn.Conv2d(channels, units, 3, padding=1), gain=1.0)

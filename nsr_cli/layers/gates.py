@@ -1,6 +1,8 @@
 """Gates: from the pooled input of a layer to the weights that mix its kernels (Sec. 3.1 and 3.3 of the paper)."""
 
+import importlib
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -29,21 +31,33 @@ def gumbel_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor: 
 ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbel_gate, "se": sigmoid_gate}
 
 
-class StaticGate(nn.Module):
-    """Learned mixing weights that do not depend on the input: a control, of what the gates of a network add.
+def activation_of(gate: str) -> Callable:
+    """The function from logits to mixing weights that a gate is named after.
 
     Args:
-        sparsity_groups, cardinality, tau: as in :class:`Gate`.
+        gate: a key of ACTIVATIONS, or the dotted name of a function ``f(logits, tau, training, **options)``, as in
+            ``my_module.sparsemax``, with logits and mixing weights (B, k, d), not yet divided by the temperature.
+
+    Raises:
+        ValueError: nothing of that name exists; the text lists what does.
     """
+    if gate in ACTIVATIONS:
+        return ACTIVATIONS[gate]
+    module, _, name = gate.rpartition(".")
+    reason = ""
+    try:
+        if module:
+            function = getattr(importlib.import_module(module), name)
+            if callable(function):
+                return function
+            reason = " (it is not a function)"
+    except (ImportError, AttributeError) as error:
+        reason = f" ({error})"
+    raise ValueError(f"no gate {gate!r}{reason}; there are: {', '.join(GATES)}, and module.function of one's own")
 
-    def __init__(self, sparsity_groups: int, cardinality: int, tau: float):
-        super().__init__()
-        self.tau = tau
-        self.logits = nn.Parameter(torch.zeros(sparsity_groups, cardinality))
 
-    def forward(self) -> Tensor:
-        """Mixing weights (k, d), float32 or wider: a softmax along k."""
-        return torch.softmax(self.logits.to(torch.promote_types(self.logits.dtype, torch.float32)) / self.tau, dim=0)
+def at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class Pool(torch.autograd.Function):
@@ -74,10 +88,13 @@ class Gate(nn.Module):
         in_channels: channels of the pooled input.
         sparsity_groups: k, the hidden groups that the activation runs along.
         cardinality: d, the cardinal groups that are gated independently.
-        activation: ``softmax``, ``sigmoid``, ``gumbel`` or ``se`` (a sigmoid; k = 1, d = C_out).
+        activation: ``softmax``, ``sigmoid``, ``gumbel``, ``se`` (a sigmoid; k = 1, d = C_out), or a dotted name; see
+            :func:`activation_of`.
         tau: temperature that the logits are divided by, > 0.
         hidden: units of a ReLU layer before the linear one; 0 for none, as in the authors' code.
         learn_tau: train the temperature (its logarithm, so that it stays above 0), from ``tau`` on.
+        options: keyword arguments of the activation.
+        device, dtype: of the parameters.
     """
 
     def __init__(
@@ -89,13 +106,24 @@ class Gate(nn.Module):
         tau: float,
         hidden: int = 0,
         learn_tau: bool = False,
+        options: dict | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
         self.activation, self.tau = activation, tau
-        self.hidden = nn.Linear(in_channels, hidden) if hidden else None
-        self.linear = nn.Linear(hidden or in_channels, sparsity_groups * cardinality)
-        self.log_tau = nn.Parameter(torch.tensor(math.log(tau))) if learn_tau else None
+        self.activate, self.options = activation_of(activation), options or {}
+        place = {"device": device, "dtype": dtype}
+        self.hidden = nn.Linear(in_channels, hidden, **place) if hidden else None
+        self.linear = nn.Linear(hidden or in_channels, sparsity_groups * cardinality, **place)
+        self.log_tau = nn.Parameter(torch.empty((), **place)) if learn_tau else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the temperature; the linear layers reset themselves."""
+        if self.log_tau is not None:
+            nn.init.constant_(self.log_tau, math.log(self.tau))
 
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
@@ -103,11 +131,31 @@ class Gate(nn.Module):
             pooled = Pool.apply(x).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
-            logits = self.linear(pooled)  # (B, k * d)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            logits = at_least_float32(self.linear(pooled))  # (B, k * d)
             logits = logits.view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
             tau = self.tau if self.log_tau is None else self.log_tau.exp()
-            return ACTIVATIONS[self.activation](logits, tau, self.training)
+            return self.activate(logits, tau, self.training, **self.options)
 
     def extra_repr(self) -> str:
         return f"{self.activation}, tau={self.tau}"
+
+
+class StaticGate(nn.Module):
+    """Learned mixing weights that do not depend on the input: a control, of what the gates of a network add.
+
+    Args:
+        sparsity_groups, cardinality, tau, device, dtype: as in :class:`Gate`.
+    """
+
+    def __init__(self, sparsity_groups: int, cardinality: int, tau: float, device=None, dtype=None):
+        super().__init__()
+        self.tau = tau
+        self.logits = nn.Parameter(torch.empty(sparsity_groups, cardinality, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.logits)
+
+    def forward(self) -> Tensor:
+        """Mixing weights (k, d), float32 or wider: a softmax along k."""
+        return torch.softmax(at_least_float32(self.logits) / self.tau, dim=0)

@@ -29,7 +29,7 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
         ValueError: the kernel depends on the input, or the layer is of another kind.
     """
     if not mergeable(layer):
-        found = f"gate={layer.gate_name}" if is_gated(layer) else type(layer).__name__
+        found = f"gate={layer.sparsity.gate}" if is_gated(layer) else type(layer).__name__
         raise ValueError(f"{found}: expected a convolution whose kernel is the same for every input")
     if isinstance(layer, SparseConv2d):
         weight, bias = layer.shared_kernel(hard=layer.inference == "hard" and layer.sparsity_groups > 1)

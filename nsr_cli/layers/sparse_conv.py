@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.layers import per_sample
-from nsr_cli.layers.gates import GATES, INPUT_INDEPENDENT, Gate, StaticGate
+from nsr_cli.layers.gates import Gate, StaticGate
 from nsr_cli.layers.per_sample import Pair
+from nsr_cli.layers.sparsity import Sparsity
 
 
 def channel_groups(channels: int, cardinality: int, device: torch.device) -> Tensor:
@@ -110,7 +111,7 @@ def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor
     return (branches * per_channel[..., None, None].to(branches.dtype)).sum(dim=1)
 
 
-FORMS = {"reduced": sparse_conv2d, "exact": branches_conv2d}
+CONVOLUTIONS = {"reduced": sparse_conv2d, "exact": branches_conv2d}
 
 
 class SparseConv2d(nn.Conv2d):
@@ -119,26 +120,27 @@ class SparseConv2d(nn.Conv2d):
     Takes the place of ``nn.Conv2d``: same input and output shapes, nearly the same cost, k times the weights.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode: as ``nn.Conv2d``.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
+            ``nn.Conv2d``; ``groups`` are those of a grouped convolution.
         sparsity_groups: k, the number of kernel groups that are mixed.
         cardinality: d, 1 to out_channels: cardinal groups of output channels, each with gates of its own.
         gate: ``softmax``, ``sigmoid``, ``gumbel``, ``none`` (k = 1: a plain convolution) or ``se`` (k = 1,
             d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3). Two controls mix their kernels
             alike for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k) and
-            ``static`` (softmax of k learned logits in each cardinal group).
+            ``static`` (softmax of k learned logits in each cardinal group). Or the dotted name of a function of one's
+            own, as in ``my_module.sparsemax``: see :func:`~nsr_cli.layers.gates.activation_of`.
         tau: temperature of the gate, > 0.
-        gate_hidden, learn_tau: as in :class:`Gate`.
+        gate_hidden, learn_tau, form, gate_options: as in :class:`Sparsity`.
         own_gate: False for a layer that is always called with the gate of another.
-        form: ``reduced`` mixes kernels, then convolves once (Eq. 9); ``exact`` mixes the outputs of k convolutions
-            (Eq. 8).
         inference: ``soft`` evaluates what was trained; ``hard`` evaluates the group of the largest gate alone (Eq. 5
             and 6), without mixing. Training is the same; an attribute, to be changed at any time.
 
     Attributes:
-        is_gated: whether the kernel depends on the input; it does not in ``none``, ``uniform`` and ``static``.
+        sparsity: all knobs, with the k and d of this layer.
+        is_gated: whether the kernel depends on the input; it does not for ``none``, ``uniform`` and ``static``.
 
     Raises:
-        ValueError: a gate, k, d or tau outside of these ranges, or knobs that the gate cannot have.
+        ValueError: a knob out of its range, or one that the gate does not have.
     """
 
     def __init__(
@@ -149,8 +151,11 @@ class SparseConv2d(nn.Conv2d):
         stride: int | tuple[int, int] = 1,
         padding: int | tuple[int, int] | str = 0,
         dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
         *,
         sparsity_groups: int = 4,
         cardinality: int = 1,
@@ -158,29 +163,28 @@ class SparseConv2d(nn.Conv2d):
         tau: float = 1.0,
         gate_hidden: int = 0,
         learn_tau: bool = False,
-        own_gate: bool = True,
         form: str = "reduced",
+        gate_options: dict | None = None,
+        own_gate: bool = True,
         inference: str = "soft",
     ):
-        sparsity_groups = 1 if gate in ("none", "se") else sparsity_groups
-        cardinality = {"none": 1, "uniform": 1, "se": out_channels}.get(gate, cardinality)
-        check_sparsity(out_channels, sparsity_groups, cardinality, gate, tau)
-        if gate in INPUT_INDEPENDENT:
-            check_input_independent(gate, gate_hidden, learn_tau, own_gate, form)
-        super().__init__(
-            in_channels, sparsity_groups * out_channels, kernel_size, stride, padding, dilation, 1, bias, padding_mode
-        )
+        sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau, form, gate_options)
+        sparsity = sparsity.fitted(out_channels)
+        if out_channels % groups:
+            raise ValueError(f"groups={groups}: expected a divisor of the layer's {out_channels} output channels")
+        if not (own_gate or sparsity.is_gated):
+            raise ValueError(f"own_gate=False: gate={gate} does not look at its input; expected own_gate=True")
+        k, d, place = sparsity.sparsity_groups, sparsity.cardinality, {"device": device, "dtype": dtype}
+        shape = in_channels, k * out_channels, kernel_size
+        super().__init__(*shape, stride, padding, dilation, groups, bias, padding_mode, **place)
         self.out_channels = out_channels  # the weight holds k times as many
-        self.sparsity_groups, self.cardinality = sparsity_groups, cardinality
-        if form not in FORMS:
-            raise ValueError(f"form={form}: expected one of {', '.join(FORMS)}")
-        self.gate_name, self.form, self.inference = gate, form, inference
-        self.is_gated = gate not in INPUT_INDEPENDENT
+        self.sparsity, self.sparsity_groups, self.cardinality = sparsity, k, d
+        self.is_gated, self.form, self.inference = sparsity.is_gated, form, inference
         self.gate = None
         if self.is_gated and own_gate:
-            self.gate = Gate(in_channels, sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau)
+            self.gate = Gate(in_channels, k, d, gate, tau, gate_hidden, learn_tau, gate_options, **place)
         elif gate == "static":
-            self.gate = StaticGate(sparsity_groups, cardinality, tau)
+            self.gate = StaticGate(k, d, tau, **place)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
         """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does.
@@ -201,7 +205,7 @@ class SparseConv2d(nn.Conv2d):
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
         if self.chooses:
             return sparse_conv2d(x, self.weight, self.bias, gate, **conv, kernels_of=choose_kernels)
-        return FORMS[self.form](x, self.weight, self.bias, gate, **conv)
+        return CONVOLUTIONS[self.form](x, self.weight, self.bias, gate, **conv)
 
     @property
     def inference(self) -> str:
@@ -211,7 +215,7 @@ class SparseConv2d(nn.Conv2d):
     def inference(self, inference: str) -> None:
         if inference not in ("soft", "hard"):
             raise ValueError(f"inference={inference}: expected soft or hard")
-        if inference == "hard" and self.gate_name == "uniform":
+        if inference == "hard" and self.sparsity.gate == "uniform":
             raise ValueError("inference=hard: the groups of gate=uniform weigh the same; there is no largest to choose")
         self._inference = inference
 
@@ -227,9 +231,9 @@ class SparseConv2d(nn.Conv2d):
             hard: in each cardinal group the kernel of the largest weight, instead of the mixture.
         """
         weight, bias = self.weight, self.bias  # computed anew where they are parametrised
-        if self.gate_name == "none":
+        if self.sparsity.gate == "none":
             return weight, bias
-        if self.gate_name == "uniform":
+        if self.sparsity.gate == "uniform":
             k = self.sparsity_groups
             shares = torch.full((k, 1), 1 / k, dtype=weight.dtype, device=weight.device)  # (k, d)
         else:
@@ -239,7 +243,8 @@ class SparseConv2d(nn.Conv2d):
         return mix_once(weight, shares), None if bias is None else mix_once(bias, shares)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}"
+        own = f"sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}, gate={self.sparsity.gate}"
+        return f"{super().extra_repr()}, {own}"
 
 
 def is_gated(module: nn.Module) -> bool:
@@ -262,26 +267,3 @@ def best_layout(network: nn.Module, side: int) -> torch.memory_format:
                 return torch.contiguous_format
     return torch.channels_last
 
-
-def check_sparsity(out_channels: int, sparsity_groups: int, cardinality: int, gate: str, tau: float) -> None:
-    """Raise ValueError with one line when the sparsity settings make no layer of ``out_channels`` channels."""
-    if gate not in GATES:
-        raise ValueError(f"no gate {gate!r}; there are: {', '.join(GATES)}")
-    if sparsity_groups < 1:
-        raise ValueError(f"groups={sparsity_groups}: the number of sparsity groups is at least 1")
-    if not 1 <= cardinality <= out_channels:
-        raise ValueError(f"cardinality={cardinality}: expected 1 to {out_channels}, the layer's output channels")
-    if not tau > 0:
-        raise ValueError(f"tau={tau}: the gate's temperature is above 0")
-
-
-def check_input_independent(gate: str, gate_hidden: int, learn_tau: bool, own_gate: bool, form: str) -> None:
-    """Raise ValueError with one line for a knob that a gate which does not look at its input cannot have."""
-    for knob, value, only in (
-        ("gate_hidden", gate_hidden, 0),
-        ("learn_tau", learn_tau, False),
-        ("own_gate", own_gate, True),
-        ("form", form, "reduced"),
-    ):
-        if value != only:
-            raise ValueError(f"{knob}={value}: gate={gate} does not look at its input; expected {knob}={only}")

@@ -83,6 +83,7 @@ def sparse_twin(
         conv.stride,
         conv.padding,
         conv.dilation,
+        conv.groups,
         conv.bias is not None,
         conv.padding_mode,
         sparsity_groups=sparsity_groups,

@@ -204,7 +204,10 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}"),
+        ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}, and module.function of one's own"),
+        ({"gate_hidden": -1}, "gate_hidden=-1: expected at least 0, for a gate without a hidden layer"),
+        ({"tau": float("inf")}, "tau=inf: the gate's temperature is above 0"),
+        ({"cardinality": 0}, "cardinality=0: the number of cardinal groups is at least 1"),
         ({"sparsity_groups": 0}, "groups=0: the number of sparsity groups is at least 1"),
         ({"cardinality": 999}, "cardinality=999: expected 1 to 8, the layer's output channels"),
         ({"tau": -1}, "tau=-1: the gate's temperature is above 0"),

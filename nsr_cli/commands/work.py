@@ -40,9 +40,13 @@ from nsr_cli.data.sampler import Batch, Example, PatchSampler, check_size
 from nsr_cli.engine import checkpoint, heap
 from nsr_cli.engine.conventions import all_conventions, conventions
 from nsr_cli.engine.evaluator import evaluate, means
+from nsr_cli.engine.loggers import TensorBoard
+from nsr_cli.engine.observers import GateStatistics, Observers, Validation
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.engine.ranks import Ranks, joined
-from nsr_cli.engine.trainer import Diverged, autocast, train
+from nsr_cli.engine.saver import Diverged, Saver
+from nsr_cli.engine.schedule import Schedule, drop_steps
+from nsr_cli.engine.trainer import autocast, train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, hold, sweep_up, write_json, write_text
@@ -178,27 +182,24 @@ def preparation(
         if ranks.leads:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
             say(f"training {run.weights.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+        data = digest_of([*sources, *lr_partners(sources, task.get("scale", 1))])
         train(
             network,
             sampler,
-            run.folder,
-            run.weights.signature,
-            steps=steps,
+            Schedule(steps, cfg.learning_rate, drop_steps(cfg.lr_drops, steps), cfg.lr_factor),
+            Saver(run.folder, run.weights.signature, data, cfg.checkpoint_minutes),
+            Observers(
+                run.folder,
+                [Validation(validate, cfg.validate_every), GateStatistics()],
+                [TensorBoard(run.folder)] if cfg.tensorboard else [],
+                say=say if ranks.leads else lambda text: None,
+                bar=ranks.leads and sys.stderr.isatty(),
+            ),
             patch=cfg.patch,
             seed=cfg.seed,
-            learning_rate=cfg.learning_rate,
-            lr_drops=list(cfg.lr_drops),
-            lr_factor=cfg.lr_factor,
             precision=cfg.precision,
-            checkpoint_minutes=cfg.checkpoint_minutes,
-            data=digest_of([*sources, *lr_partners(sources, task.get("scale", 1))]),
             compiled=cfg.compile,
             ranks=ranks,
-            validate=validate,
-            validate_every=cfg.validate_every,
-            tensorboard=cfg.tensorboard,
-            say=say if ranks.leads else lambda text: None,
-            progress=ranks.leads and sys.stderr.isatty(),
         )
 
     return begin

@@ -1,7 +1,6 @@
 """Writing that survives a crash, and folders that only one process works in."""
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -9,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from nsr_cli.errors import Held, UserError
 
@@ -19,18 +17,36 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there takes its place, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    with naming(path, temporary):
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+@contextlib.contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Have what the system refuses name the file that it is about: "no space left" does not by itself.
+
+    Args:
+        path: of the file.
+        temporary: what it is called while it is written.
+    """
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        yield
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or error.filename == str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def check_writable(name: str, folder: str) -> None:
@@ -73,33 +89,41 @@ def read_json_lines(path: Path) -> list[dict]:
     return found
 
 
-def _lock_file(folder: Path) -> TextIO:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # someone removed the folder while it was empty
-            return open(folder / "lock", "a+", encoding="utf-8")
-
-
 @contextlib.contextmanager
 def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Be the only process that works in ``folder``; the kernel lets go when the process ends, however it ends.
+    """Be the only process that works in ``folder``; the system lets go when the process ends, however it ends.
 
     Raises:
         Held: another process has it, and ``wait`` is false.
     """
-    with _lock_file(folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = f"{folder.resolve()} is held by {file.read().strip() or 'another process'}"
-            if not wait:
-                raise Held(f"{holder}; not waiting (wait=true would)") from None
-            say(f"{holder}; waiting for it (wait=false leaves)")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+    from filelock import FileLock, Timeout  # not for every start of the program
+
+    lock, note = FileLock(folder / "lock"), folder / "holder"  # apart: Windows lets nobody read a locked file
+
+    def acquire(timeout: float) -> None:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # someone removed the folder while it was empty
+                lock.acquire(timeout, poll_interval=0.2)
+                return
+
+    try:
+        acquire(timeout=0)
+    except Timeout:
+        who = ""
+        with contextlib.suppress(OSError):  # it has not said yet, or ends just now
+            who = note.read_text(encoding="utf-8")
+        holder = f"{folder.resolve()} is held by {who or 'another process'}"
+        if not wait:
+            raise Held(f"{holder}; not waiting (wait=true would)") from None
+        say(f"{holder}; waiting for it (wait=false leaves)")
+        acquire(timeout=-1)
+    try:
+        with naming(note):
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
         sweep_up(folder)
         yield
-        file.truncate(0)
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()

@@ -1,28 +1,28 @@
 """Whole files or none, and one process to a folder."""
 
+import errno
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
-from nsr_cli.errors import Held, UserError
-from nsr_cli.files import check_writable, hold, replacing, write_json, write_text
+from nsr_cli.errors import UserError
+from nsr_cli.files import check_writable, naming, replacing, write_json, write_text
 
-HOLDER = """
-import sys, time
+SYSTEMS = {"with fcntl": "", "without fcntl": "import sys; sys.modules['fcntl'] = None"}
+HOLD = """
+import sys
 from pathlib import Path
+from nsr_cli.errors import Held
 from nsr_cli.files import hold
-with hold(Path(sys.argv[1]), wait=True, say=print):
-    print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+try:
+    with hold(Path(sys.argv[1]), wait=sys.argv[2] == "waits", say=lambda text: print(text, flush=True)):
+        print("has it", flush=True)
+        sys.stdin.read()
+except Held as error:
+    print(error, flush=True)
 """
-
-
-def start_holder(folder, seconds: float) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
-    return process
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -53,27 +53,64 @@ def test_folders_are_made_on_the_way(tmp_path):
     assert (tmp_path / "a" / "b.txt").read_text() == "text"
 
 
-def test_a_held_folder_names_its_holder(tmp_path):
-    holder = start_holder(tmp_path, 30)
+def test_what_the_system_refuses_names_the_file(tmp_path):
+    path, before = tmp_path / "record.json", resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_json(path, {})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # as a disk that is full, or a quota
     try:
-        with pytest.raises(Held, match=rf"{tmp_path} is held by process {holder.pid} on .* since .*; not waiting"):
-            with hold(tmp_path, wait=False, say=print):
-                pass
+        with pytest.raises(OSError) as refused:
+            write_text(path, "x" * 10**6)
     finally:
-        holder.kill()
-        holder.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_text() == "{}\n" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError) as refused, naming(path), open("/dev/full", "w") as file:
+        file.write("x")
+    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(path))
+    with pytest.raises(FileNotFoundError) as refused, replacing(path):
+        (tmp_path / "another").read_bytes()
+    assert refused.value.filename == str(tmp_path / "another")  # not what was being written
 
 
-def test_waiting_ends_when_the_holder_does_and_a_killed_holder_lets_go(tmp_path):
-    holder, said = start_holder(tmp_path, 1), []
-    began = time.monotonic()
-    with hold(tmp_path, wait=True, say=said.append):
-        assert time.monotonic() - began > 0.2
-    assert len(said) == 1 and f"process {holder.pid}" in said[0] and "waiting for it" in said[0]
-    holder.wait()
+@pytest.fixture(params=SYSTEMS)
+def start(tmp_path, request):
+    """Start a process that holds a folder until its standard input ends, on a system with or without fcntl."""
+    started = []
 
-    holder = start_holder(tmp_path, 30)
-    holder.kill()
-    holder.wait()
-    with hold(tmp_path, wait=False, say=print):
-        pass
+    def run(waits: bool) -> subprocess.Popen:
+        command = [sys.executable, "-W", "ignore", "-c", SYSTEMS[request.param] + HOLD, tmp_path / "a" / "folder"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen([*command, "waits" if waits else "leaves"], **pipes))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_held_folder_names_its_holder_to_who_leaves_and_to_who_waits(tmp_path, start):
+    (first := start(waits=False)).stdout.readline()
+    said = start(waits=False).stdout.readline()
+    holder = f"{tmp_path}/a/folder is held by process {first.pid} on "
+    assert said.startswith(holder) and said.endswith("; not waiting (wait=true would)\n")
+    second = start(waits=True)
+    said = second.stdout.readline()
+    assert said.startswith(holder) and said.endswith("; waiting for it (wait=false leaves)\n")
+    assert first.poll() is None
+    first.communicate()
+    assert second.stdout.readline() == "has it\n"
+    second.communicate()
+    assert {path.name for path in (tmp_path / "a" / "folder").iterdir()} <= {"lock"}
+
+
+def test_a_killed_holder_lets_go(tmp_path, start):
+    folder = tmp_path / "a" / "folder"
+    (first := start(waits=False)).stdout.readline()
+    (folder / ".weights.pt.host-1.tmp").touch()  # half written
+    first.kill()
+    first.wait()
+    second = start(waits=False)
+    assert second.stdout.readline() == "has it\n"
+    assert {path.name for path in folder.iterdir()} == {"lock", "holder"}
+    assert f"process {second.pid} on" in (folder / "holder").read_text()

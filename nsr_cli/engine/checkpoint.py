@@ -1,16 +1,19 @@
 """Checkpoints of plain tensors and numbers: written whole or not at all, verified, and read without running code."""
 
 import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from nsr_cli.errors import Failed
 from nsr_cli.files import replacing
+from nsr_cli.models.weights.read import check_zip
 
 KEPT = 2
+FINAL = dict.fromkeys(("model", "signature", "step", "seconds")).keys()  # what weights.pt holds
+STATE = FINAL | {"optimizer", "scaler", "losses", "best", "data"}  # what a checkpoint holds
 
 
 def save(path: Path, state: dict) -> None:
@@ -26,28 +29,41 @@ def load(path: Path) -> dict:
     Raises:
         Exception: of many kinds, when a byte of the file is not what was written.
     """
-    with zipfile.ZipFile(path) as archive:  # torch does not look at the checksums that it writes
-        if damaged := archive.testzip():
-            raise ValueError(f"wrong checksum of {damaged}")
+    check_zip(path)  # torch does not look at the checksums that it writes
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def load_finished(path: Path, signature: str) -> dict:
-    """The final weights of the run with this signature.
+def load_finished(path: Path, signature: str, network: nn.Module | None = None) -> dict:
+    """The final state of the run with this signature; its weights are loaded into ``network``.
 
     Raises:
-        Failed: the file is damaged, or holds another run's weights.
+        Failed: the file is damaged, holds another run's weights, or weights that do not fit the network.
     """
+    remedy = "delete it and repeat the command to train again"
     try:
         state = load(path)
     except Exception as error:
-        kind = type(error).__name__
-        raise Failed(
-            f"{path.resolve()} is damaged ({kind}); delete it and repeat the command to train again"
-        ) from error
+        raise Failed(f"{path.resolve()} is damaged ({type(error).__name__}); {remedy}") from error
+    if not isinstance(state, dict) or not state.keys() >= FINAL:
+        raise Failed(f"{path.resolve()} is no file of a finished training, which holds {', '.join(FINAL)}; {remedy}")
     if state["signature"] != signature:
-        raise Failed(f"{path.resolve()} holds another run's weights; delete it and repeat the command to train again")
+        raise Failed(f"{path.resolve()} holds another run's weights; {remedy}")
+    if network is not None:
+        load_into(network, state["model"], path)
     return state
+
+
+def load_into(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load the weights of a file into a network. Raises Failed, which names the file, where they do not fit."""
+    try:
+        network.load_state_dict(weights)
+    except Exception as error:  # torch lists every name that differs, a line each
+        own = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+        named = weights if isinstance(weights, dict) else {}
+        held = {name: list(getattr(value, "shape", [])) for name, value in named.items()}
+        name = next((name for name in sorted(own | held) if own.get(name) != held.get(name)), "")
+        shapes = f"its {name} is {held.get(name, 'missing')}, the network's is {own.get(name, 'missing')}"
+        raise Failed(f"{path.resolve()} does not fit the network: {shapes}; delete it to train again") from error
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -64,8 +80,10 @@ def save_step(folder: Path, step: int, state: dict) -> Path:
     return path
 
 
-def load_newest(folder: Path, say: Callable[[str], None]) -> dict | None:
-    """The newest checkpoint that can be read; one that cannot is named and passed over. None where there is none.
+def load_newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict] | None:
+    """The newest checkpoint that can be read, and its state; None where there is none.
+
+    One that cannot be read is named and passed over.
 
     Raises:
         Failed: there are checkpoints, and none of them can be read; starting again is for the user to decide.
@@ -73,7 +91,7 @@ def load_newest(folder: Path, say: Callable[[str], None]) -> dict | None:
     found = checkpoints(folder)
     for path in reversed(found):
         try:
-            return load(path)
+            return path, load(path)
         except Exception as error:  # truncated, flipped bits: many kinds
             say(f"{path} cannot be read ({type(error).__name__}); falling back to the checkpoint before it")
     if found:
@@ -83,10 +101,9 @@ def load_newest(folder: Path, say: Callable[[str], None]) -> dict | None:
 
 def check_resumable(folder: Path, state: dict, signature: str, data: str) -> None:
     """Raise Failed for a checkpoint that this training cannot go on from."""
-    expected = {"model", "optimizer", "scaler", "signature", "step", "seconds", "best", "data"}
     remedy = "delete the checkpoints to train from the start"
-    if state.keys() != expected:
-        differing = ", ".join(sorted(state.keys() ^ expected))
+    if state.keys() != STATE:
+        differing = ", ".join(sorted(state.keys() ^ STATE))
         raise Failed(f"{folder} holds a checkpoint of another version of nsr (it differs in: {differing}); {remedy}")
     if state["signature"] != signature:
         raise Failed(f"{folder} holds a checkpoint of another run: {state['signature']}, not {signature}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import sys
 from collections.abc import Iterator
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt, in glibc's malloc.h
@@ -13,9 +14,9 @@ def kept() -> Iterator[None]:
     """Memory that tensors free is for the next ones, as in torch's allocator for GPUs.
 
     By itself glibc gives large blocks back at once, and the system clears every page of the next ones: a tenth to a
-    fifth of a training step. Elsewhere (macOS, musl) this does nothing.
+    fifth of a training step. Elsewhere (macOS, Windows, musl) this does nothing.
     """
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not all(hasattr(libc, name) for name in ("mallopt", "malloc_trim")):
         yield
         return

@@ -1,12 +1,13 @@
-"""SIGINT, SIGTERM and SIGUSR2, put off to a moment at which nothing is half done."""
+"""Signals that end a process, put off to a moment at which nothing is half done."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-TIME_IS_UP = signal.SIGUSR2  # Slurm sends it, if asked to, some time before a job's limit
-SIGNALS = (signal.SIGINT, signal.SIGTERM, TIME_IS_UP)  # the last counts most
+TIME_IS_UP = getattr(signal, "SIGUSR2", None)  # Slurm sends it, if asked to, some time before a job's limit
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # SIGHUP comes when the terminal is closed
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # the last counts most
 
 
 @contextlib.contextmanager
@@ -28,11 +29,13 @@ class Interrupts:
 
     def look(self) -> int | None:
         """The signal that has come; to be asked once a step."""
-        if TIME_IS_UP in signal.sigpending():
+        if TIME_IS_UP and TIME_IS_UP in signal.sigpending():
             self.came = TIME_IS_UP
         return self.came
 
-    def leave(self) -> None:
+    def leave(self, number: int | None = None) -> None:
+        """End as the signal that has come ends a process, or one that came to another process."""
+        self.came = number or self.came
         if self.came == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.came)
@@ -42,7 +45,7 @@ class Interrupts:
 def deferred() -> Iterator[Interrupts]:
     """Collect signals instead of acting on them, until the end; a second SIGINT acts at once.
 
-    A second SIGTERM does not, for Slurm sends several.
+    A second SIGTERM does not, for Slurm sends several. Nohup's SIGHUP is still ignored.
     SIGUSR2, which goes to a job's every process, stays blocked meanwhile: so it is in all that is started here (helpers
     of a compiler, readers of data), which it would end.
     """
@@ -50,24 +53,28 @@ def deferred() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield interrupts
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    usual = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: object) -> None:
-        if interrupts.came != TIME_IS_UP:  # which counts most
+        if interrupts.came is None or interrupts.came != TIME_IS_UP:  # which counts most
             interrupts.came = number
         if number == signal.SIGINT:
-            signal.signal(number, before[number])
+            signal.signal(number, usual[number])
 
-    for number in SIGNALS:
-        signal.signal(number, note)  # of SIGUSR2 too: a thread of before may take it
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {TIME_IS_UP})
-    try:
+    with answered(SIGNALS, note), _blocked():  # SIGUSR2 is noted at the end, or when a thread of before takes it
         yield interrupts
-    finally:
-        if interrupts.look() == TIME_IS_UP and hasattr(signal, "sigtimedwait"):
-            signal.sigtimedwait({TIME_IS_UP}, 0)  # it need not come again
-        for number in SIGNALS:
-            signal.signal(number, before[number])
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     if interrupts.came:  # and was not left by
         signal.raise_signal(interrupts.came)
+
+
+@contextlib.contextmanager
+def _blocked() -> Iterator[None]:
+    """SIGUSR2 waits, here and in all that is started here."""
+    if not TIME_IS_UP:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {TIME_IS_UP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from nsr_cli.engine.interrupts import SIGNALS
 from nsr_cli.engine.processes import end_with_parent, place_in_step, world_size
 from nsr_cli.errors import Failed
 
@@ -48,6 +50,13 @@ class Ranks:
             tensor.copy_(part.view_as(tensor))
         return [part[0] for part in parts[len(tensors) :]]
 
+    def check_step(self, step: int, device: torch.device, folder: Path) -> None:
+        """Raise Failed unless all processes go on after the same step."""
+        (mean,) = self.average([], torch.tensor(float(step), device=device))
+        if mean != step:
+            elsewhere = f"after step {step}, others elsewhere"
+            raise Failed(f"this process would go on {elsewhere}: all must see the same {folder}")
+
     def agree(self, answer: bool | None = None) -> bool:
         """What the first process answers (the others give None, and wait for it)."""
         if self.world == 1:
@@ -66,6 +75,32 @@ class Ranks:
         finally:
             if not called:
                 self.agree(False)
+
+
+class Exchange:
+    """One message of all processes in each step: gradients, the loss, and which of them has had a signal.
+
+    All act on a signal in the same step, the one after it came: so nobody waits for an answer.
+    """
+
+    def __init__(self, ranks: Ranks):
+        self.ranks, self.signalled = ranks, torch.zeros(len(SIGNALS))
+
+    def __call__(self, gradients: list[Tensor], loss: Tensor, signal: int | None) -> tuple[Tensor, int | None]:
+        """Average the gradients in place.
+
+        Args:
+            signal: that this process has had.
+
+        Returns:
+            The average loss, and the signal to act on.
+        """
+        if self.ranks.world == 1:
+            return loss, signal
+        heard = [number for number, share in zip(SIGNALS, self.signalled.tolist(), strict=True) if share]
+        self.signalled = torch.tensor([float(number == signal) for number in SIGNALS], device=loss.device)
+        (loss,) = self.ranks.average([*gradients, self.signalled], loss)
+        return loss, heard[-1] if heard else None
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from torch import nn
 
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.ranks import Ranks, joined
-from nsr_cli.engine.trainer import Diverged
-from nsr_cli.errors import Failed, UserError
+from nsr_cli.engine.saver import Diverged
+from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, hold, sweep_up, write_text
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan
@@ -128,16 +128,9 @@ def _load_trained(run: Run, method: Callable) -> dict | None:
     """Give the method the weights of its training; returns what else is kept of that."""
     if not run.trains:
         return None
-    trained = checkpoint.load_finished(run.weights, run.spec.of_weights.signature)
+    trained = checkpoint.load_finished(run.weights, run.spec.of_weights.signature, method)
     for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
         path.unlink()
-    try:
-        method.load_state_dict(trained["model"])
-    except RuntimeError:
-        where = run.weights.resolve()
-        raise Failed(
-            f"{where} is damaged (weights of other sizes); delete it and repeat the command to train again"
-        ) from None
     return trained
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -53,10 +52,6 @@ class Training:
     lr_factor: float
     precision: str
     seed: int
-
-    @property
-    def drops(self) -> list[Fraction]:
-        return [Fraction(drop) for drop in self.lr_drops]
 
 
 @dataclass(frozen=True)

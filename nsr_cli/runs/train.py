@@ -13,7 +13,11 @@ from nsr_cli.data.examples import load_examples
 from nsr_cli.data.identity import digest_of
 from nsr_cli.data.resident import nearest
 from nsr_cli.data.sampler import PatchSampler
+from nsr_cli.engine.loggers import TensorBoard
+from nsr_cli.engine.observers import GateStatistics, Observers, Validation
 from nsr_cli.engine.ranks import Ranks
+from nsr_cli.engine.saver import Saver
+from nsr_cli.engine.schedule import Schedule, drop_steps
 from nsr_cli.engine.trainer import train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import UserError
@@ -51,27 +55,25 @@ def prepare_training(
         if ranks.leads:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
             say(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+        digest = digest_of(task.sources(sources))
+        drops = drop_steps(spec.lr_drops, steps)
         train(
             network,
             nearest(sampler, device),
-            run.folder,
-            run.spec.of_weights.signature,
-            steps=steps,
+            Schedule(steps, spec.learning_rate, drops, spec.lr_factor),
+            Saver(run.folder, run.spec.of_weights.signature, digest, request.checkpoint_minutes),
+            Observers(
+                run.folder,
+                [Validation(validate, request.validate_every), GateStatistics()],
+                [TensorBoard(run.folder)] if request.tensorboard else [],
+                say=say if ranks.leads else lambda text: None,
+                bar=ranks.leads and sys.stderr.isatty(),
+            ),
             patch=spec.patch,
             seed=spec.seed,
-            learning_rate=spec.learning_rate,
-            lr_drops=spec.drops,
-            lr_factor=spec.lr_factor,
             precision=spec.precision,
-            checkpoint_minutes=request.checkpoint_minutes,
-            data=digest_of(task.sources(sources)),
             compiled=request.compile,
             ranks=ranks,
-            validate=validate,
-            validate_every=request.validate_every,
-            tensorboard=request.tensorboard,
-            say=say if ranks.leads else lambda text: None,
-            progress=ranks.leads and sys.stderr is not None and sys.stderr.isatty(),
         )
 
     return begin

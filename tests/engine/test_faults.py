@@ -6,53 +6,35 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tiny
 import torch
-from terminal import finish, start, wait_until
-from torch import nn
+from terminal import CHECKOUT, environment, finish, start, wait_until
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
-from nsr_cli.engine.trainer import train
-from nsr_cli.layers.sparse_conv import SparseConv2d
 
 TINY = "sparsity=softmax blocks=1 units=4 width=1 batch=2 threads=1 device=cpu"
 STEPS, KILLS = 500, 25
 FORKS = multiprocessing.get_context("forkserver")  # torch is imported once, not for every process that is killed
-FORKS.set_forkserver_preload(["nsr_cli.engine.trainer", "nsr_cli.layers.sparse_conv", "torch._dynamo"])
+FORKS.set_forkserver_preload(["tiny", "torch._dynamo"])
 
 
-def batch_at(step: int) -> Batch:
-    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(step))
-    return Batch(x, 1 - x, ["a.png", "b.png"])
-
-
-def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=None, watch=None) -> dict:
+def training(folder: Path, precision: str, minutes: float = 0, begun=None, watch=None) -> dict:
     """A checkpoint after every step: most of the time one is being written.
 
     ``watch`` is called with every step whose batch is asked for. ``begun`` is set after the first checkpoint; who gives
     it kills the training, which waits for that rather than complete its share of the steps.
     """
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    conv = SparseConv2d(1, 4, 3, padding=1, gate="gumbel")
-    network = nn.Sequential(conv, nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
-    network.register_buffer("ballast", torch.zeros(2**19))  # a few KB are written in one go, which no signal tears
-    folder.mkdir(exist_ok=True)
-    drops = {"learning_rate": 1e-3, "lr_drops": [0.5], "lr_factor": 0.2}
-    settings = {
-        "steps": STEPS,
-        "patch": 8,
-        "seed": 1,
-        "precision": precision,
-        "checkpoint_minutes": checkpoint_minutes,
-        **drops,
-    }
+    model = tiny.network()
+    model.register_buffer("ballast", torch.zeros(2**19))  # a few KB are written in one go, which no signal tears
     asked = []
 
     def batches(step: int) -> Batch:
@@ -63,9 +45,9 @@ def training(folder: Path, precision: str, checkpoint_minutes: float = 0, begun=
             time.sleep(60)
         if watch:
             watch(step)
-        return batch_at(step)
+        return tiny.batch_at(step)
 
-    return train(network, batches, folder, "abc", **settings, say=lambda text: None)
+    return tiny.run(folder, batches, model=model, steps=STEPS, precision=precision, minutes=minutes, every=50)[0]
 
 
 @pytest.fixture
@@ -81,7 +63,7 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize(("precision", "kills"), [("fp32", KILLS), ("bf16", 5), ("fp16", 5)])
 def test_killed_at_random_instants_the_weights_are_the_same_bits(tmp_path, precision, kills):
-    straight = training(tmp_path / "straight", precision, checkpoint_minutes=1e9)
+    straight = training(tmp_path / "straight", precision, minutes=1e9)
     folder, instants, reached = tmp_path / "killed", random.Random(precision), set()
     for _ in range(kills):
         begun = FORKS.Event()
@@ -97,7 +79,7 @@ def test_killed_at_random_instants_the_weights_are_the_same_bits(tmp_path, preci
         for path in saved:
             checkpoint.load(path)  # what has its name is whole
     assert len(reached) >= kills  # each has gone on from where the one before was killed
-    resumed = training(folder, precision, checkpoint_minutes=1e9)
+    resumed = training(folder, precision, minutes=1e9)
     assert resumed["step"] == STEPS
     for name, tensor in straight["model"].items():
         assert torch.equal(tensor, resumed["model"][name]), name
@@ -129,6 +111,27 @@ def test_a_truncated_checkpoint_is_noticed(tmp_path, length):
         checkpoint.load(path)
 
 
+def test_a_closed_terminal_loses_no_step(tmp_path):
+    ours, terminal = os.openpty()
+    code = f"""
+import fcntl, termios, tiny
+from pathlib import Path
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # the terminal of this session
+tiny.run(Path({str(tmp_path / "closed")!r}), say=print, steps=10**6, minutes=1e9, every=1, bar=True)
+"""
+    files = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    variables = environment(PYTHONPATH=f"{CHECKOUT}:{Path(__file__).parent}")
+    process = subprocess.Popen([sys.executable, "-c", code], **files, env=variables, start_new_session=True)
+    os.close(terminal)
+    stats = tmp_path / "closed" / "stats.jsonl"
+    wait_until(lambda: (stats.exists() and stats.read_text().count("\n") > 20) or process.poll() is not None)
+    os.close(ours)
+    assert process.wait(timeout=60) != 0
+    (saved,) = checkpoint.checkpoints(tmp_path / "closed")  # by the signal alone
+    step = checkpoint.load(saved)["step"]
+    assert step >= 20 and len(stats.read_text().splitlines()) == step
+
+
 def contents(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
@@ -139,7 +142,7 @@ class Stopped(Exception):
 
 def test_a_disk_that_fills_up_keeps_the_checkpoints_that_are_there(tmp_path, disk):
     folder, remount = disk
-    straight = training(tmp_path / "straight", "fp32", checkpoint_minutes=1e9)
+    straight = training(tmp_path / "straight", "fp32", minutes=1e9)
 
     def stop(step: int) -> None:
         if step == 50:
@@ -154,11 +157,11 @@ def test_a_disk_that_fills_up_keeps_the_checkpoints_that_are_there(tmp_path, dis
     remount(f"size={used + saved[-1].stat().st_size // 2}")  # no room for another one
     with pytest.raises(OSError) as full:
         training(folder, "fp32")
-    assert full.value.errno == errno.ENOSPC
+    assert full.value.errno == errno.ENOSPC and Path(full.value.filename).parent == folder
     assert {path: path.read_bytes() for path in checkpoint.checkpoints(folder)} == before
     assert not list(folder.glob(".*.tmp"))
     remount("size=20m")
-    resumed = training(folder, "fp32", checkpoint_minutes=1e9)
+    resumed = training(folder, "fp32", minutes=1e9)
     assert all(torch.equal(tensor, resumed["model"][name]) for name, tensor in straight["model"].items())
 
 

@@ -116,6 +116,16 @@ def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
     assert isinstance(ended.value, KeyboardInterrupt) if number == signal.SIGINT else ended.value.code == 128 + number
 
 
+def test_a_hangup_that_nohup_has_ignored_stays_ignored(acted):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the end of `acted`
+    with deferred() as interrupts:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(interrupts.look)
+        assert interrupts.look() == signal.SIGTERM
+    assert acted == [signal.SIGTERM]
+
+
 def test_a_second_ctrl_c_acts_at_once():
     with pytest.raises(KeyboardInterrupt), deferred():
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,57 +1,33 @@
 """The training loop: what it minimises, what it writes, and that a resumed run is the uninterrupted one."""
 
+import contextlib
 import copy
+import errno
 import itertools
 import json
 import signal
 
 import pytest
 import torch
+from tiny import Killed, batch_at, killed_at, network, run
 from torch import nn
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint, trainer
-from nsr_cli.engine.trainer import Diverged, clock, step_seed, train
+from nsr_cli.engine.loggers import TensorBoard
+from nsr_cli.engine.saver import Diverged
+from nsr_cli.engine.trainer import step_seed
 from nsr_cli.errors import Failed
-from nsr_cli.layers.sparse_conv import SparseConv2d
-
-SETTINGS = {
-    "signature": "abc", "steps": 12, "patch": 8, "seed": 3, "learning_rate": 1e-2, "lr_drops": [0.5, 0.75],
-    "lr_factor": 0.1, "precision": "fp32", "checkpoint_minutes": 0, "log_every": 5,
-}  # fmt: skip
+from nsr_cli.words import clock
 
 
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(SparseConv2d(1, 4, 3, padding=1, gate="gumbel"), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+def lines_of(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
 
 
-def batch_at(step: int) -> Batch:
-    generator = torch.Generator().manual_seed(step)
-    x = torch.rand(2, 1, 8, 8, generator=generator)
-    return Batch(x, 1 - x, [f"{step}a.png", f"{step}b.png"])
-
-
-def run(folder, batches=batch_at, said=None, **settings) -> tuple[dict, nn.Module]:
-    model = network()
-    folder.mkdir(exist_ok=True)
-    say = (lambda text: None) if said is None else said.append
-    return train(model, batches, folder, **{**SETTINGS, **settings}, say=say), model
-
-
-class Killed(BaseException):
-    pass
-
-
-def killed_at(step: int):
-    """Batches up to a step, then a stop from outside: the trainer must cope with any."""
-
-    def batches(asked: int) -> Batch:
-        if asked >= step:
-            raise Killed
-        return batch_at(asked)
-
-    return batches
+def untimed(line: dict) -> dict:
+    """A line of stats.jsonl but for what differs from run to run."""
+    return {name: value for name, value in line.items() if name not in ("steps_per_second", "waiting")}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -63,10 +39,11 @@ def test_resumed_runs_end_in_the_same_bits(tmp_path, precision):
             with pytest.raises(Killed):
                 run(folder, killed_at(stop), precision=precision)
         said = []
-        resumed, _ = run(folder, said=said, precision=precision)
+        resumed, _ = run(folder, say=said.append, precision=precision)
         assert any("resuming after step" in line for line in said)
         for name, tensor in straight["model"].items():
             assert torch.equal(tensor, resumed["model"][name]), (stops, name)
+        assert list(map(untimed, lines_of(folder))) == list(map(untimed, lines_of(tmp_path / "straight")))
 
 
 @pytest.mark.parametrize(
@@ -89,12 +66,12 @@ def test_a_parameter_that_is_not_used_is_named(tmp_path):
     model = network()
     model[0].spare = nn.Linear(2, 2)
     with pytest.raises(Failed, match=r"^the loss does not depend on 0.spare.weight, 0.spare.bias; freeze them"):
-        train(model, batch_at, tmp_path, **SETTINGS, say=lambda text: None)
+        run(tmp_path, model=model)
 
 
 def test_validation_comes_when_it_is_due(tmp_path):
-    run(tmp_path, validate=lambda model: 30.0, validate_every=4, log_every=5)
-    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    run(tmp_path, validate=lambda model: 30.0, validate_every=4, every=5)
+    lines = lines_of(tmp_path)
     assert {line["step"]: line.get("psnr") for line in lines} == {4: 30.0, 5: None, 8: 30.0, 10: None, 12: 30.0}
 
 
@@ -104,19 +81,19 @@ def test_damaged_stats_do_not_stop_a_resume(tmp_path):
     path = tmp_path / "stats.jsonl"
     path.write_bytes(b'\xff\n{"stop": 1}\n[]\n' + path.read_bytes())
     run(tmp_path)
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [5, 10, 12]
+    assert [line["step"] for line in lines_of(tmp_path)] == [5, 10, 12]
 
 
 def test_it_learns(tmp_path):
-    run(tmp_path, steps=200, lr_drops=[0.9])
-    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    run(tmp_path, steps=200, drops=(180,), minutes=1e9)
+    lines = lines_of(tmp_path)
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
 
 
 def test_the_learning_rate_drops_where_the_paper_says(tmp_path):
     """x0.2 at epochs 20 and 25 of 30, here at steps 20 and 25 of 30."""
-    run(tmp_path, steps=30, lr_drops=[0.6667, 0.8333], lr_factor=0.2, log_every=1)
-    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    run(tmp_path, steps=30, drops=(20, 25), factor=0.2, every=1, minutes=1e9)
+    rates = [line["learning_rate"] for line in lines_of(tmp_path)]
     assert rates[:20] == [1e-2] * 20
     assert rates[20:25] == pytest.approx([2e-3] * 5) and rates[25:] == pytest.approx([4e-4] * 5)
 
@@ -137,7 +114,7 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     assert [path.name for path in saved] == ["checkpoint-000000007.pt", "checkpoint-000000008.pt"]
     saved[-1].write_bytes(saved[-1].read_bytes()[:100])
     said = []
-    resumed, _ = run(tmp_path, said=said)
+    resumed, _ = run(tmp_path, say=said.append)
     assert "checkpoint-000000008.pt cannot be read" in said[0] and "falling back" in said[0]
     assert said[1] == "resuming after step 7 of 12"
     straight, _ = run(tmp_path / "straight")
@@ -146,24 +123,24 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
 
 def test_stats_hold_every_interval_once_after_a_resume(tmp_path):
     with pytest.raises(Killed):
-        run(tmp_path, killed_at(9), checkpoint_minutes=1e9)  # lines of step 5, then nothing to resume from
+        run(tmp_path, killed_at(9), minutes=1e9)  # lines of step 5, then nothing to resume from
     with open(tmp_path / "stats.jsonl", "a") as file:
         file.write('{"step": 7, "lo')  # torn by a crash
-    run(tmp_path, checkpoint_minutes=1e9)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
-    assert steps == [5, 10, 12]
+    run(tmp_path, minutes=1e9)
+    assert [line["step"] for line in lines_of(tmp_path)] == [5, 10, 12]
 
 
 def test_a_line_of_stats_says_how_it_goes(tmp_path):
     scores = iter([20.0, 30.0, 25.0])
     with pytest.raises(Killed):
-        run(tmp_path, killed_at(11), validate=lambda model: next(scores), validate_every=5, log_every=5)
-    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+        run(tmp_path, killed_at(11), validate=lambda model: next(scores), validate_every=5, every=5)
+    lines = lines_of(tmp_path)
     assert [line.get("psnr") for line in lines] == [20.0, 30.0]
     assert all(line["gradient_norm"] > 0 and 0 <= line["waiting"] <= 1 for line in lines)
     (layer,) = lines[0]["gates"].values()
     assert layer["entropy"] == 0 and sum(layer["chosen"]) == pytest.approx(1)  # Gumbel: one group alone
-    assert checkpoint.load_newest(tmp_path, print)["best"] == {"psnr": 30.0, "step": 10}
+    _, state = checkpoint.load_newest(tmp_path, print)
+    assert state["best"] == {"psnr": 30.0, "step": 10}
 
 
 def test_validation_does_not_change_what_is_trained(tmp_path):
@@ -172,7 +149,7 @@ def test_validation_does_not_change_what_is_trained(tmp_path):
         tmp_path / "b",
         validate=lambda model: float(copy.deepcopy(model).eval()(torch.rand(1, 1, 8, 8)).mean().detach()),
         validate_every=1,
-        log_every=1,
+        every=1,
     )
     assert all(torch.equal(tensor, watched["model"][name]) for name, tensor in straight["model"].items())
 
@@ -188,6 +165,16 @@ def test_bytes_are_255ths(tmp_path):
 
     a, b = (run(tmp_path / batches.__name__, batches)[0]["model"] for batches in (as_bytes, as_floats))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.EIO, True), (errno.EPIPE, False), (errno.ENOSPC, False)])
+def test_a_terminal_that_is_gone_stops_no_training_but_a_closed_pipe_does(tmp_path, number, goes_on):
+    def say(text: str) -> None:
+        raise OSError(number, "nobody listens")
+
+    with contextlib.nullcontext() if goes_on else pytest.raises(OSError, match="nobody listens"):
+        run(tmp_path, say=say)
+    assert (tmp_path / "weights.pt").exists() == goes_on
 
 
 def test_a_signal_during_the_last_step_leaves_a_finished_run(tmp_path):
@@ -211,7 +198,7 @@ def test_a_loss_that_is_no_number_stops_and_names_step_files_and_checkpoint(tmp_
     assert text.startswith("the loss is nan at step 8, on patches of 7a.png, 7b.png; the last good checkpoint is ")
     assert text.endswith("checkpoint-000000007.pt")
     with pytest.raises(Diverged, match="there is no checkpoint before it"):
-        run(tmp_path / "none", batches, checkpoint_minutes=1e9)
+        run(tmp_path / "none", batches, minutes=1e9)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -240,6 +227,48 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
         run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda weights: weights.update({"2.bias": torch.ones(3)}), r"its 2.bias is \[3\], the network's is \[1\]"),
+        (lambda weights: weights.pop("2.bias"), r"its 2.bias is missing, the network's is \[1\]"),
+        (lambda weights: weights.update(more=torch.ones(2)), r"its more is \[2\], the network's is missing"),
+        (lambda weights: weights.update({"2.bias": 1.0}), r"its 2.bias is \[\], the network's is \[1\]"),
+    ],
+)
+def test_weights_that_do_not_fit_the_network_are_one_line(tmp_path, change, problem):
+    with pytest.raises(Killed):
+        run(tmp_path, killed_at(4))
+    for path in checkpoint.checkpoints(tmp_path):
+        state = checkpoint.load(path)
+        change(state["model"])
+        checkpoint.save(path, state)
+    expected = rf"^{path} does not fit the network: {problem}; delete it to train again$"
+    with pytest.raises(Failed, match=expected):
+        run(tmp_path)
+    with pytest.raises(Failed, match=expected):
+        checkpoint.load_finished(path, "abc", network())
+
+
+@pytest.mark.parametrize("state", [{}, [1, 2], {"model": {}, "signature": "abc"}])
+def test_a_whole_file_that_is_no_final_state_is_one_line(tmp_path, state):
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(Failed, match=rf"^{tmp_path}/weights.pt is no file of a finished training, which holds model, "):
+        checkpoint.load_finished(tmp_path / "weights.pt", "abc", network())
+
+
+def test_final_weights_are_loaded_or_refused(tmp_path):
+    _, trained = run(tmp_path)
+    path, other = tmp_path / "weights.pt", network()
+    assert checkpoint.load_finished(path, "abc", other)["step"] == 12
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), trained.parameters(), strict=True))
+    with pytest.raises(Failed, match=rf"^{path} holds another run's weights; delete it and repeat"):
+        checkpoint.load_finished(path, "xyz", other)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(Failed, match=rf"^{path} is damaged \(BadZipFile\); delete it and repeat"):
+        checkpoint.load_finished(path, "abc", other)
+
+
 def test_checkpoints_are_read_as_data(tmp_path):
     torch.save({"model": print}, tmp_path / "checkpoint-000000001.pt")  # a pickled function
     with pytest.raises(Failed, match="^no checkpoint in .* can be read; delete them to train from the start$"):
@@ -255,10 +284,10 @@ def test_seeds_and_clocks():
 def test_tensorboard_has_the_numbers_of_the_stats(tmp_path):
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(Killed):
-        run(tmp_path, killed_at(8), tensorboard=True)
-    run(tmp_path, tensorboard=True, validate=lambda model: 30.0, validate_every=100)
+        run(tmp_path, killed_at(8), loggers=(TensorBoard(tmp_path),))
+    run(tmp_path, loggers=(TensorBoard(tmp_path),), validate=lambda model: 30.0, validate_every=100)
     read = accumulators.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    lines = lines_of(tmp_path)
     assert [event.step for event in read.Scalars("loss")] == [line["step"] for line in lines] == [5, 10, 12]
     assert [event.value for event in read.Scalars("loss")] == pytest.approx([line["loss"] for line in lines])
     assert [event.value for event in read.Scalars("psnr")] == [30.0]

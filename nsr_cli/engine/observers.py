@@ -1,0 +1,206 @@
+"""What looks at a training without changing it: measurements, stats.jsonl, loggers, and what the terminal shows."""
+
+import contextlib
+import errno
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from nsr_cli.engine.gate_stats import gate_statistics
+from nsr_cli.engine.loggers import Logger, flattened
+from nsr_cli.engine.saver import Resumed
+from nsr_cli.files import naming, read_json_lines, write_text
+from nsr_cli.words import clock
+
+SAY_EVERY = 10  # seconds between lines, where there is no bar
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a line knows of a training.
+
+    Attributes:
+        step: steps that are done, of ``steps``.
+        losses: of the steps since the line before.
+        learning_rate: of the last step.
+        gradient_norm: of all parameters together, at the last step.
+        waited: seconds that this process has waited for batches.
+        model: after the last step, in training mode.
+        degraded: batch of the last step (B, C, H, W), in [0, 1].
+    """
+
+    step: int
+    steps: int
+    losses: list[float]
+    learning_rate: float
+    gradient_norm: float
+    waited: float
+    model: nn.Module
+    degraded: Tensor
+
+
+class Observer(Protocol):
+    """Measures something while a training goes on.
+
+    Attributes:
+        every: steps between its lines, beside the last step; None for every line that there is.
+    """
+
+    every: int | None
+
+    def __call__(self, progress: Progress) -> dict:
+        """Entries of the line: numbers, or dicts and lists of them; arrays (H, W[, C]), uint8, are images."""
+
+
+class Validation:
+    """``psnr``, in dB, by a function of the network."""
+
+    def __init__(self, measure: Callable[[nn.Module], float], every: int):
+        self.measure, self.every = measure, every
+
+    def __call__(self, progress: Progress) -> dict:
+        return {"psnr": self.measure(progress.model)}
+
+
+class GateStatistics:
+    """``gates``: entropy and use of the groups by layer; nothing where there are no gates."""
+
+    every = None
+
+    def __call__(self, progress: Progress) -> dict:
+        gates = gate_statistics(progress.model, progress.degraded)
+        return {"gates": gates} if gates else {}
+
+
+class Observers:
+    """Makes a line of a training whenever one is due, and shows it everywhere.
+
+    Args:
+        folder: of stats.jsonl.
+        observers: what adds to a line.
+        loggers: what is given every line, beside stats.jsonl and the terminal.
+        every: steps between lines, and between checks of the loss.
+        say: prints a text.
+        bar: show a progress bar instead of a line now and then.
+
+    Attributes:
+        best: the best validation so far: ``psnr`` in dB and ``step``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        observers: Sequence[Observer] = (),
+        loggers: Sequence[Logger] = (),
+        every: int = 50,
+        say: Callable[[str], None] = print,
+        bar: bool = False,
+    ):
+        self.stats, self.console = StatsFile(folder / "stats.jsonl"), Console(say, bar)
+        self.observers, self.loggers, self.every = observers, loggers, every
+        self.say = self.console.say
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether a line is due after ``step`` steps."""
+        intervals = [self.every, *(observer.every for observer in self.observers)]
+        return step == steps or any(step % every == 0 for every in intervals if every)
+
+    @contextlib.contextmanager
+    def watching(self, resumed: Resumed, steps: int, leads: bool) -> Iterator[None]:
+        """While a training goes on. Only the first process writes."""
+        self.best, self.last_step, self.last_line, self.waited = resumed.best, resumed.step, time.monotonic(), 0.0
+        with contextlib.ExitStack() as ending:
+            self.console.start(resumed.step, steps)
+            ending.callback(self.console.close)
+            if leads:
+                self.stats.start(resumed.step)
+                for logger in self.loggers:
+                    logger.start(resumed.step)
+                    ending.callback(logger.close)
+            yield
+
+    def stepped(self) -> None:
+        self.console.stepped()
+
+    def see(self, progress: Progress) -> None:
+        """Make the line that is due, and show it."""
+        step, elapsed = progress.step, max(time.monotonic() - self.last_line, 1e-9)
+        line = {
+            "step": step,
+            "steps": progress.steps,
+            "loss": sum(progress.losses) / len(progress.losses),
+            "learning_rate": progress.learning_rate,
+            "gradient_norm": progress.gradient_norm,
+            "steps_per_second": round((step - self.last_step) / elapsed, 2),
+            "waiting": round((progress.waited - self.waited) / elapsed, 4),  # share of the time without a batch
+        }
+        for observer in self.observers:
+            if not observer.every or step == progress.steps or step % observer.every == 0:
+                line |= observer(progress)
+        images = {name: line.pop(name) for name in list(line) if isinstance(line[name], np.ndarray)}
+        if "psnr" in line and line["psnr"] > self.best.get("psnr", -math.inf):
+            self.best = {"psnr": line["psnr"], "step": step}
+        self.stats.add(line)
+        self.console.show(line)
+        for logger in self.loggers:
+            logger.log(step, dict(flattened(line)))
+            if images:
+                logger.images(step, images)
+        self.last_step, self.last_line, self.waited = step, time.monotonic(), progress.waited
+
+
+class StatsFile:
+    """stats.jsonl: a line per interval; lines after the step that a run resumes from are dropped."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def start(self, step: int) -> None:
+        lines = [line for line in read_json_lines(self.path) if isinstance(line.get("step"), int)]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
+
+    def add(self, line: dict) -> None:
+        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Console:
+    """A progress bar, or a line every ten seconds."""
+
+    def __init__(self, say: Callable[[str], None], bar: bool):
+        self.print, self.has_bar, self.last_said = say, bar, -math.inf
+
+    def start(self, step: int, steps: int) -> None:
+        hidden = not self.has_bar
+        self.bar = tqdm(total=steps, initial=step, unit="step", disable=hidden, dynamic_ncols=True, leave=False)
+
+    def stepped(self) -> None:
+        self.bar.update()
+
+    def show(self, line: dict) -> None:
+        step, steps, speed = line["step"], line["steps"], line["steps_per_second"]
+        loss, rate = line["loss"], line["learning_rate"]
+        self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.0e}")
+        if not self.has_bar and (time.monotonic() - self.last_said > SAY_EVERY or step == steps):
+            self.last_said = time.monotonic()
+            left = clock((steps - step) / speed) if speed else "?"
+            self.say(f"step {step:,}/{steps:,}  loss {loss:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")
+
+    def say(self, text: str) -> None:
+        """Print, unless the terminal was closed: a training that it has hung up on is still to be saved."""
+        try:
+            self.print(text)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+
+    def close(self) -> None:
+        self.bar.close()

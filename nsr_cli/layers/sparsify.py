@@ -18,6 +18,7 @@ def sparsify(
     *,
     where: Callable[[str, nn.Conv2d], bool] = lambda name, conv: True,
     keep_weights: bool = False,
+    **knobs,
 ) -> list[str]:
     """Replace the convolutions of ``model``, in place, by sparse ones of the same shape.
 
@@ -33,6 +34,7 @@ def sparsify(
         where: told the name and the convolution, says whether to replace it.
         keep_weights: start every group from the present kernel, so that a trained network computes what it
             did before (softmax, gumbel). By default the groups start from fresh, distinct kernels.
+        **knobs: gate_hidden, learn_tau, form, gate_options, as in :class:`SparseConv2d`.
 
     Returns:
         The names of the replaced convolutions.
@@ -48,7 +50,8 @@ def sparsify(
     for name, conv in chosen.items():
         try:
             if conv not in twins:  # a module that is used twice stays one module
-                twins[conv] = sparse_twin(conv, sparsity_groups, cardinality, gate, tau, keep_weights)
+                own = {"sparsity_groups": sparsity_groups, "cardinality": min(cardinality, conv.out_channels)}
+                twins[conv] = sparse_twin(conv, keep_weights, **own, gate=gate, tau=tau, **knobs)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     for name, conv in chosen.items():
@@ -72,9 +75,7 @@ def is_weight_normalised(conv: nn.Conv2d) -> bool:
     return found == {"weight": [parametrizations._WeightNorm]}
 
 
-def sparse_twin(
-    conv: nn.Conv2d, sparsity_groups: int, cardinality: int, gate: str, tau: float, keep_weights: bool
-) -> SparseConv2d:
+def sparse_twin(conv: nn.Conv2d, keep_weights: bool, **sparsity) -> SparseConv2d:
     """The sparse convolution of the shape, device, dtype and weight normalisation of ``conv``."""
     twin = SparseConv2d(
         conv.in_channels,
@@ -86,10 +87,7 @@ def sparse_twin(
         conv.groups,
         conv.bias is not None,
         conv.padding_mode,
-        sparsity_groups=sparsity_groups,
-        cardinality=min(cardinality, conv.out_channels),
-        gate=gate,
-        tau=tau,
+        **sparsity,
     ).to(conv.weight)
     if keep_weights:
         with torch.no_grad():

@@ -76,7 +76,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict]:

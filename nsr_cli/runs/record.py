@@ -116,7 +116,7 @@ def write_record(path: Path, record: Record) -> None:
     content = asdict(record)
     for name, score in record.scores.items():
         content["scores"][name] = {"convention": score.convention.spelled_out(), **score.means, "images": score.images}
-    text = json.dumps(_without_infinity(content), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    text = json.dumps(_without_infinity(content), indent=1, allow_nan=False).removesuffix("\n}")
     write_text(path, text + DIGEST + _sealed(text))
 
 

@@ -6,6 +6,7 @@ The last entry of the file is a SHA-256 of all text before it. The means must be
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -117,6 +118,7 @@ def write_record(path: Path, record: Record) -> None:
     for name, score in record.scores.items():
         content["scores"][name] = {"convention": score.convention.spelled_out(), **score.means, "images": score.images}
     text = json.dumps(_without_infinity(content), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    text = re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)  # a file name's bytes, if not UTF-8
     write_text(path, text + DIGEST + _sealed(text))
 
 

@@ -42,7 +42,7 @@ class SuperResolution(Task):
             "y": Convention("y", "rgb", rounded=True, measured="y", border=self.scale),
             "y8": Convention("y8", "rgb", rounded=True, measured="y8", border=self.scale),
         }
-        own = None if is_folder(benchmark) else find(benchmark).conventions
+        own = None if is_folder(benchmark) else find(benchmark, data).conventions
         by_reading = own or BY_READING
         return [known[name] for name in dict.fromkeys(name for kind in reads for name in by_reading[kind])]
 

@@ -4,9 +4,13 @@ import functools
 import os
 import shlex
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -77,3 +81,32 @@ def nsr_data() -> Path:
     if not (folder / "Set5").is_dir():
         pytest.skip(f"needs the benchmark images: NSR_DATA={folder} has no Set5 folder")
     return folder
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch) -> Callable[[str, str], Path]:
+    """Write a file of a user's own; what ends in .py can be imported then."""
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = set(sys.modules)
+
+    def write_text(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write_text
+    for name in set(sys.modules) - loaded:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Two images of a user's own."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        smooth = cv2.resize(rng.integers(0, 256, (12, 14, 3), dtype=np.uint8), (70, 60))
+        (tmp_path / "photographs").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"photographs/{name}.png"), smooth)
+    return tmp_path / "photographs"

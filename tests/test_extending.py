@@ -1,47 +1,15 @@
 """Extending nsr from outside of it, each in as many places as its README says."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 
 from nsr_cli.runs.record import Record, read_record
 
 TINY = "blocks=1 units=4 width=1 steps=4 batch=2 threads=1 device=cpu"
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch) -> Callable[[str, str], Path]:
-    """Write a file of a user's own; what ends in .py can be imported then."""
-    monkeypatch.syspath_prepend(tmp_path)
-    loaded = set(sys.modules)
-
-    def write_text(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write_text
-    for name in set(sys.modules) - loaded:
-        if name.startswith("my_"):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def photographs(tmp_path) -> Path:
-    """Two images of a user's own."""
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        smooth = cv2.resize(rng.integers(0, 256, (12, 14, 3), dtype=np.uint8), (70, 60))
-        (tmp_path / "photographs").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / f"photographs/{name}.png"), smooth)
-    return tmp_path / "photographs"
 
 
 def records(tmp_path: Path) -> dict[str, Record]:
@@ -92,9 +60,6 @@ def test_a_network_is_a_class_and_a_yaml(nsr, tmp_path, write):
     assert {model["target"] for model in signed} == {"my_net.Net"}
     again = nsr(f"train {line}")
     assert again.code == 0 and "training" not in again.out
-    write("my_net.py", NETWORK.replace("class Net", "class Other"))
-    other = nsr(f"train {line} model.network._target_=my_net.Other dry_run=true")
-    assert "_target_=my_net.Other: expected a class" in other.err or "84" in other.out  # the module may be loaded
 
 
 HALO = NETWORK.replace("class Net(nn.Module):", "class Net(nn.Module):\n    halo = 1\n")
@@ -170,13 +135,11 @@ def test_a_gate_with_a_knob_of_its_own_is_a_function_and_a_yaml(nsr, tmp_path, w
     found = [read_record(path) for path in (tmp_path / "results/records/smoke").glob("*.json")]
     assert sorted(record.spec["sparsity"]["gate_options"]["power"] for record in found) == [1, 3]
     assert all(record.gates for record in found)
-    softmax = nsr(f"ablate sparsity=softmax {TINY}")
-    assert softmax.code == 0
     psnr = {record.signature: record.scores["rgb"].means["psnr"] for record in found}
-    usual = [read_record(p) for p in (tmp_path / "results/records/smoke").glob("*.json")]
-    (usual,) = [record for record in usual if record.signature not in psnr]
-    assert len({round(value, 9) for value in psnr.values()}) == 2
-    assert any(value == usual.scores["rgb"].means["psnr"] for value in psnr.values())  # power=1 is the softmax
+    assert nsr(f"ablate sparsity=softmax {TINY}").code == 0
+    everything = [read_record(path) for path in (tmp_path / "results/records/smoke").glob("*.json")]
+    (usual,) = (record for record in everything if record.signature not in psnr)
+    assert usual.scores["rgb"].means["psnr"] in psnr.values() and len(set(psnr.values())) == 2  # power=1 is the softmax
     refused = nsr(f"ablate --config-dir own sparsity=sharp +sparsity.gate_options.depth=1 {TINY}")
     assert refused.code == 2 and "depth" in refused.err and refused.err.count("\n") == 1, refused.err
 

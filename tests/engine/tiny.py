@@ -1,5 +1,6 @@
-"""A training of a fraction of a second, with what may go wrong in it."""
+"""A training of a fraction of a second, and processes to train in that start in less than one."""
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,15 +9,19 @@ from torch import nn
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine.observers import GateStatistics, Observers, Validation
+from nsr_cli.engine.ranks import Ranks
 from nsr_cli.engine.saver import Saver
 from nsr_cli.engine.schedule import Schedule
 from nsr_cli.engine.trainer import train
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
+FORKS = multiprocessing.get_context("forkserver")  # torch is imported once, not for every process
+FORKS.set_forkserver_preload(["nsr_cli.engine.trainer", "nsr_cli.layers.sparse_conv", "torch._dynamo"])
 
-def network() -> nn.Module:
+
+def network(gate: str = "gumbel") -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(SparseConv2d(1, 4, 3, padding=1, gate="gumbel"), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
+    return nn.Sequential(SparseConv2d(1, 4, 3, padding=1, gate=gate), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1))
 
 
 def batch_at(step: int) -> Batch:
@@ -58,6 +63,7 @@ def run(
     validate_every: int = 500,
     loggers: tuple = (),
     bar: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008  (frozen)
 ) -> tuple[dict, nn.Module]:
     """The final state and the trained network. Saves a checkpoint after every step, unless ``minutes`` says else."""
     model = model or network()
@@ -65,4 +71,5 @@ def run(
     measured = [Validation(validate, validate_every)] if validate else []
     observers = Observers(folder, [*measured, GateStatistics()], loggers, every, say, bar)
     schedule, saver = Schedule(steps, 1e-2, drops, factor), Saver(folder, signature, data, minutes)
-    return train(model, batches, schedule, saver, observers, patch=8, seed=3, precision=precision), model
+    state = train(model, batches, schedule, saver, observers, patch=8, seed=3, precision=precision, ranks=ranks)
+    return state, model

@@ -48,7 +48,7 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
         if gated and module.gate is not None:
             layers = (module.gate.hidden, module.gate.linear)
             extra.extend(layer.weight.numel() for layer in layers if layer is not None)
-        if gated and branches == 1 and not chosen:
+        if gated and module.form == "reduced" and not chosen:
             extra.append(module.weight.numel())  # mixing
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nsr_cli.layers.sparse_conv import is_gated
+from nsr_cli.layers.cost import macs_per_pixel, macs_per_sample
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,8 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
     def visit(module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if not isinstance(module, nn.Conv2d):
             return
-        kernel = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-        gated = is_gated(module)
-        chosen = gated and module.chooses
-        branches = module.sparsity_groups if gated and module.form == "exact" and not chosen else 1
-        convolutions.append(output.shape[1:].numel() * kernel * branches)
-        if gated and module.gate is not None:
-            layers = (module.gate.hidden, module.gate.linear)
-            extra.extend(layer.weight.numel() for layer in layers if layer is not None)
-        if gated and branches == 1 and not chosen:
-            extra.append(module.weight.numel())  # mixing
+        convolutions.append(output.shape[2:].numel() * macs_per_pixel(module))
+        extra.append(macs_per_sample(module))
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]
     training, device = model.training, next(model.parameters()).device

@@ -3,10 +3,13 @@
 import importlib
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nsr_cli.layers.transforms import is_transformed
 
 LARGE = 2**21  # numbers of which a copy on a CPU is slow: it does not stay in the caches
 
@@ -25,7 +28,13 @@ def sigmoid_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:
 def gumbel_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # one-hot, Eq. 5 and 6
     if training:
         return F.gumbel_softmax(logits, tau=tau, hard=True, dim=1)
-    return torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
+    return one_hot(logits)
+
+
+def one_hot(scores: Tensor) -> Tensor:
+    """1 for the largest of the k scores of each cardinal group, 0 for the others; (..., k, d) as the scores."""
+    groups = torch.arange(scores.shape[-2], device=scores.device)[:, None]  # (k, 1)
+    return (scores.argmax(dim=-2, keepdim=True) == groups).to(scores.dtype)
 
 
 ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbel_gate, "se": sigmoid_gate}
@@ -57,7 +66,11 @@ def activation_of(gate: str) -> Callable:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wide(x.dtype))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Pool(torch.autograd.Function):
@@ -70,15 +83,28 @@ class Pool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        wide = torch.promote_types(x.dtype, torch.float32)
-        cached = wide == x.dtype or x.device.type != "cpu" or x.numel() < LARGE
+        dtype = wide(x.dtype)
+        cached = dtype == x.dtype or x.device.type != "cpu" or x.numel() < LARGE
         parts = [x] if cached else x.split(1)  # a wider copy of one sample at a time
-        return torch.cat([part.mean(dim=(2, 3), dtype=wide) for part in parts])
+        return torch.cat([part.mean(dim=(2, 3), dtype=dtype) for part in parts])
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
         pixels = ctx.shape[2] * ctx.shape[3]
         return (gradient / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
+
+
+def average(x: Tensor) -> Tensor:
+    """Global average pool of (B, C, H, W) in at least float32, (B, C)."""
+    if is_transformed():
+        return x.mean(dim=(2, 3), dtype=wide(x.dtype))
+    return Pool.apply(x)
+
+
+def full_precision(device: str) -> AbstractContextManager:
+    """Autocast switched off, where a device knows it (the meta device does not)."""
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if casts else nullcontext()
 
 
 class Gate(nn.Module):
@@ -127,8 +153,8 @@ class Gate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
-        with torch.autocast(x.device.type, enabled=False):
-            pooled = Pool.apply(x).to(self.linear.weight.dtype)  # (B, C_in)
+        with full_precision(x.device.type):
+            pooled = average(x).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
             logits = at_least_float32(self.linear(pooled))  # (B, k * d)

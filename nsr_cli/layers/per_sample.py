@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nsr_cli.layers.transforms import has_any_size, is_transformed
+
 Pair = tuple[int, int]
 
 AS_GROUPS, ONE_BY_ONE, AS_PRODUCTS = "as groups", "one by one", "as products"
@@ -17,9 +19,11 @@ def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dil
 
     Args:
         x: input (B, C_in, H, W).
-        kernel: (C_out, C_in, kh, kw) of one sample.
+        kernel: (C_out, C_in / groups, kh, kw) of one sample.
         stride, padding, dilation: of both axes, as in torch.nn.functional.conv2d.
     """
+    if is_transformed():  # by plain operators; of a number of groups that is left open, compilers make no convolution
+        return AS_PRODUCTS if has_any_size(x.shape[0]) else AS_GROUPS
     out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
     return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
 
@@ -30,57 +34,62 @@ def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair,
     return [(side + 2 * p - d * (k - 1) - 1) // s + 1 for side, k, s, p, d in sides]
 
 
-def as_groups(x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+def as_groups(
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+) -> Tensor:
     """The samples as groups of one convolution, as in the authors' code.
 
     Args:
         x: input (B, C_in, H, W).
-        kernels: (B, C_out, C_in, kh, kw).
+        kernels: (B, C_out, C_in / groups, kh, kw).
         biases: (B, C_out) or None.
+        stride, padding, dilation, groups: of each sample's convolution.
 
     Returns:
         (B, C_out, H', W')
     """
     folded = x.reshape(1, -1, *x.shape[2:])  # (1, B * C_in, H, W)
     biases = None if biases is None else biases.flatten()
-    out = F.conv2d(folded, kernels.flatten(0, 1), biases, stride, padding, dilation, groups=len(x))
-    return out.view(*kernels.shape[:2], *out.shape[2:])
+    out = F.conv2d(folded, kernels.flatten(0, 1), biases, stride, padding, dilation, groups=x.shape[0] * groups)
+    return out.reshape(*kernels.shape[:2], *out.shape[2:])
 
 
 def as_products(
-    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
     """The same, a matrix product for each sample: of its kernels and what every pixel of the output is made from."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     columns = F.unfold(x, kernels.shape[3:], dilation, padding, stride)  # (B, C_in * kh * kw, H' * W')
-    out = torch.bmm(kernels.flatten(2), columns)
+    columns, rows = columns.unflatten(1, (groups, -1)), kernels.flatten(2).unflatten(1, (groups, -1))
+    out = torch.matmul(rows, columns).flatten(1, 2)  # (B, C_out, H' * W')
     out = out if biases is None else out + biases[..., None].to(out.dtype)
-    return out.view(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation))
+    return out.reshape(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation))
 
 
 def one_by_one(
-    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
     """The same, a convolution for each sample; the fastest with kernels that are channels-last, as the output is."""
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, kernels, biases = (None if t is None else t.to(dtype) for t in (x, kernels, biases))
-    return OneByOne.apply(x.contiguous(memory_format=torch.channels_last), kernels, biases, stride, padding, dilation)
+    x = x.contiguous(memory_format=torch.channels_last)
+    return OneByOne.apply(x, kernels, biases, (stride, padding, dilation), groups)
 
 
 class OneByOne(torch.autograd.Function):
     """Each into its place of one channels-last output: a sample stays in the caches of a CPU, a batch does not."""
 
     @staticmethod
-    def forward(ctx, x, kernels, biases, stride, padding, dilation):
+    def forward(ctx, x, kernels, biases, conv, groups):
         ctx.save_for_backward(x, kernels)
-        ctx.conv, ctx.has_bias = (stride, padding, dilation), biases is not None
-        shape = *kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation)
+        ctx.conv, ctx.groups, ctx.has_bias = conv, groups, biases is not None
+        shape = *kernels.shape[:2], *output_size(x, kernels.shape[3:], *conv)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         biases = [None] * len(x) if biases is None else biases
         for place, sample, kernel, bias in zip(out.split(1), x.split(1), kernels, biases, strict=True):
-            place.copy_(torch.conv2d(sample, kernel, bias, stride, padding, dilation))
+            place.copy_(torch.conv2d(sample, kernel, bias, *conv, groups))
         return out
 
     @staticmethod
@@ -92,14 +101,14 @@ class OneByOne(torch.autograd.Function):
         to_kernels = torch.empty_like(kernels) if wanted[1] else None  # in the layout of the kernels
         for i, (sample, kernel, own) in enumerate(zip(x.split(1), kernels, gradient.split(1), strict=True)):
             to_sample, to_kernel, _ = torch.ops.aten.convolution_backward(
-                own, sample, kernel, None, *ctx.conv, False, (0, 0), 1, wanted
+                own, sample, kernel, None, *ctx.conv, False, (0, 0), ctx.groups, wanted
             )
             if wanted[0]:
                 to_x[i : i + 1] = to_sample
             if wanted[1]:
                 to_kernels[i] = to_kernel
         to_biases = gradient.sum(dim=(2, 3)) if ctx.has_bias and ctx.needs_input_grad[2] else None
-        return to_x, to_kernels, to_biases, None, None, None
+        return to_x, to_kernels, to_biases, None, None
 
 
 WAYS = {AS_GROUPS: as_groups, ONE_BY_ONE: one_by_one, AS_PRODUCTS: as_products}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.layers import per_sample
-from nsr_cli.layers.gates import Gate, StaticGate
+from nsr_cli.layers.gates import Gate, StaticGate, one_hot
 from nsr_cli.layers.per_sample import Pair
 from nsr_cli.layers.sparsity import Sparsity
 
@@ -36,7 +36,7 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
     else:
         per_channel = gate[:, :, channel_groups(channels, d, gate.device)]  # (B, k, C_out)
         mixed = torch.einsum("bkc,kcn->bcn", per_channel.to(weight.dtype), stacked)
-    return mixed.reshape(len(gate), channels, *weight.shape[1:])
+    return mixed.reshape(gate.shape[0], channels, *weight.shape[1:])
 
 
 def mix_once(weight: Tensor, shares: Tensor) -> Tensor:
@@ -68,47 +68,52 @@ def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 def sparse_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    gate: Tensor,
-    stride: int | Pair = 1,
-    padding: int | Pair = 0,
-    dilation: int | Pair = 1,
-    kernels_of: Callable = mix_kernels,
+    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, kernels_of: Callable = mix_kernels, **conv
 ) -> Tensor:
     """Convolve each sample of x with its own mixture of kernels.
 
     Args:
         x: input (B, C_in, H, W).
-        weight: (k * C_out, C_in, kh, kw).
+        weight: (k * C_out, C_in / groups, kh, kw).
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
-        stride, padding, dilation: as in torch.nn.functional.conv2d.
         kernels_of: mix_kernels, or choose_kernels for the largest group alone.
+        **conv: stride, padding, dilation and groups, as in torch.nn.functional.conv2d.
 
     Returns:
         (B, C_out, H', W')
     """
+    groups, sizes = conv.get("groups", 1), {"stride": 1, "padding": 0, "dilation": 1} | conv
+    sizes = [_pair(sizes[name]) for name in ("stride", "padding", "dilation")]
     biases = None if bias is None else kernels_of(bias, gate)  # (B, C_out)
-    conv = [(size, size) if isinstance(size, int) else tuple(size) for size in (stride, padding, dilation)]
     shape = weight.shape[0] // gate.shape[1], *weight.shape[1:]
-    way = per_sample.fastest(x, shape, *conv)
+    way = per_sample.fastest(x, shape, *sizes)
     if way == per_sample.ONE_BY_ONE:  # which is fastest with kernels that are channels-last
         kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
     else:
-        kernels = kernels_of(weight, gate)  # (B, C_out, C_in, kh, kw)
-    return per_sample.WAYS[way](x, kernels, biases, *conv)
+        kernels = kernels_of(weight, gate)  # (B, C_out, C_in / groups, kh, kw)
+    return per_sample.WAYS[way](x, kernels, biases, *sizes, groups)
 
 
-def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, **conv) -> Tensor:
-    """The same as the gated sum of k full convolutions (Eq. 8): k times the cost, to check Eq. 9 against."""
-    samples, k, d = gate.shape
+def _pair(size: int | Pair) -> Pair:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, groups: int = 1, **conv) -> Tensor:
+    """The same as the gated sum of k full convolutions (Eq. 8).
+
+    At k times the cost, to check Eq. 9 against; and for k = 1, where one convolution serves all samples.
+    """
+    k, d = gate.shape[1:]
     channels = weight.shape[0] // k
-    branches = F.conv2d(x, weight, bias, **conv)  # (B, k * C_out, H', W')
-    branches = branches.view(samples, k, channels, *branches.shape[2:])
-    per_channel = gate[:, :, channel_groups(channels, d, gate.device)]  # (B, k, C_out)
-    return (branches * per_channel[..., None, None].to(branches.dtype)).sum(dim=1)
+    if groups > 1:  # those of the first branch come first
+        x, groups = x.repeat(1, k, 1, 1), k * groups
+    branches = F.conv2d(x, weight, bias, groups=groups, **conv)  # (B, k * C_out, H', W')
+    per_channel = gate[:, :, channel_groups(channels, d, gate.device)].to(branches.dtype)  # (B, k, C_out)
+    if k == 1:
+        return branches * per_channel[:, 0, :, None, None]
+    branches = branches.unflatten(1, (k, channels))
+    return (branches * per_channel[..., None, None]).sum(dim=1)
 
 
 CONVOLUTIONS = {"reduced": sparse_conv2d, "exact": branches_conv2d}
@@ -179,7 +184,8 @@ class SparseConv2d(nn.Conv2d):
         super().__init__(*shape, stride, padding, dilation, groups, bias, padding_mode, **place)
         self.out_channels = out_channels  # the weight holds k times as many
         self.sparsity, self.sparsity_groups, self.cardinality = sparsity, k, d
-        self.is_gated, self.form, self.inference = sparsity.is_gated, form, inference
+        self.is_gated, self.inference = sparsity.is_gated, inference
+        self.form = "exact" if gate == "se" else form  # k = 1: scaling the output is scaling kernel and bias
         self.gate = None
         if self.is_gated and own_gate:
             self.gate = Gate(in_channels, k, d, gate, tau, gate_hidden, learn_tau, gate_options, **place)
@@ -195,16 +201,16 @@ class SparseConv2d(nn.Conv2d):
             return self._conv_forward(x, *self.shared_kernel(self.chooses))
         if x.dim() == 3:
             return self.forward(x[None], gate)[0]
-        if len(x) == 0:  # one blank sample gives the shape, and zero gradients
+        if x.shape[0] == 0:  # one blank sample gives the shape, and zero gradients
             blank = None if gate is None else F.pad(gate, (0, 0, 0, 0, 0, 1))
             return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0]
         gate, padding = self.gate(x) if gate is None else gate, self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
-        conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation}
+        conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
         if self.chooses:
-            return sparse_conv2d(x, self.weight, self.bias, gate, **conv, kernels_of=choose_kernels)
+            return sparse_conv2d(x, self.weight, self.bias, gate, choose_kernels, **conv)
         return CONVOLUTIONS[self.form](x, self.weight, self.bias, gate, **conv)
 
     @property
@@ -239,7 +245,7 @@ class SparseConv2d(nn.Conv2d):
         else:
             shares = self.gate()  # (k, d)
         if hard:
-            shares = torch.zeros_like(shares).scatter_(0, shares.argmax(dim=0, keepdim=True), 1.0)
+            shares = one_hot(shares)
         return mix_once(weight, shares), None if bias is None else mix_once(bias, shares)
 
     def extra_repr(self) -> str:
@@ -255,11 +261,12 @@ def is_gated(module: nn.Module) -> bool:
 def best_layout(network: nn.Module, side: int) -> torch.memory_format:
     """The memory layout in which a network of images trains fastest, on samples of ``side`` pixels a side.
 
-    Channels-last for convolutions of a whole batch or of one sample at a time; contiguous for samples as groups.
+    Channels-last for convolutions of a whole batch (``se`` too) or of one sample at a time; contiguous for samples as
+    groups.
     """
     device = next(network.parameters()).device
     for layer in network.modules():
-        if is_gated(layer):
+        if is_gated(layer) and layer.sparsity.gate != "se":
             kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
             sample = torch.empty(1, layer.in_channels, side, side, device=device)
             conv = layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation

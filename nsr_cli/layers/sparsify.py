@@ -1,12 +1,34 @@
 """Attach sparse convolutions to any network: one call swaps its convolutions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
+from nsr_cli.layers.cost import macs_per_pixel, macs_per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparsity import Sparsity
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A convolution that sparsify replaced.
+
+    Attributes:
+        names: where it stands in the network; more than one where it is used more than once.
+        shape: (C_out, C_in, kh, kw) of its kernel.
+        parameters: before and after, those of the gate too.
+        macs: multiply-accumulates for one pixel of its output, before and after.
+        overhead: multiply-accumulates for each sample after, of the gate and of mixing kernels.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    overhead: int
 
 
 def sparsify(
@@ -18,8 +40,9 @@ def sparsify(
     *,
     where: Callable[[str, nn.Conv2d], bool] = lambda name, conv: True,
     keep_weights: bool = False,
+    inference: str = "soft",
     **knobs,
-) -> list[str]:
+) -> list[Replaced]:
     """Replace the convolutions of ``model``, in place, by sparse ones of the same shape.
 
     Replaced are plain ``nn.Conv2d``, and those under torch's ``parametrizations.weight_norm``, whose sparse twins
@@ -29,35 +52,56 @@ def sparsify(
 
     Args:
         model: any torch module.
-        sparsity_groups, gate, tau: as in :class:`SparseConv2d`.
+        sparsity_groups, gate, tau, inference: as in :class:`SparseConv2d`.
         cardinality: d, at least 1; in a layer, d is at most the layer's channels, as with an RGB output of 3.
         where: told the name and the convolution, says whether to replace it.
         keep_weights: start every group from the present kernel, so that a trained network computes what it
-            did before (softmax, gumbel). By default the groups start from fresh, distinct kernels.
-        **knobs: gate_hidden, learn_tau, form, gate_options, as in :class:`SparseConv2d`.
+            did before, with gates that sum to 1 (all but sigmoid and se). By default the groups start from fresh,
+            distinct kernels.
+        **knobs: gate_hidden, learn_tau, form and gate_options, as in :class:`SparseConv2d`.
 
     Returns:
-        The names of the replaced convolutions.
+        What was replaced, in the order of the network; :func:`summary` makes a table of it.
 
     Raises:
-        ValueError: nothing to replace, or settings that do not fit a layer (which is named).
+        ValueError: nothing to replace, or a knob out of its range. The model is then as it was.
     """
-    chosen = {n: m for n, m in model.named_modules(remove_duplicate=False) if replaceable(m) and where(n, m)}
-    if not chosen or "" in chosen:
-        found = "is itself a convolution" if chosen else "has no plain convolution that `where` admits"
+    sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, **knobs)
+    names: dict[nn.Conv2d, list[str]] = {}  # a module that is used twice stays one module
+    for name, module in model.named_modules(remove_duplicate=False):
+        if replaceable(module) and where(name, module):
+            names.setdefault(module, []).append(name)
+    if not names or model in names:
+        found = "is itself a convolution" if names else "has no plain convolution that `where` admits"
         raise ValueError(f"sparsify replaces convolutions inside of a module; {type(model).__name__} {found}")
-    twins = {}  # all exist before the first is put in place, so that an error leaves the model as it was
-    for name, conv in chosen.items():
-        try:
-            if conv not in twins:  # a module that is used twice stays one module
-                own = {"sparsity_groups": sparsity_groups, "cardinality": min(cardinality, conv.out_channels)}
-                twins[conv] = sparse_twin(conv, keep_weights, **own, gate=gate, tau=tau, **knobs)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    for name, conv in chosen.items():
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, twins[conv])
-    return list(chosen)
+    twins = {conv: sparse_twin(conv, sparsity, inference, keep_weights) for conv in names}
+    for conv, twin in twins.items():
+        for name in names[conv]:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, twin)
+    return [replaced(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
+
+
+def replaced(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:
+    """What replacing ``conv`` by ``twin`` costs."""
+    parameters = [sum(p.numel() for p in module.parameters()) for module in (conv, twin)]
+    shape = conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size
+    macs = macs_per_pixel(conv), macs_per_pixel(twin)
+    return Replaced(names, shape, tuple(parameters), macs, macs_per_sample(twin))
+
+
+def summary(layers: list[Replaced]) -> str:
+    """A table of replaced convolutions: parameters and multiply-accumulates (MACs) before and after, and their sums."""
+    from tabulate import tabulate
+
+    rows = [
+        [", ".join(one.names), "x".join(map(str, one.shape)), *one.parameters, *one.macs, one.overhead]
+        for one in layers
+    ]
+    columns = list(zip(*rows, strict=True))
+    total = [f"{len(rows)} layers", "", *(sum(column) for column in columns[2:4]), "", "", sum(columns[6])]
+    head = ["layer", "kernel", "parameters", "after", "MACs per pixel", "after", "MACs per sample, gate and mixing"]
+    return tabulate([*rows, total], head, intfmt=",", disable_numparse=[0, 1])
 
 
 def replaceable(module: nn.Module) -> bool:
@@ -75,7 +119,7 @@ def is_weight_normalised(conv: nn.Conv2d) -> bool:
     return found == {"weight": [parametrizations._WeightNorm]}
 
 
-def sparse_twin(conv: nn.Conv2d, keep_weights: bool, **sparsity) -> SparseConv2d:
+def sparse_twin(conv: nn.Conv2d, sparsity: Sparsity, inference: str, keep_weights: bool) -> SparseConv2d:
     """The sparse convolution of the shape, device, dtype and weight normalisation of ``conv``."""
     twin = SparseConv2d(
         conv.in_channels,
@@ -87,7 +131,8 @@ def sparse_twin(conv: nn.Conv2d, keep_weights: bool, **sparsity) -> SparseConv2d
         conv.groups,
         conv.bias is not None,
         conv.padding_mode,
-        **sparsity,
+        inference=inference,
+        **vars(replace(sparsity, cardinality=min(sparsity.cardinality, conv.out_channels))),
     ).to(conv.weight)
     if keep_weights:
         with torch.no_grad():

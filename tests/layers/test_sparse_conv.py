@@ -22,7 +22,9 @@ def by_definition(layer: SparseConv2d, x: torch.Tensor, gate: torch.Tensor) -> t
             j = c * d // channels  # the cardinal group of channel c
             kernel = sum(gate[b, i, j] * layer.weight[i * channels + c] for i in range(k))
             bias = sum(gate[b, i, j] * layer.bias[i * channels + c] for i in range(k))
-            rows.append(F.conv2d(x[b : b + 1], kernel[None], bias[None], layer.stride, layer.padding, layer.dilation))
+            first = c * layer.groups // channels * kernel.shape[0]  # of the input channels that c sees
+            seen = x[b : b + 1, first : first + kernel.shape[0]]
+            rows.append(F.conv2d(seen, kernel[None], bias[None], layer.stride, layer.padding, layer.dilation))
         outputs.append(torch.cat(rows, dim=1))
     return torch.cat(outputs)
 
@@ -49,6 +51,44 @@ def test_values_and_gradients_are_those_of_the_definition(monkeypatch, k, d, cha
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
     for ours, theirs in zip(fast_gradients, slow_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("gate", "k", "d", "channels"), [("softmax", 3, 2, 6), ("sigmoid", 2, 5, 9), ("se", 1, 6, 6)])
+@pytest.mark.parametrize("settings", [{}, {"form": "exact"}, {"stride": 2, "padding_mode": "reflect"}])
+@pytest.mark.parametrize("way", per_sample.WAYS)
+def test_grouped_convolutions_are_those_of_the_definition(monkeypatch, gate, k, d, channels, settings, way):
+    monkeypatch.setattr(per_sample, "fastest", lambda *shape: way)
+    torch.manual_seed(0)
+    sparsity = {"sparsity_groups": k, "cardinality": d, "gate": gate}
+    layer = SparseConv2d(12, channels, 3, groups=3, **sparsity, **settings, dtype=torch.float64)
+    x = torch.randn(2, 12, 7, 8, dtype=torch.float64, requires_grad=True)
+    fast, slow = layer(x), by_definition(layer, x, layer.gate(x))
+    assert layer.weight.shape == (k * channels, 4, 3, 3)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
+    target, leaves = torch.randn_like(slow), [x, *layer.parameters()]
+    gradients = [torch.autograd.grad((out * target).sum(), leaves) for out in (fast, slow)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("gate", ["none", "uniform", "static"])
+def test_grouped_convolutions_without_a_gate(gate):
+    layer = SparseConv2d(6, 4, 3, groups=2, sparsity_groups=3, gate=gate, dtype=torch.float64)
+    k = layer.sparsity_groups
+    kernel, bias = layer.weight.view(k, 4, 3, 3, 3).mean(dim=0), layer.bias.view(k, 4).mean(dim=0)
+    x = torch.randn(2, 6, 7, 8, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), F.conv2d(x, kernel, bias, groups=2), rtol=0, atol=1e-13)
+
+
+def test_squeeze_and_excitation_runs_one_convolution_of_the_whole_batch():
+    """Multiply-accumulates as PyTorch counts them: the plain convolution's and the gate's, no kernel a sample."""
+    counted = []
+    for layer in (SparseConv2d(5, 7, 3, gate="se"), nn.Conv2d(5, 7, 3)):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(torch.randn(4, 5, 9, 9))
+        counted.append(counter.get_flop_counts()["Global"])
+    convolution, gate = torch.ops.aten.convolution, torch.ops.aten.addmm
+    assert counted[0] == {**counted[1], gate: 2 * 4 * 5 * 7} and [*counted[1]] == [convolution]
 
 
 def test_softmax_gate_is_equation_7():
@@ -207,6 +247,7 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
         ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}, and module.function of one's own"),
         ({"gate_hidden": -1}, "gate_hidden=-1: expected at least 0, for a gate without a hidden layer"),
         ({"tau": float("inf")}, "tau=inf: the gate's temperature is above 0"),
+        ({"groups": 3, "sparsity_groups": 3}, "groups=3: expected a divisor of the layer's 8 output channels"),
         ({"cardinality": 0}, "cardinality=0: the number of cardinal groups is at least 1"),
         ({"sparsity_groups": 0}, "groups=0: the number of sparsity groups is at least 1"),
         ({"cardinality": 999}, "cardinality=999: expected 1 to 8, the layer's output channels"),

@@ -11,7 +11,13 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from nsr_cli.layers.sparse_conv import SparseConv2d
-from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.layers.sparsify import Replaced, sparsify, summary
+from nsr_cli.layers.sparsity import Sparsity
+from nsr_cli.models.edsr import EDSR
+
+
+def names(layers: list[Replaced]) -> list[str]:
+    return [name for layer in layers for name in layer.names]
 
 
 def small_network() -> nn.Module:
@@ -25,7 +31,7 @@ def small_network() -> nn.Module:
 
 def test_swaps_convolutions_and_leaves_grouped_and_transposed_ones():
     model = small_network()
-    assert sparsify(model, sparsity_groups=2, cardinality=4) == ["0", "1.0"]
+    assert names(sparsify(model, sparsity_groups=2, cardinality=4)) == ["0", "1.0"]
     assert isinstance(model[0], SparseConv2d) and isinstance(model[1][0], SparseConv2d)
     assert type(model[1][2]) is nn.Conv2d and type(model[2]) is nn.ConvTranspose2d
     assert model[1][0].parametrizations.weight.original0.shape == (16, 1, 1, 1)  # still weight-normalised
@@ -49,7 +55,7 @@ def test_fresh_groups_are_distinct():
 
 def test_where_chooses_and_a_second_call_finds_nothing_new():
     model = small_network()
-    assert sparsify(model, where=lambda name, conv: name == "0") == ["0"]
+    assert names(sparsify(model, where=lambda name, conv: name == "0")) == ["0"]
     with pytest.raises(ValueError, match="Sequential has no plain convolution that `where` admits"):
         sparsify(model, where=lambda name, conv: name == "0")
 
@@ -57,15 +63,23 @@ def test_where_chooses_and_a_second_call_finds_nothing_new():
 def test_a_convolution_used_twice_stays_one():
     shared = nn.Conv2d(4, 4, 3, padding=1)
     model = nn.Sequential(shared, nn.ReLU(), shared)
-    assert sparsify(model) == ["0", "2"]
-    assert model[0] is model[2]
+    (layer,) = sparsify(model)
+    assert layer.names == ("0", "2") and model[0] is model[2]
 
 
-def test_an_error_names_the_layer_and_changes_nothing():
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cardinality": 0}, "cardinality=0: the number of cardinal groups is at least 1"),
+        ({"form": "full"}, "form=full: expected one of reduced, exact"),
+        ({"gate": "uniform", "inference": "hard"}, "inference=hard: the groups of gate=uniform weigh the same; .*"),
+    ],
+)
+def test_an_error_changes_nothing(settings, message):
     model = small_network()
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="^0: cardinality=0: the number of cardinal groups is at least 1"):
-        sparsify(model, cardinality=0)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        sparsify(model, **settings)
     assert type(model[0]) is nn.Conv2d and model.state_dict().keys() == before.keys()
 
 
@@ -125,7 +139,7 @@ def test_convolutions_of_another_kind_are_left_alone(made):
     other = made(nn.Conv2d(4, 4, 3))
     model = nn.Sequential(nn.Conv2d(3, 4, 3), other).eval()
     before = other(torch.ones(1, 4, 5, 5))
-    assert sparsify(model) == ["0"]
+    assert names(sparsify(model)) == ["0"]
     assert model[1] is other
     assert torch.equal(other(torch.ones(1, 4, 5, 5)), before)
     with pytest.raises(ValueError, match="Sequential has no plain convolution that `where` admits"):
@@ -146,6 +160,90 @@ def test_weight_normalisation_stays_along_its_axis(dim):
 
 def test_cardinality_is_at_most_the_channels_of_each_layer():
     model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1))
-    assert sparsify(model, sparsity_groups=4, cardinality=16) == ["0", "2"]
+    assert names(sparsify(model, sparsity_groups=4, cardinality=16)) == ["0", "2"]
     assert (model[0].cardinality, model[2].cardinality) == (16, 3)
     assert model(torch.rand(2, 3, 8, 8)).shape == (2, 3, 8, 8)
+
+
+def test_every_knob_of_the_layer_reaches_it():
+    model = small_network()
+    knobs = {"gate_hidden": 5, "learn_tau": True, "form": "exact", "tau": 0.5, "gate": "sigmoid"}
+    sparsify(model, 3, 2, **knobs, inference="hard")
+    layer = model[0]
+    assert layer.sparsity == Sparsity(3, 2, **knobs) and layer.inference == "hard"
+    assert layer.gate.hidden.out_features == 5 and layer.gate.log_tau is not None
+
+
+class ResidualBlock(nn.Module):
+    """As in torchvision's ResNets: batch normalisation, no biases, a strided convolution beside."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.conv2, self.bn2 = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
+        self.downsample = nn.Sequential(nn.Conv2d(8, 16, 1, stride=2, bias=False), nn.BatchNorm2d(16))
+
+    def forward(self, x):
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+class UNet(nn.Module):
+    """One level: down by pooling, up by a transposed convolution, with a skip connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.middle = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.up, self.out = nn.ConvTranspose2d(16, 8, 2, stride=2), nn.Conv2d(16, 3, 3, padding="same")
+
+    def forward(self, x):
+        fine = F.leaky_relu(self.down(x))
+        coarse = F.leaky_relu(self.middle(F.max_pool2d(fine, 2)))
+        return self.out(torch.cat([fine, self.up(coarse)], dim=1))
+
+
+def timm_resnet() -> nn.Module:
+    return pytest.importorskip("timm").create_model("resnet18", num_classes=4, zero_init_last=False)
+
+
+NETWORKS = {
+    "ResNet block": (ResidualBlock, 8, 3),
+    "U-Net": (UNet, 3, 3),
+    "EDSR": (lambda: EDSR(2, blocks=2, units=8), 3, 8),
+    "timm": (timm_resnet, 3, 20),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_networks_that_people_use(network):
+    """The kept weights compute the same; every gate is trained; the summary's numbers are those of the network."""
+    torch.manual_seed(0)
+    make, channels, replaced = NETWORKS[network]
+    model, x = make().eval(), torch.rand(2, channels, 32, 32)
+    with torch.no_grad():
+        expected = model(x)
+    parameters = sum(p.numel() for p in model.parameters())
+    layers = sparsify(model, 3, 2, keep_weights=True)
+    assert len(layers) == replaced
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    more = sum(layer.parameters[1] - layer.parameters[0] for layer in layers)
+    assert sum(p.numel() for p in model.parameters()) == parameters + more
+    for layer in layers:  # distinct kernels: gates of alike ones get no gradient
+        nn.init.normal_(model.get_submodule(layer.names[0]).weight, std=0.1)
+    model.train()(x).square().mean().backward()
+    assert all(model.get_submodule(layer.names[0]).gate.linear.weight.grad.abs().max() > 0 for layer in layers)
+
+
+def test_the_summary_is_a_table_with_sums():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1, bias=False))
+    rows = summary(sparsify(model, 4, 2)).splitlines()
+    cells = [row.split() for row in rows[2:]]
+    # k (C_out C_in kh kw + C_out) and the gate's (C_in + 1) k d; C_out C_in kh kw; C_in k d and k C_out C_in kh kw
+    assert cells[0] == ["0", "8x3x3x3", "224", "928", "216", "216", "888"]
+    assert cells[1] == ["2", "8x8x1x1", "64", "328", "64", "64", "320"]
+    assert cells[2] == ["2", "layers", "288", "1,256", "1,208"]
+
+
+def test_the_summary_of_the_exact_form_shows_its_cost():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3))
+    assert [layer.macs for layer in sparsify(model, 4, form="exact")] == [(216, 864), (576, 2304)]

@@ -1,0 +1,26 @@
+"""Multiply-accumulates of a convolution, sparse or not; those of its gate and of mixing kernels apart."""
+
+import math
+
+from torch import nn
+
+from nsr_cli.layers.sparse_conv import is_gated
+
+
+def macs_per_pixel(conv: nn.Conv2d) -> int:
+    """Multiply-accumulates for one pixel of the output: those of a convolution, in the exact form (Eq. 8) of k."""
+    kernel = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
+    branches = conv.sparsity_groups if is_gated(conv) and conv.form == "exact" and not conv.chooses else 1
+    return conv.out_channels * kernel * branches
+
+
+def macs_per_sample(conv: nn.Conv2d) -> int:
+    """Multiply-accumulates for each sample, of the gate and of mixing kernels.
+
+    None where the kernel is the same for every input: it can be merged ahead of time.
+    """
+    if not is_gated(conv):
+        return 0
+    layers = (conv.gate.hidden, conv.gate.linear) if conv.gate is not None else ()
+    gate = sum(layer.weight.numel() for layer in layers if layer is not None)
+    return gate + (conv.weight.numel() if conv.form == "reduced" and not conv.chooses else 0)

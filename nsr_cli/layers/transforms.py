@@ -1,0 +1,25 @@
+"""Is a compiler, an exporter, a tracer or a transform at work? They see through plain operators alone."""
+
+import torch
+from torch.autograd import forward_ad
+
+
+def is_transformed() -> bool:
+    """Whether torch.compile, torch.export, torch.jit.trace, torch.func or forward-mode differentiation is at work.
+
+    Our autograd functions, which write in place, are for the computations that none of these looks at.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def has_any_size(size: int) -> bool:
+    """Whether a compiled, exported or traced program leaves this size of a tensor open."""
+    if torch.jit.is_tracing():
+        return True
+    if not torch.compiler.is_compiling():
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_static_value  # half a second to import
+
+    return not has_static_value(size)

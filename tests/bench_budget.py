@@ -40,6 +40,8 @@ LINES = ROOT / "results/search/trainings.jsonl"
 FORM = {"sr": "rgb", "denoise": "grey", "dejpeg": "luma"}
 CONVENTION = {"sr": "rgb", "denoise": "grey", "dejpeg": "luma"}
 LOOK_IMAGES = 10
+BLIND = {"uniform": ("weight", "bias"), "static": ("weight",)}  # what is frozen at 0 of a gate that sees no input
+GATE_COLUMNS = ("none", "uniform", "static", "softmax")
 
 
 def settings(search: dict) -> Iterator[dict]:
@@ -53,17 +55,19 @@ def settings(search: dict) -> Iterator[dict]:
 
 
 def build(setting: dict) -> WDSR:
-    """The network, initialised from the seed. ``uniform`` is softmax with frozen logits of 0: every weight is 1/k."""
+    """The network, initialised from the seed.
+
+    ``uniform`` is softmax with frozen logits of 0: every weight is 1/k. ``static`` learns logits that see no input.
+    """
     torch.manual_seed(setting["seed"])
     sizes = {name: setting[name] for name in ("blocks", "units", "width")}
     if setting["gate"] != "none":
         sizes |= {"sparsity_groups": setting["k"], "cardinality": setting["d"], "tau": setting["tau"]}
-        sizes["gate"] = "softmax" if setting["gate"] == "uniform" else setting["gate"]
+        sizes["gate"] = "softmax" if setting["gate"] in BLIND else setting["gate"]
     network = WDSR(setting["task"].get("scale", 1), 3 if setting["task"]["name"] == "sr" else 1, **sizes)
-    if setting["gate"] == "uniform":
-        for gate in gates_of(network).values():
-            for parameter in gate.linear.parameters():
-                nn.init.zeros_(parameter).requires_grad_(False)
+    for gate in gates_of(network).values():
+        for name in BLIND.get(setting["gate"], ()):
+            nn.init.zeros_(getattr(gate.linear, name)).requires_grad_(False)
     return network
 
 
@@ -169,9 +173,6 @@ def table(lines: list[dict]) -> str:
     heads = ["candidate", "seed", "N/A", *GATE_COLUMNS[1:], "softmax - uniform, dB", "t", "images above"]
     heads += ["adaptivity, bits", "effective groups", "CPU minutes"]
     return tabulate(rows, heads, tablefmt="pipe", disable_numparse=True)
-
-
-GATE_COLUMNS = ("none", "uniform", "softmax")
 
 
 def main() -> None:

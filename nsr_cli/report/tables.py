@@ -46,7 +46,7 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
         parts += ["### Controls, not in the paper", table, explained, own]
     if experiment.gates:
         parts.append(_gates(rows, cells))
-    if paper:
+    if experiment.claims or experiment.own_claims:
         parts.append(RULE)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -77,7 +77,7 @@ def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> tup
     for column in columns:
         head += [f"PSNR {column}", f"over {experiment.baseline}"]
     comparable = columns == [experiment.printed_on]
-    printed_rows = not all(row.control for row in rows)
+    printed_rows = bool(experiment.printed_on) and not all(row.control for row in rows)
     head += [f"printed ({experiment.printed_on})", *["measured - printed"] * comparable] * printed_rows
     at = {(value.row, value.column): value for value in values}
     body = []

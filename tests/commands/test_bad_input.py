@@ -16,7 +16,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             f"nsr ablate: no sparsity 'sofmax' (did you mean softmax?); there are: {SPARSITIES}",
         ),
         ("ablate tauu=1", "nsr ablate: no key 'tauu' (did you mean tau?); there are: batch, "),
-        ("ablate protocol=", "nsr ablate: no protocol ''; there are: paper, short, smoke\n"),
+        ("ablate protocol=", "nsr ablate: no protocol ''; there are: narrow, paper, short, smoke\n"),
         (
             "ablate --config-name nope",
             "nsr ablate: no config 'nope'; there are: ablate, bench, eval, figure, table, train",
@@ -153,7 +153,7 @@ def test_one_line_exit_code_2_nothing_left(refused, line, message):
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("PROTOCOL", "", "no protocol ''; there are: paper, short, smoke\n"),
+        ("PROTOCOL", "", "no protocol ''; there are: narrow, paper, short, smoke\n"),
         (
             "SLURM_TIMEOUT_MIN",
             "4h",

@@ -43,7 +43,7 @@ def test_verb_help_shows_groups_and_keys(nsr, capfd):
         nsr("ablate --help")
     out = capfd.readouterr().out
     assert out.startswith("nsr ablate: one cell of the ablation study")
-    assert "sparsity: gumbel, none, se, sigmoid, softmax" in out and "protocol: paper, short, smoke" in out
+    assert "sparsity: gumbel, none, se, sigmoid, softmax" in out and "protocol: narrow, paper, short, smoke" in out
     assert "tau: 1.0" in out and "Powered by Hydra" not in out
 
 

@@ -33,6 +33,7 @@ HELP = """nsr: the experiments of Neural Sparse Representation for Image Restora
   nsr VERB --help                    the groups and keys of a verb
   nsr train ... dry_run=true         what would be done, and what it would cost (eval, ablate: the same)
   nsr VERB ... --cfg job             the config, composed
+  nsr --schema VERB                  its keys as JSON schema, for editors
   nsr ablate -m tau=0.1,1,10         a sweep, over every combination of the values
 
 Examples
@@ -48,6 +49,7 @@ the budget (default smoke: seconds, on images that need no download).
 Tab completion: eval "$(nsr --shell-completion install=bash)"   (or zsh, fish)
 """
 
+GROUPS = ("task", "model", "sparsity", "protocol")
 COMPLETION, SHELLS = ("-sc", "--shell-completion"), ("bash", "fish", "zsh")
 SWEEP = ("-m", "--multirun")
 PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
@@ -80,6 +82,8 @@ def run(arguments: list[str]) -> int:
         return 0
     if arguments[0] in COMPLETION:
         return complete(arguments)
+    if arguments[0] == "--schema":
+        return print_schema(arguments[1:])
     verb, *rest = arguments
     if verb not in VERBS:
         return complain("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
@@ -111,6 +115,22 @@ def run(arguments: list[str]) -> int:
         from nsr_cli.commands.explain import in_one_line
 
         return report(name, in_one_line(error, verb))
+
+
+def print_schema(verbs: list[str]) -> int:
+    """JSON schema of a verb's keys, for editors."""
+    import json
+
+    from nsr_cli.commands.knobs import OF_VERB, schema
+    from nsr_cli.folders import package_folder
+
+    if len(verbs) != 1 or verbs[0] not in OF_VERB:
+        return complain("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
+    conf = package_folder("conf")
+    taken = {"bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
+    groups = {group: sorted(path.stem for path in (conf / group).glob("*.yaml")) for group in taken}
+    print(json.dumps(schema(verbs[0], groups), indent=1))
+    return 0
 
 
 def flags_first(arguments: list[str]) -> list[str]:

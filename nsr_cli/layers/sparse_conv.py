@@ -273,4 +273,3 @@ def best_layout(network: nn.Module, side: int) -> torch.memory_format:
             if per_sample.fastest(sample, kernel, *conv) != per_sample.ONE_BY_ONE:
                 return torch.contiguous_format
     return torch.channels_last
-

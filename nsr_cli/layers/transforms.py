@@ -20,6 +20,6 @@ def has_any_size(size: int) -> bool:
         return True
     if not torch.compiler.is_compiling():
         return False
-    from torch.fx.experimental.symbolic_shapes import has_static_value  # half a second to import
+    from torch.fx.experimental import symbolic_shapes  # half a second to import
 
-    return not has_static_value(size)
+    return not (hasattr(symbolic_shapes, "has_static_value") and symbolic_shapes.has_static_value(size))

@@ -155,6 +155,8 @@ ASKING = {
     "checkpoint_minutes": number(5, "between checkpoints", zero=True),
     "validate_every": whole(500, "steps between looks at the PSNR of a few images, for the curves"),
     "tensorboard": flag(False, "the numbers of stats.jsonl for TensorBoard too (extra: tensorboard)"),
+    "wandb": flag(False, "the same for Weights & Biases, with validation images (extra: wandb)"),
+    "mlflow": flag(False, "the same for MLflow (extra: mlflow)"),
     "compile": flag(False, "the network through torch.compile: minutes first, then faster steps"),
     "deterministic": flag(
         False, "on a GPU, only kernels that give the same bits every time; a CPU's do, for equal threads"

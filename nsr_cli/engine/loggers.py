@@ -1,16 +1,23 @@
 """Services that show the numbers of a training: one interface, and what it is called in each."""
 
+import importlib
+import os
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
 from nsr_cli.errors import UserError
+from nsr_cli.files import write_text
+
+PROJECT = "nsr"  # of W&B, and the experiment of MLflow
 
 
 class Logger(Protocol):
-    """Shows the numbers of a training."""
+    """Shows the numbers of a training. Made from the folder of a run, whose name is its own, and the run's config."""
 
     def start(self, step: int) -> None:
         """Begin, or go on after ``step`` steps: what was logged of later ones is void."""
@@ -21,22 +28,21 @@ class Logger(Protocol):
     def images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Images after a step: (H, W) or (H, W, 3) in RGB, uint8."""
 
-    def close(self) -> None:
-        """End, whether the training has succeeded or not."""
+    def close(self, finished: bool) -> None:
+        """End; whether the training is finished, or stopped."""
 
 
 class TensorBoard:
     """Events in the folder ``tensorboard`` of a run."""
 
-    def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError("tensorboard=true needs TensorBoard: pip install 'nsr[tensorboard]'") from None
-        self.writer, self.folder = SummaryWriter, folder / "tensorboard"
+    def __init__(self, folder: Path, config: Mapping | None = None):
+        self.folder, self.config = folder / "tensorboard", config
+        self.writer = _package("torch.utils.tensorboard", "tensorboard").SummaryWriter
 
     def start(self, step: int) -> None:
         self.board = self.writer(str(self.folder), purge_step=step + 1)
+        for name, value in flattened(self.config or {}) if not step else ():
+            self.board.add_text(name, str(value))
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         for name, number in numbers.items():
@@ -47,16 +53,76 @@ class TensorBoard:
         for name, image in images.items():
             self.board.add_image(name, image, step, dataformats="HWC" if image.ndim == 3 else "HW")
 
-    def close(self) -> None:
+    def close(self, finished: bool) -> None:
         self.board.close()
 
 
+class Wandb:
+    """A run of Weights & Biases, in its project nsr; WANDB_MODE=offline keeps it in the run's folder."""
+
+    def __init__(self, folder: Path, config: Mapping | None = None):
+        self.folder, self.config, self.wandb = folder, config, _package("wandb", "wandb")
+
+    def start(self, step: int) -> None:
+        remembered = self.folder / "wandb-run.txt"
+        if not step or not remembered.exists():
+            write_text(remembered, uuid.uuid4().hex)
+        place = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": self.folder.name, "dir": str(self.folder)}
+        run = {"id": remembered.read_text(encoding="utf-8"), "resume": "allow", "config": dict(self.config or {})}
+        self.run = self.wandb.init(**place, **run)
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        self.run.log(numbers, step=step)
+
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        self.run.log({name: self.wandb.Image(image) for name, image in images.items()}, step=step)
+
+    def close(self, finished: bool) -> None:
+        self.run.finish(exit_code=0 if finished else 1)
+
+
+class Mlflow:
+    """A run of MLflow, in its experiment nsr, where MLFLOW_TRACKING_URI says."""
+
+    def __init__(self, folder: Path, config: Mapping | None = None):
+        self.folder, self.config, self.mlflow = folder, config, _package("mlflow", "mlflow")
+
+    def start(self, step: int) -> None:
+        remembered = self.folder / "mlflow-run.txt"
+        self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+        if step and remembered.exists():
+            self.mlflow.start_run(run_id=remembered.read_text(encoding="utf-8"))
+            return
+        write_text(remembered, self.mlflow.start_run(run_name=self.folder.name).info.run_id)
+        self.mlflow.log_params(dict(flattened(self.config or {})))
+
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        self.mlflow.log_metrics(numbers, step=step)
+
+    def images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        for name, image in images.items():
+            self.mlflow.log_image(image, key=name, step=step)
+
+    def close(self, finished: bool) -> None:
+        self.mlflow.end_run("FINISHED" if finished else "KILLED")
+
+
+LOGGERS = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
+
+
+def _package(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"logging to {extra} needs it installed: pip install 'nsr[{extra}]' ({error})") from None
+
+
 def flattened(line: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of a line, but for its step, under names like gates/body.0.conv1/chosen/2."""
+    """The entries of a line, or of a config, under names like gates/body.0.conv1/chosen/2; but for its step."""
     for key, value in line.items():
         if isinstance(value, list):
             value = {str(i): item for i, item in enumerate(value)}
         if isinstance(value, dict):
             yield from flattened(value, f"{prefix}{key}/")
-        elif key not in ("step", "steps"):
+        elif prefix or key not in ("step", "steps"):
             yield prefix + key, value

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.loggers import Logger, flattened
 from nsr_cli.engine.saver import Resumed
+from nsr_cli.errors import UserError
 from nsr_cli.files import naming, read_json_lines, write_text
 from nsr_cli.words import clock
 
@@ -61,13 +63,13 @@ class Observer(Protocol):
 
 
 class Validation:
-    """``psnr``, in dB, by a function of the network."""
+    """``psnr``, in dB, and restored images, by a function of the network (validation.py)."""
 
-    def __init__(self, measure: Callable[[nn.Module], float], every: int):
+    def __init__(self, measure: Callable[[nn.Module], dict], every: int):
         self.measure, self.every = measure, every
 
     def __call__(self, progress: Progress) -> dict:
-        return {"psnr": self.measure(progress.model)}
+        return self.measure(progress.model)
 
 
 class GateStatistics:
@@ -105,7 +107,7 @@ class Observers:
         bar: bool = False,
     ):
         self.stats, self.console = StatsFile(folder / "stats.jsonl"), Console(say, bar)
-        self.observers, self.loggers, self.every = observers, loggers, every
+        self.observers, self.loggers, self.every = observers, list(loggers), every
         self.say = self.console.say
 
     def due(self, step: int, steps: int) -> bool:
@@ -123,8 +125,8 @@ class Observers:
             if leads:
                 self.stats.start(resumed.step)
                 for logger in self.loggers:
-                    logger.start(resumed.step)
-                    ending.callback(logger.close)
+                    self._start(logger, resumed.step)
+                    ending.push(partial(self._close, logger))
             yield
 
     def stepped(self) -> None:
@@ -150,11 +152,35 @@ class Observers:
             self.best = {"psnr": line["psnr"], "step": step}
         self.stats.add(line)
         self.console.show(line)
-        for logger in self.loggers:
-            logger.log(step, dict(flattened(line)))
+        for logger in list(self.loggers):
+            self._log(logger, step, dict(flattened(line)), images)
+        self.last_step, self.last_line, self.waited = step, time.monotonic(), progress.waited
+
+    def _start(self, logger: Logger, step: int) -> None:
+        try:
+            logger.start(step)
+        except Exception as error:  # of many kinds: no account, no server
+            raise UserError(f"{type(logger).__name__} does not start: {_reason(error)}") from error
+
+    def _log(self, logger: Logger, step: int, numbers: dict[str, float], images: dict[str, np.ndarray]) -> None:
+        """Log; a logger that fails, as when its server is gone, is done without: the training is worth more."""
+        try:
+            logger.log(step, numbers)
             if images:
                 logger.images(step, images)
-        self.last_step, self.last_line, self.waited = step, time.monotonic(), progress.waited
+        except Exception as error:
+            self.say(f"{type(logger).__name__} fails at step {step:,} and gets no more of this run: {_reason(error)}")
+            self.loggers.remove(logger)
+
+    def _close(self, logger: Logger, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            logger.close(finished=kind is None)
+        except Exception as error:
+            self.say(f"{type(logger).__name__} does not end well: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class StatsFile:

@@ -61,8 +61,8 @@ def train(
     with (
         heap.kept(),
         Prefetch(batch_at, step, steps) as batches,
-        observers.watching(resumed, steps, ranks.leads),
         deferred() as interrupts,
+        observers.watching(resumed, steps, ranks.leads),
     ):
         exchange = Exchange(ranks)
         while step < steps:

@@ -1,10 +1,11 @@
-"""A look at a network while it trains: PSNR on the middles of a few benchmark images."""
+"""A look at a network while it trains: the middles of a few benchmark images, and PSNR on them."""
 
 import copy
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -16,12 +17,15 @@ from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import tiling_of
 
 IMAGES, SIDE = 8, 192  # at most so many images, and so many pixels a side of each
+SHOWN = 4  # so many of them are returned
 
 
 def validation(
     paths: list[Path], task: Degradation, convention: Convention, patch: int, luma_only: bool = False
-) -> Callable[[nn.Module], float]:
-    """A function from a network to its mean PSNR in dB; quick, and for curves alone: tables show whole benchmarks.
+) -> Callable[[nn.Module], dict[str, float | np.ndarray]]:
+    """A function from a network to its mean ``psnr`` in dB and ``restored/NAME``, the first images in uint8.
+
+    It is quick, and for curves alone: tables show whole benchmarks.
 
     Args:
         paths: of the benchmark.
@@ -41,14 +45,15 @@ def validation(
         chosen.append((degraded, truth, image))
 
     @torch.no_grad()
-    def measure(network: nn.Module) -> float:
+    def measure(network: nn.Module) -> dict[str, float | np.ndarray]:
         network = copy.deepcopy(network).eval()  # of its own: training goes on where it was, to the bit
         tiling = tiling_of(network, patch)
         method = ColourByLuma(network) if luma_only and convention.given == "rgb" else network
         with parametrize.cached():  # weights are normalised once, not for each tile
-            scores = [
-                score(restore(method, low, scale, tiling), truth, image, convention) for low, truth, image in chosen
-            ]
-        return mean(found["psnr"] for found in scores)
+            restored = [restore(method, low, scale, tiling) for low, _, _ in chosen]
+        pairs = zip(restored, chosen, strict=True)
+        psnr = mean(score(output, truth, image, convention)["psnr"] for output, (_, truth, image) in pairs)
+        shown = zip(paths[:SHOWN], restored, strict=False)
+        return {"psnr": psnr, **{f"restored/{path.name}": output for path, output in shown}}
 
     return measure

@@ -38,6 +38,8 @@ class Request:
     checkpoint_minutes: float = 5
     validate_every: int = 500
     tensorboard: bool = False
+    wandb: bool = False
+    mlflow: bool = False
     compile: bool = False
     deterministic: bool = False
     wait: bool = True

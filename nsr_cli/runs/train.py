@@ -13,7 +13,7 @@ from nsr_cli.data.examples import load_examples
 from nsr_cli.data.identity import digest_of
 from nsr_cli.data.resident import nearest
 from nsr_cli.data.sampler import PatchSampler
-from nsr_cli.engine.loggers import TensorBoard
+from nsr_cli.engine.loggers import LOGGERS
 from nsr_cli.engine.observers import GateStatistics, Observers, Validation
 from nsr_cli.engine.ranks import Ranks
 from nsr_cli.engine.saver import Saver
@@ -65,7 +65,7 @@ def prepare_training(
             Observers(
                 run.folder,
                 [Validation(validate, request.validate_every), GateStatistics()],
-                [TensorBoard(run.folder)] if request.tensorboard else [],
+                [LOGGERS[name](run.folder, run.spec.signed) for name in LOGGERS if getattr(request, name)],
                 say=say if ranks.leads else lambda text: None,
                 bar=ranks.leads and sys.stderr.isatty(),
             ),

@@ -1,6 +1,5 @@
 """Several processes on one training: the same losses as one process, one writer, and all leave together."""
 
-import json
 import os
 import random
 import shlex
@@ -70,10 +69,6 @@ def exit_codes(processes: list) -> list[int]:
     return [process.exitcode for process in processes]
 
 
-def losses(folder: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (folder / "stats.jsonl").read_text().splitlines()]
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load(folder / "weights.pt")["model"]
 
@@ -107,7 +102,7 @@ def test_shares_make_up_the_batch():
 def test_two_processes_compute_what_one_does(tmp_path):
     tiny.run(tmp_path / "one", model=tiny.network("softmax"), steps=100, minutes=1e9)
     assert exit_codes(pair(tmp_path / "two", "softmax")) == [0, 0]
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    one, two = ([line["loss"] for line in tiny.lines_of(tmp_path / name)] for name in ("one", "two"))
     assert len(one) == 20 and two == pytest.approx(one, rel=1e-4)
     for name, tensor in weights(tmp_path / "one").items():
         torch.testing.assert_close(weights(tmp_path / "two")[name], tensor, rtol=0, atol=2e-3)

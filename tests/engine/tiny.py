@@ -1,5 +1,6 @@
 """A training of a fraction of a second, and processes to train in that start in less than one."""
 
+import json
 import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def run(
     data: str = "",
     minutes: float = 0,
     every: int = 5,
-    validate: Callable[[nn.Module], float] | None = None,
+    validate: Callable[[nn.Module], dict] | None = None,
     validate_every: int = 500,
     loggers: tuple = (),
     bar: bool = False,
@@ -73,3 +74,8 @@ def run(
     schedule, saver = Schedule(steps, 1e-2, drops, factor), Saver(folder, signature, data, minutes)
     state = train(model, batches, schedule, saver, observers, patch=8, seed=3, precision=precision, ranks=ranks)
     return state, model
+
+
+def lines_of(folder: Path) -> list[dict]:
+    """Those of stats.jsonl."""
+    return [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]

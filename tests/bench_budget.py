@@ -27,17 +27,23 @@ from torch import Tensor, nn
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.examples import load_examples
 from nsr_cli.data.sampler import PatchSampler
-from nsr_cli.engine.conventions import conventions
 from nsr_cli.engine.evaluator import evaluate
+from nsr_cli.engine.observers import Observers, Validation
+from nsr_cli.engine.saver import Saver
+from nsr_cli.engine.schedule import Schedule, drop_steps
 from nsr_cli.engine.trainer import train
 from nsr_cli.files import read_json_lines
 from nsr_cli.layers.gates import Gate
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.models.wdsr import WDSR
+from nsr_cli.tasks import Task
+from nsr_cli.tasks.dejpeg import JpegArtifacts
+from nsr_cli.tasks.denoise import Denoising
+from nsr_cli.tasks.sr import SuperResolution
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "results/search/trainings.jsonl"
-FORM = {"sr": "rgb", "denoise": "grey", "dejpeg": "luma"}
+LEVEL = {"sr": "scale", "denoise": "sigma", "dejpeg": "quality"}
 CONVENTION = {"sr": "rgb", "denoise": "grey", "dejpeg": "luma"}
 LOOK_IMAGES = 10
 BLIND = {"uniform": ("weight", "bias"), "static": ("weight",)}  # what is frozen at 0 of a gate that sees no input
@@ -71,6 +77,12 @@ def build(setting: dict) -> WDSR:
     return network
 
 
+def task_of(setting: dict) -> Task:
+    """The task of a setting."""
+    name, *level = setting["task"].values()
+    return {"sr": SuperResolution, "denoise": Denoising, "dejpeg": JpegArtifacts}[name](**{LEVEL[name]: level[0]})
+
+
 def gates_of(network: nn.Module) -> dict[str, Gate]:
     return {name.removesuffix(".gate"): module for name, module in network.named_modules() if isinstance(module, Gate)}
 
@@ -100,9 +112,10 @@ def measure(network: WDSR, setting: dict, paths: list[Path]) -> tuple[dict[str, 
     network, seen = copy.deepcopy(network).eval(), {}  # of its own: a training goes on where it was
     for name, gate in gates_of(network).items():
         gate.register_forward_hook(lambda gate, inputs, weights, name=name: seen.setdefault(name, []).append(weights))
-    rules = conventions(setting["task"], setting["benchmark"], ["rgb"])
+    task = task_of(setting)
+    rules = task.conventions(setting["benchmark"], ["rgb"], Path())
     rule = next(rule for rule in rules if rule.name == CONVENTION[setting["task"]["name"]])
-    scored = evaluate(network, paths, setting["task"], [rule], tiling_of(network, setting["patch"]))
+    scored = evaluate(network, paths, task, [rule], tiling_of(network, setting["patch"]))
     images = {path.stem: round(scores[rule.name]["psnr"], 5) for path, scores, _ in scored}
     return images, {name: rounded(describe(torch.cat(weights))) for name, weights in seen.items()}
 
@@ -113,17 +126,18 @@ def rounded(numbers: dict[str, float]) -> dict[str, float]:
 
 def run(setting: dict, data: Path) -> dict:
     """Train and score one setting; the line to be written."""
-    task, name = setting["task"], f"{setting['name']}-{setting['gate']}-{setting['seed']}"
+    task, name = task_of(setting), f"{setting['name']}-{setting['gate']}-{setting['seed']}"
     folder, benchmark = ROOT / "results/runs/search" / name, image_paths(setting["benchmark"], data)
     paths = benchmark[:: setting["every"]][: setting["images"]]
-    form, sources = FORM[task["name"]], image_paths(setting["train"], data)
-    examples = load_examples(sources, task, form, setting["patch"], ROOT / "results/cache", setting["train"])
-    sizes = {"scale": task.get("scale", 1), **{key: setting[key] for key in ("patch", "batch", "seed")}}
-    sampler = PatchSampler(examples, **sizes, patches_per_image=100, sigma=task.get("sigma", 0))
+    sources = image_paths(setting["train"], data)
+    cache = ROOT / "results/cache", setting["train"]
+    examples = load_examples(sources, task, task.form(["rgb"]), setting["patch"], *cache)
+    sizes = {"scale": task.scale, **{key: setting[key] for key in ("patch", "batch", "seed")}}
+    sampler = PatchSampler(examples, **sizes, patches_per_image=100, sigma=task.sigma)
     folder.mkdir(parents=True, exist_ok=True)
     looks, looking = folder / "looks.jsonl", [0.0]
 
-    def look(network: WDSR) -> float:
+    def look(network: WDSR) -> dict[str, float]:
         began = time.process_time()
         images, layers = measure(network, setting, paths[:LOOK_IMAGES])
         line = {"psnr": round(mean(images.values()), 4)}
@@ -131,15 +145,15 @@ def run(setting: dict, data: Path) -> dict:
         with open(looks, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         looking[0] += time.process_time() - began
-        return line["psnr"]
+        return {"psnr": line["psnr"]}
 
     network, began, clock = build(setting), time.monotonic(), time.process_time()
-    resumed = bool(list(folder.glob("step*")))
-    train(
-        network, sampler, folder, json.dumps(setting, sort_keys=True), steps=setting["steps"], patch=setting["patch"],
-        seed=setting["seed"], learning_rate=setting["learning_rate"], lr_drops=[0.6667, 0.8333], lr_factor=0.2,
-        precision=setting["precision"], checkpoint_minutes=2, validate=look, validate_every=setting["steps"] // 3,
-    )  # fmt: skip
+    resumed, steps = bool(list(folder.glob("checkpoint-*.pt"))), setting["steps"]
+    schedule = Schedule(steps, setting["learning_rate"], drop_steps(["20/30", "25/30"], steps), 0.2)
+    saver = Saver(folder, json.dumps(setting, sort_keys=True), minutes=2)
+    observers = Observers(folder, [Validation(look, steps // 3)])
+    training = {key: setting[key] for key in ("patch", "seed", "precision")}
+    train(network, sampler, schedule, saver, observers, **training)
     cpu, wall = time.process_time() - clock - looking[0], time.monotonic() - began
     images, layers = measure(network, setting, paths)
     used = {"cpu_seconds": round(cpu, 1), "wall_seconds": round(wall, 1), "resumed": resumed}

@@ -7,6 +7,7 @@ import torch
 import yaml
 from torch import nn
 
+from nsr_cli import words
 from nsr_cli.data.images import image_size
 from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
@@ -16,7 +17,6 @@ from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
 from nsr_cli.runs.stored import Store
 from nsr_cli.runs.train import steps_of
-from nsr_cli.words import clock
 
 
 def plan(run: Run, method: Callable, device: torch.device) -> str:
@@ -51,13 +51,15 @@ def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     done = "" if run.lacks_weights else ", finished: would be skipped"
     return [
         f"training        {steps:,} steps of {spec.batch} patches{done}",
-        f"time            about {clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
+        f"time            about {words.clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
         f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations",
         f"                and {images / 2**20:,.0f} MiB for {len(paths)} training images",
     ]
 
 
-def rehearse(run: Run, network: nn.Module, device: torch.device, steps: int = 4) -> tuple[float, float]:
+def rehearse(
+    run: Run, network: nn.Module, device: torch.device, steps: int = 4, clock: Callable = time.monotonic
+) -> tuple[float, float]:
     """(seconds of a training step, bytes that training needs), from a few real steps on zeros."""
     saved = {}  # bytes that the backward pass keeps, by the storage they lie in
 
@@ -71,14 +73,14 @@ def rehearse(run: Run, network: nn.Module, device: torch.device, steps: int = 4)
     durations = []
     with heap.kept():  # as in training
         for _ in range(steps):
-            began = time.monotonic()
+            began = clock()
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 with autocast(device, spec.precision):
                     loss = network(batch).float().abs().mean()
                 held = sum(saved.values())
             loss.backward()
             loss.item()
-            durations.append(time.monotonic() - began)
+            durations.append(clock() - began)
             saved.clear()
     weights = sum(p.nbytes for p in network.parameters())
     return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
@@ -102,7 +104,7 @@ def estimate(trainings: list[Run], scored: list[Run]) -> float:
         if key not in steps:
             network = made(run.spec)
             guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / RATE
-            steps[key] = guess if guess > BRIEF else rehearse(run, network, device, 2)[0]
+            steps[key] = guess if guess > BRIEF else rehearse(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
     for run in scored:
         method = made(run.spec)

@@ -73,7 +73,7 @@ class Validation:
 
 
 class GateStatistics:
-    """``gates``: entropy and use of the groups by layer; nothing where there are no gates."""
+    """``gates``: how the groups are used, by layer; nothing where there are no gates."""
 
     every = None
 

@@ -67,7 +67,7 @@ def run(text: str) -> None:
                 failures[number] = told(refusal)
             else:
                 return
-        elif code in (130, 143, 128 + TIME_IS_UP):
+        elif code in (129, 130, 143, 128 + TIME_IS_UP):
             if rank() == 0:
                 tell("stopped")
             raise

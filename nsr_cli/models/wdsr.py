@@ -1,11 +1,14 @@
 """WDSR (Yu et al., 2018), the body of every network of the paper, with sparse convolutions inside its blocks."""
 
+from dataclasses import fields
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from nsr_cli.layers.gates import INPUT_INDEPENDENT
 from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.sparsity import Sparsity
 
 
 def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
@@ -60,6 +63,9 @@ class WDSR(nn.Module):
         **sparsity,
     ):
         super().__init__()
+        known = [knob.name for knob in fields(Sparsity)]
+        if odd := [name for name in sparsity if name not in known]:
+            raise ValueError(f"WDSR takes no {odd[0]}; beside its sizes it takes: {', '.join(known)}")
         sparsity = {"gate": "none", "sparsity_groups": 1} | sparsity | {"shared_gate": shared_gate}
         if shared_gate and sparsity["gate"] in INPUT_INDEPENDENT:
             raise ValueError(

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from nsr_cli.ops.flops import count
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from nsr_cli.engine.flops import count
 from nsr_cli.engine.gate_maps import second_gates
 from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.layers.merge import merge, merged

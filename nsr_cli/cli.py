@@ -68,6 +68,8 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         else:
             stream.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # networks, gates and tasks of one's own lie there
     sys.exit(run(sys.argv[1:]))
 
 

@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         if verb in ("table", "figure") and not rest:
             print(list_of(verb))
             return 0
-        if verb in ("table", "figure") and re.fullmatch(r"[\w./~-]+", rest[0]):
+        if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
             rest[0] = f'table="{rest[0]}"'

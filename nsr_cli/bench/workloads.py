@@ -1,6 +1,6 @@
 """What `nsr bench` times: single convolutions, static and sparse, and whole networks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -46,18 +46,19 @@ def chosen_way(groups: int, outputs: int, *, channels: int, size: int, kernel: i
 
 
 def convolutions(
-    wanted: Iterable[Convolution],
-    *,
-    batch: int,
-    channels: int,  # of the input
-    size: int,  # side of a sample, in pixels
-    kernel: int,  # side of a kernel, in pixels
-    cardinality: int,
-    precision: str,  # fp32 or bf16
-    device: torch.device,
-    backward: bool,  # also the gradients to the input and the weights
+    wanted: Iterable[Convolution], setting: Mapping, device: torch.device, backward: bool
 ) -> dict[Convolution, Callable[[], object]]:
-    """What runs each of the wanted convolutions once."""
+    """What runs each of the wanted convolutions once.
+
+    Args:
+        wanted: convolutions.
+        setting: ``batch``; ``channels`` of the input; ``size`` of a sample and ``kernel``, sides in pixels;
+            ``cardinality``; ``precision``, fp32 or bf16.
+        device: that they run on.
+        backward: also the gradients to the input and the weights.
+    """
+    batch, channels, size, kernel = (setting[key] for key in ("batch", "channels", "size", "kernel"))
+    cardinality, precision = setting["cardinality"], setting["precision"]
     torch.manual_seed(0)
     image = torch.rand(batch, channels, size, size, device=device)
     image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given

@@ -69,7 +69,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     for title, backward in PASSES.items():
         wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward, device.type))}
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
-        times = race(convolutions(sorted(wanted), **setting, device=device, backward=backward))
+        times = race(convolutions(sorted(wanted), setting, device, backward))
         seconds[title] = {str(one): values for one, values in times.items()}
         shape = {"channels": cfg.channels, "size": cfg.size, "kernel": setting["kernel"], "device": device}
         tables[title] = {column: table(times, column, groups, backward, **shape) for column in COLUMNS}

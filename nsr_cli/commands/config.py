@@ -119,7 +119,10 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
     ckpt, data = values["ckpt"], Path(values["data"])
     if ckpt != "published":
         path = next((p for p in (Path(ckpt), data / ckpt) if p.exists()), Path(ckpt))
-        return str(path), _sha256(path)
+        try:
+            return str(path), _sha256(path)
+        except UserError as error:
+            raise UserError(f"ckpt={path}: cannot be read ({error.__context__.strerror})") from None
     level = task_of(task).level
     published = (values["model"].get("published") or {}).get(task["name"], {})
     known = {str(key): file for key, file in published.items()}

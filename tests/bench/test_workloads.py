@@ -23,7 +23,7 @@ from nsr_cli.layers import per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
 CPU = torch.device("cpu")
-SMALL = {"batch": 3, "channels": 8, "size": 6, "kernel": 3, "cardinality": 2, "device": CPU}
+SMALL = {"batch": 3, "channels": 8, "size": 6, "kernel": 3, "cardinality": 2}
 
 
 def layer_of(call: partial) -> torch.nn.Module:
@@ -40,7 +40,7 @@ def test_every_way_runs(precision, backward):
         *ways(2, 4, backward),
         *ways(4, 8, backward, "cuda"),
     ]
-    calls = convolutions(wanted, **SMALL, precision=precision, backward=backward)
+    calls = convolutions(wanted, SMALL | {"precision": precision}, CPU, backward)
     assert list(calls) == wanted
     for one, call in calls.items():
         call()
@@ -80,12 +80,12 @@ def test_forward_keeps_no_graph_and_backward_reaches_the_input_and_every_weight(
         seen.append((out.grad_fn is not None, inputs, real(out, inputs, *rest)))
 
     monkeypatch.setattr(torch.autograd, "grad", grad)
-    (call,) = convolutions([Convolution(2, 8, "as groups")], **SMALL, precision="fp32", backward=True).values()
+    (call,) = convolutions([Convolution(2, 8, "as groups")], SMALL | {"precision": "fp32"}, CPU, True).values()
     call()
     (has_graph, inputs, gradients), layer = seen[0], layer_of(call)
     assert has_graph and inputs[0] is call.args[1] and len(inputs) == 1 + len(list(layer.parameters())) == 5
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
-    (call,) = convolutions([Convolution(2, 8, "as groups")], **SMALL, precision="fp32", backward=False).values()
+    (call,) = convolutions([Convolution(2, 8, "as groups")], SMALL | {"precision": "fp32"}, CPU, False).values()
     outputs = []
     layer_of(call).register_forward_hook(lambda module, given, out: outputs.append(out))
     call()

@@ -33,8 +33,8 @@ def test_every_method_is_made_for_the_tasks_that_it_is_for(asked, composed):
 @pytest.mark.parametrize("sparsity", options("sparsity"))
 def test_every_sparsity_makes_a_network(asked, sparsity):
     network = made(asked(f"train sparsity={sparsity} blocks=1 units=4").spec)
-    gate = network.body[0].conv1.gate
-    assert (gate.activation if gate else "none") == sparsity
+    layer = network.body[0].conv1
+    assert layer.sparsity.gate == sparsity and layer.is_gated == (sparsity not in ("none", "uniform", "static"))
 
 
 def test_the_protocol_comes_from_the_environment(nsr, monkeypatch):

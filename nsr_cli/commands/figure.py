@@ -89,7 +89,7 @@ def curves(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     labels = {run: run for run in values["runs"] or []}
     if not labels:
         slots = load(package_folder("experiments"), "1").slots(protocol)
-        labels = {" ".join(overrides): row.label for row, _, _, overrides in slots}
+        labels = {" ".join(overrides): row.label for row, _, _, overrides in slots if not row.control}
     runs = runs_of(values, list(labels))
     commands = untrained(values, runs)  # an interrupted training has statistics, but not all of them
     stats = {labels[r]: read_json_lines(run.folder / "stats.jsonl") for r, run in runs.items() if r not in commands}

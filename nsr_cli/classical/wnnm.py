@@ -87,7 +87,7 @@ def wnnm(x: Tensor, sigma: float) -> Tensor:
 
 
 def denoise(noisy: np.ndarray, sigma: float, settings: Settings) -> np.ndarray:
-    """Algorithm 2 on one image (H, W), grey levels of 0..255, float.
+    """The iterations of Sec. 3 on one image (H, W), grey levels of 0..255, float.
 
     It works tile by tile. What grows with the image is a few copies of it and 2 bytes for each patch of each group.
     """

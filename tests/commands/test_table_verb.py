@@ -42,7 +42,7 @@ def test_it_shows_missing_cells_then_fills_them_and_nothing_else(nsr, tmp_path, 
     assert (tmp_path / "results/tables/smoke/mine.md").read_text() in shown.out
 
     filled = nsr("table mine.yaml run=true")
-    assert filled.code == 0 and filled.out.count("training wdsr-sr-") == 1, filled.err
+    assert filled.code == 0 and filled.out.count("1 training and 1 score to make") == 1, filled.err
     (other,) = (r for r in map(read_record, records(tmp_path)) if r.signature != trained.signature)
     expected = [f"{other.scores['rgb'].means['psnr']:.3f}", f"{psnr:.3f}"]
     assert [row[0] for row in cells(filled.out).values()] == expected and "Missing" not in filled.out

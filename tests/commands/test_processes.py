@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 from kept import records, weights
-from terminal import finish, start
+from terminal import finish, start, wait_until
 
 
 def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(nsr, tmp_path, tiny):
@@ -68,12 +68,10 @@ def test_two_processes_on_one_run(tmp_path, tiny):
         (signal.SIGINT, 130, "ablate {tiny} steps=100000"),
         (signal.SIGHUP, 129, "ablate {tiny} steps=100000"),
         (signal.SIGTERM, 143, "ablate -m {tiny} steps=100000 seed=0,1"),
-        (signal.SIGINT, 130, "table 1 run=true"),
-        (signal.SIGTERM, 143, "table 1 run=true"),
     ],
 )
 def test_a_signal_saves_the_step_and_ends_the_command(tmp_path, tiny, number, code, line):
-    """Also a sweep's, and a table's: the next cell does not begin."""
+    """Also a sweep's: the next cell does not begin."""
     process = start(tmp_path, line.format(tiny=tiny), NSR_PROTOCOL="smoke", OMP_NUM_THREADS="1")
     for text in process.stdout:
         if text.startswith("step"):
@@ -84,6 +82,18 @@ def test_a_signal_saves_the_step_and_ends_the_command(tmp_path, tiny, number, co
     assert f"stopped by {number.name} after step " in out and "Traceback" not in out
     assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 1 and not records(tmp_path)
     assert out.count("training ") == 0 and "failed" not in out, out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_a_table_stops_its_trainings_which_save(tmp_path, number, code):
+    process = start(tmp_path, "table 1 run=true", NSR_PROTOCOL="smoke", OMP_NUM_THREADS="1")
+    wait_until(lambda: any(path.stat().st_size for path in tmp_path.glob("results/runs/*/stats.jsonl")))
+    process.send_signal(number)
+    ended, out = finish(process)
+    assert ended == code and "Traceback" not in out, out
+    said = out + "".join(log.read_text() for log in tmp_path.glob("results/sweeps/*/logs/*.log"))  # side by side: there
+    assert " after step " in said and "which is saved" in said and "Traceback" not in said
+    assert list(tmp_path.rglob("checkpoint-*.pt")) and not records(tmp_path)
 
 
 def test_a_full_disk_is_one_line_and_nothing_is_torn(tmp_path, tiny):

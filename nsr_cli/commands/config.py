@@ -3,13 +3,13 @@
 import functools
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 
 from nsr_cli.commands.knobs import RUN, check_knobs, written
 from nsr_cli.data.catalog import DATASETS, find, is_folder
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.regular import file_sha256
+from nsr_cli.engine.schedule import fraction_of
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
@@ -106,7 +106,7 @@ def training_of(values: Mapping) -> Training:
     return Training(
         protocol=values["protocol"]["name"],
         data=data_name(values["train"]),
-        lr_drops=[str(Fraction(str(drop))) for drop in values["lr_drops"]],
+        lr_drops=[str(fraction_of(drop)) for drop in values["lr_drops"]],
         **{name: values[name] for name in TRAINING},
     )
 

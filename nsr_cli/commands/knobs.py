@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nsr_cli.engine.schedule import fraction_of
 from nsr_cli.errors import UserError
 
 LAST_SEED = 2**31 - 1
@@ -87,12 +88,10 @@ def text(default: Any, help: str, expected: str) -> Knob:
     return Knob(default, help, str, expected, bool, {"type": "string", "minLength": 1})
 
 
-def fraction(value: Any) -> bool:
-    from fractions import Fraction
-
+def is_fraction(value: Any) -> bool:
     try:
-        return not isinstance(value, bool) and 0 < Fraction(str(value)) <= 1
-    except (ValueError, ZeroDivisionError):
+        return not isinstance(value, bool) and bool(fraction_of(value))
+    except UserError:
         return False
 
 
@@ -128,7 +127,7 @@ BUDGET = {
     "batch": whole("${protocol.batch}", "patches in a step"),
     "patch": whole("${protocol.patch}", "side of a training patch in degraded pixels; also of gates' tiles", least=20),
     "learning_rate": number(1e-3, "of Adam"),
-    "lr_drops": Knob(["20/30", "25/30"], "fractions of the training at which it drops", object, "", fraction,
+    "lr_drops": Knob(["20/30", "25/30"], "fractions of the training at which it drops", object, "", is_fraction,
                      {"type": ["number", "string"]}).list_of("a list of fractions of the training, above 0, up to 1"),
     "lr_factor": number(0.2, "by which it drops", most=1),
     "precision": choice("${protocol.precision}", "of training; scores are computed in fp32", "fp32", "bf16", "fp16"),

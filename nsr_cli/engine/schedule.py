@@ -39,10 +39,11 @@ def drop_steps(fractions: Iterable[Fraction | float | str], steps: int) -> tuple
     Raises:
         UserError: something else.
     """
-    return tuple(math.floor(_fraction(value) * steps + Fraction(1, 2)) for value in fractions)
+    return tuple(math.floor(fraction_of(value) * steps + Fraction(1, 2)) for value in fractions)
 
 
-def _fraction(value: Fraction | float | str) -> Fraction:
+def fraction_of(value: Fraction | float | str) -> Fraction:
+    """A part of a training, in (0, 1]. Raises UserError for anything else."""
     try:
         found = Fraction(str(value))
     except (ValueError, ZeroDivisionError):  # "x", "1/0", nan

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nsr_cli.errors import Reported
 from nsr_cli.launch.sweep import Job
-from nsr_cli.runs.record import Record
+from nsr_cli.runs.record import Record, first_psnr
 from nsr_cli.runs.run import Run, check_share
 from nsr_cli.runs.stored import Store
 
@@ -21,7 +21,7 @@ class Cell:
         run: which they ask for; None where they ask for what cannot be.
         finished: whether all it asks for is there.
         failure: why it is not.
-        psnr: the first score of a cell that is finished.
+        psnr: the first score of a cell that is finished; sweepers such as Optuna's go by it.
     """
 
     verb: str
@@ -68,11 +68,5 @@ class Cell:
             self.failure = error
             return {}
         self.finished, self.failure = True, None
-        self.note(records)
+        self.psnr = first_psnr(records)
         return records
-
-    def note(self, records: dict[str, Record]) -> None:
-        """Remember what sweepers like Optuna's go by."""
-        for record in records.values():
-            self.psnr = next(iter(record.scores.values())).means["psnr"]
-            return

@@ -10,6 +10,7 @@ from nsr_cli.launch.job import described, do
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, begin
 from nsr_cli.launch.watched import Watched
+from nsr_cli.runs.record import first_psnr
 from nsr_cli.runs.stored import Store
 from nsr_cli.words import say
 
@@ -137,7 +138,7 @@ class InProcess(Dispatcher):
 
     def do(self, cell: Cell, wait: bool) -> None:
         try:
-            cell.note(do(cell.run.asking(wait=wait)))
+            cell.psnr = first_psnr(do(cell.run.asking(wait=wait)))
             cell.finished = True
         except BrokenPipeError:
             raise

@@ -9,6 +9,7 @@ from nsr_cli.report.claims import ALPHA, ENOUGH_SEEDS, weakest
 from nsr_cli.report.experiments import Experiment, Line
 from nsr_cli.report.values import METRICS, Cell, Value, is_scored, score_of, values_of
 from nsr_cli.report.verdicts import Verdict, verdicts
+from nsr_cli.runs.spec import chooses
 
 RULE = (
     f"A claim holds when two one-sided t-tests, paired by image and paired by seed, say so at {ALPHA} in every column; "
@@ -28,21 +29,24 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
     controls = [row for row in rows if row.control]
     head, body = _table(experiment, values, cells, protocol, [row for row in rows if not row.control])
     if not said:
-        return f"## {experiment.title}\n\n{_pipe(head, body)}\n"
+        return f"## {experiment.title}\n\n{_drawn(head, body)}\n"
     caption = _caption(experiment, cells, protocol)
     if form == "latex":
         remarks = "\n".join(f"% {line}" for line in caption.replace("**", "").splitlines())
-        own = "\n% controls, not in the paper\n" + _latex(*_table(experiment, values, cells, protocol, controls))
-        return f"% {experiment.title}\n{_latex(head, body)}{own if controls else ''}\n{remarks}\n"
+        table = _drawn(head, body, "latex_booktabs")
+        if controls:
+            own = _table(experiment, values, cells, protocol, controls)
+            table += "\n% controls, not in the paper\n" + _drawn(*own, "latex_booktabs")
+        return f"% {experiment.title}\n{table}\n{remarks}\n"
     paper = _claims("The paper's claim", verdicts(experiment, experiment.claims, cells, protocol))
-    parts = [f"## {experiment.title}", _pipe(head, body), caption, paper]
+    parts = [f"## {experiment.title}", _drawn(head, body), caption, paper]
     if controls:
         own = _claims("Our question", verdicts(experiment, experiment.own_claims, cells, protocol))
         explained = (
             "Uniform: k kernels with equal weights and no gate. Static: k learned weights, the same for every input. "
             "After training both are one plain convolution."
         )
-        table = _pipe(*_table(experiment, values, cells, protocol, controls))
+        table = _drawn(*_table(experiment, values, cells, protocol, controls))
         parts += ["### Controls, not in the paper", table, explained, own]
     if experiment.gates:
         parts.append(_gates(rows, cells))
@@ -51,14 +55,9 @@ def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str =
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _pipe(head: list[str], body: list[list[str]]) -> str:
+def _drawn(head: list[str], body: list[list[str]], style: str = "pipe") -> str:
     align = ["left", *["right"] * (len(head) - 1)]
-    return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
-
-
-def _latex(head: list[str], body: list[list[str]]) -> str:
-    align = ["left", *["right"] * (len(head) - 1)]
-    return tabulate(body, head, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
+    return tabulate(body, head, tablefmt=style, colalign=align, disable_numparse=True)
 
 
 def _table(
@@ -236,7 +235,7 @@ def _gates(rows: Sequence[Line], cells: list[Cell]) -> str:
         line = [row.label]
         for column in columns:
             own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
-            gated = [record for record in own if is_gated(record.spec["sparsity"])]
+            gated = [record for record in own if chooses(record.spec["sparsity"])]
             layers = [layer for record in gated for layer in (record.gates or {}).values()]
             if layers:
                 groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
@@ -251,12 +250,7 @@ def _gates(rows: Sequence[Line], cells: list[Cell]) -> str:
         "Effective number of groups (the exponential of the weights' mean entropy), and adaptivity: the mutual "
         "information between tile and group. Near k groups and near 0 bits, a gate does what uniform weights do."
     )
-    return f"### What the gates do\n\n{_pipe(['', *columns], body)}\n\n{said}"
-
-
-def is_gated(sparsity: dict) -> bool:
-    """Whether weights depend on the input, and there are groups to choose from."""
-    return sparsity["gate"] not in ("none", "uniform", "static") and (sparsity.get("groups") or 1) > 1
+    return f"### What the gates do\n\n{_drawn(['', *columns], body)}\n\n{said}"
 
 
 def _risk(p: float | None) -> str:

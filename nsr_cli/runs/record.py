@@ -6,7 +6,7 @@ The last entry of the file is a SHA-256 of all text before it. The means must be
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ class Record:
                      if metric != "psnr"]  # fmt: skip
             said.append("  ".join([f"{name}: {score.means['psnr']:.4f} dB", *shown]))
         return "   ".join(said)
+
+
+def first_psnr(records: Mapping[str, Record]) -> float | None:
+    """Mean PSNR in dB of the first record by its first convention; None where there is no record."""
+    return next((next(iter(record.scores.values())).means["psnr"] for record in records.values()), None)
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -100,10 +100,6 @@ class Spec:
         """The protocol of its training, or ``untrained``; records of different budgets lie in different folders."""
         return self.training.protocol if self.training else "untrained"
 
-    @property
-    def is_gated(self) -> bool:
-        return self.sparsity["gate"] not in ("none", "uniform", "static")
-
     def with_seed(self, seed: int) -> "Spec":
         return replace(self, training=replace(self.training, seed=seed))
 
@@ -118,8 +114,13 @@ def spec_of(signed: dict) -> Spec:
     return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
 
 
+def chooses(sparsity: dict) -> bool:
+    """Whether gates look at their input, and have several groups to choose from."""
+    return sparsity["gate"] not in ("none", "uniform", "static") and sparsity.get("groups") != 1
+
+
 def _plain(value: Any) -> Any:
-    """Without None in dicts of arguments lost: only floats that are whole numbers change, so that tau=1.0 is tau=1."""
+    """The value, with floats that are whole numbers as integers, so that tau=1.0 is tau=1."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

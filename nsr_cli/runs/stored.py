@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nsr_cli.data.identity import data_name
 from nsr_cli.errors import Failed, UserError, each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
+from nsr_cli.runs.spec import chooses
 from nsr_cli.words import say
 
 
@@ -25,13 +25,13 @@ class Store:
         self.damaged: dict[Path, str] = {}
         self._images = lru_cache(maxsize=None)(image_paths)
 
-    def images(self, run: Run, benchmarks: Iterable[str] | None = None) -> dict[str, list[Path]]:
+    def images(self, run: Run) -> dict[str, list[Path]]:
         """The images of each benchmark of a run.
 
         Raises:
             UserError: for all that are missing, and then also for those that the run would be trained on.
         """
-        benchmarks = run.request.benchmarks if benchmarks is None else list(benchmarks)
+        benchmarks = run.request.benchmarks
         for name in benchmarks:
             if not is_folder(name):
                 find(name, run.data)  # complains about an unknown one, for that is another matter
@@ -63,7 +63,7 @@ class Store:
         if record is None or record.diverged:
             return record
         whole = record.has(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
-        unmeasured = run.spec.is_gated and run.trains and record.gates is None and not run.lacks_weights
+        unmeasured = chooses(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
         return record if whole and not unmeasured else None
 
     def _is_outdated(self, run: Run, benchmark: str, record: Record) -> bool:

@@ -149,7 +149,10 @@ def test_damaged_or_foreign_weights_are_refused(nsr, tmp_path, trained, tiny):
     records(tmp_path)[0].unlink()
     for content, said in (
         ((tmp_path / "foreign.pt").read_bytes(), "another run's weights"),
-        ((tmp_path / "smaller.pt").read_bytes(), "is damaged"),
+        (
+            (tmp_path / "smaller.pt").read_bytes(),
+            "does not fit the network: its body.0.conv1.bias is [1], the network's is [16]",
+        ),
         (bytes(flipped), "is damaged"),
         (b"", "is damaged"),
     ):

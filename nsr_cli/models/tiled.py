@@ -47,7 +47,8 @@ def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
 
     Args:
         network: its ``tile`` is the side of the patches that it was trained on, and its ``halo`` how many pixels of
-            the input an output pixel sees in each direction; without ``halo`` it is given whole images.
+            the input an output pixel sees in each direction; without ``halo`` it is given whole images. One that
+            ``enlarges`` its input before its convolutions has smaller tiles.
         side: of tiles for gates, in the place of ``tile``.
     """
     if any(isinstance(module, SparseConv2d) and module.is_gated for module in network.modules()):
@@ -55,7 +56,7 @@ def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
     halo = getattr(network, "halo", None)
     if halo is None:
         return Tiling(side=2**20, margin=0, overlap=0)
-    return Tiling(side=512 + 2 * halo, margin=halo, overlap=0)
+    return Tiling(side=512 // getattr(network, "enlarges", 1) + 2 * halo, margin=halo, overlap=0)
 
 
 def restore_bands(

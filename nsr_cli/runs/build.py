@@ -109,7 +109,10 @@ def load_from(run: Run, network: nn.Module) -> None:
             raise UserError(f"ckpt=published: no file {path}; expected {where}")
         if file_sha256(path) != run.spec.weights:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
-    network.tile = load_weights(network, path).tile
+    loaded, inference = load_weights(network, path), run.spec.inference
+    if run.spec.sparsity["gate"] == "static" and (merged := loaded.metadata.get("inference", inference)) != inference:
+        raise UserError(f"inference={inference}: {path} holds kernels that were merged for inference={merged}")
+    network.tile = loaded.tile
 
 
 def set_inference(method: Callable, inference: str) -> None:

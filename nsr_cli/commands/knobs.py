@@ -175,7 +175,7 @@ ASKING = {
 EXPORTING = {
     "to": Knob(None, "files that end in .safetensors, .pt2 or .onnx", object,
                "a file, or a list of files, as in to=net.onnx or to=[net.onnx,net.pt2]", is_text_or_texts,
-               {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "minLength": 1}),
+               {"type": ["string", "array"], "items": {"type": "string"}, "minLength": 1, "minItems": 1}, True),
     "overwrite": flag(False, "replace files that are there"),
 }  # fmt: skip
 SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()

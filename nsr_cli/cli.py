@@ -15,6 +15,7 @@ VERBS = {
     "train": "train one model, score it, write its records",
     "eval": "score any method on the benchmarks of its task",
     "ablate": "one cell of the ablation study (Sec. 4.2): train and score it",
+    "export": "a trained network as .safetensors, .pt2 or ONNX, checked",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
     "bench": "the rebuttal's timing table, measured on this machine",
@@ -41,6 +42,7 @@ Examples
   nsr train model=wdsr sparsity=softmax scale=2 protocol=short
   nsr eval -m model=bicubic scale=2,3,4
   nsr eval model=dncnn task=denoise sigma=25 ckpt=published
+  nsr export model=wdsr sparsity=softmax scale=2 protocol=short to=net.onnx
   nsr table 1 run=true
   nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
 
@@ -164,8 +166,10 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return "-m: the processes of torchrun or srun make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "bench"):
-        return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb != "bench" else "")
+    if sweeps and verb in ("table", "figure", "bench", "export"):
+        return f"-m: one {verb} at a time" + (
+            "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
+        )
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
     if budgets and verb in ("table", "figure"):
         return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
@@ -192,6 +196,8 @@ def task_of(verb: str) -> Callable:
         from nsr_cli.commands.figure import main
     elif verb == "bench":
         from nsr_cli.commands.bench import main
+    elif verb == "export":
+        from nsr_cli.commands.export import main
     else:
         from nsr_cli.commands import run
 

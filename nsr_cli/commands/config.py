@@ -18,13 +18,14 @@ from nsr_cli.tasks import task_of
 
 _sha256 = functools.lru_cache(file_sha256)  # of one file for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
+TRAINERS = ("train", "ablate")  # verbs that train; the others of a run take what was trained
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
 )  # fmt: skip
 
 
 def run_of(values: Mapping, verb: str) -> Run:
-    """The run that a config of train, eval or ablate asks for.
+    """The run that a config of train, eval, ablate or export asks for.
 
     Args:
         values: the config, resolved: dicts, lists, numbers, texts.
@@ -35,7 +36,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     """
     check_groups(values)
     check_knobs(values, RUN)
-    check_together(values, trains=verb != "eval")
+    check_together(values, trains=verb in TRAINERS)
     task = {"name": values["task"]["name"], "target": values["task"]["_target_"]}
     task |= {key: value for key, value in values["task"].items() if key not in ("name", "_target_", "usual")}
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
@@ -51,7 +52,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     )
     same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in ("ckpt", "train", "metrics")}
     train = values["train"] if trained else ""
-    same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb != "eval"}
+    same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb in TRAINERS}
     return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published"))
 
 

@@ -6,10 +6,24 @@ import tempfile
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
+
+OTHERS = ("table", "figure", "bench")  # verbs that are of no single run
+
+SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
+    "defaults": [{"sampler": "tpe"}, "_self_"],
+    "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
+    "sampler": {"seed": 0},  # the same command asks for the same runs: it goes on where it was stopped
+    "direction": "maximize",
+    "n_trials": 20,
+    "n_jobs": 1,  # trials that are chosen together, which a launcher may run at once
+    "max_failure_rate": 1,  # a run that diverges ends no search
+    **dict.fromkeys(("storage", "study_name", "search_space", "custom_search_space", "params")),
+}
 
 
 def introduce_to_hydra() -> None:
@@ -20,8 +34,11 @@ def introduce_to_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    for name, own in (("run", knobs.RUN), ("table", knobs.TABLE), ("figure", knobs.FIGURE), ("bench", knobs.BENCH)):
+    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.OF_VERB[verb] for verb in OTHERS}}
+    for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
+    Plugins.instance()  # which store their configs
+    ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
     OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys(_root_), replace=True)
@@ -43,7 +60,7 @@ def _keys(config: DictConfig) -> str:
     plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
     own = knobs.OF_VERB.get(config.hydra.job.config_name, knobs.RUN)
-    return knobs.explained(values, {**own, **(knobs.NETWORK if own is knobs.RUN else {})}.items())
+    return knobs.explained(values, knobs.with_network(own).items())
 
 
 @functools.cache

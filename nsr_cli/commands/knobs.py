@@ -95,6 +95,11 @@ def is_fraction(value: Any) -> bool:
         return False
 
 
+def is_text_or_texts(value: Any) -> bool:
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return bool(texts) and all(isinstance(text, str) and text for text in texts)
+
+
 SEED = whole(0, "of the initial weights, the patches and sampling gates", least=0, most=LAST_SEED)
 DEGRADATION = {
     "scale": choice(2, "task=sr: factor of up-scaling", 2, 3, 4),
@@ -167,6 +172,12 @@ ASKING = {
     "explain": flag(False, "nsr eval: the scores under every convention, to explain a gap to a published number"),
     "dry_run": flag(False, "print what would be done, and what it would cost"),
 }
+EXPORTING = {
+    "to": Knob(None, "files that end in .safetensors, .pt2 or .onnx", object,
+               "a file, or a list of files, as in to=net.onnx or to=[net.onnx,net.pt2]", is_text_or_texts,
+               {"type": ["string", "array"], "items": {"type": "string"}, "minLength": 1, "minItems": 1}, True),
+    "overwrite": flag(False, "replace files that are there"),
+}  # fmt: skip
 SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()
 SEEDS = replace(SEEDS, default=None, help="shown: their mean; null: all that every row has, or else 0")
 RUN = {**DEGRADATION, **SPARSITY, **BUDGET, **SCORING, **MACHINE, **FOLDERS, **ASKING}
@@ -203,7 +214,13 @@ BENCH = {
     "save": flag(True, "also write the tables and all times below results/bench"),
     "results": FOLDERS["results"],
 }
-OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "bench": BENCH}
+OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE, "figure": FIGURE,
+           "bench": BENCH}  # fmt: skip
+
+
+def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
+    """The knobs of a verb; with those of networks, for verbs that are of a run."""
+    return {**knobs, **(NETWORK if knobs.keys() >= RUN.keys() else {})}
 
 
 def defaults(knobs: dict[str, Knob]) -> dict:
@@ -213,7 +230,7 @@ def defaults(knobs: dict[str, Knob]) -> dict:
 
 def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
     """Raise UserError for the first knob whose value cannot be: at the top level, or in the group that holds it."""
-    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+    for name, knob in with_network(knobs).items():
         for group in (None, "task", "sparsity"):  # the groups hold what is used in the end
             held = values if group is None else values.get(group) or {}
             if name not in held or (group and held[name] is None):
@@ -245,7 +262,7 @@ def schema(verb: str, groups: dict[str, list[str]]) -> dict:
         group: {"enum": options, "description": "config group"} for group, options in groups.items()
     }
     knobs = OF_VERB[verb]
-    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+    for name, knob in with_network(knobs).items():
         own = {"type": "array", "items": knob.schema} if knob.several else knob.schema
         own = {"anyOf": [own, {"type": "null"}]} if knob.nullable else own
         plain = knob.default is not UNSET and not str(knob.default).startswith("${")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nsr_cli.errors import UserError
+from nsr_cli.models.weights.folded import unfolded
 from nsr_cli.models.weights.read import read
 from nsr_cli.models.weights.recognise import ARCHITECTURES, State, recognise
 
@@ -34,7 +35,8 @@ def load_weights(model: nn.Module, path: str | Path) -> Loaded:
 
     The file's content, never its name, says what it is: MatConvNet (DnCNN), ARCNN or VDSR arrays in MATLAB
     files; PyTorch or .safetensors state dicts under the names of KAIR (DnCNN), EDSR-PyTorch, the authors of the
-    NSR paper (WDSR) or this package, plain, in a checkpoint, or wrapped by a trainer. No code of the file is run.
+    NSR paper (WDSR) or this package, plain, in a checkpoint, wrapped by a trainer, or folded by `nsr export`. No code
+    of the file is run.
 
     Args:
         model: a network of this package, or any module whose own state dict the file holds.
@@ -47,8 +49,9 @@ def load_weights(model: nn.Module, path: str | Path) -> Loaded:
     path = Path(path)
     content = read(path)
     found = recognise(content.tensors, set(model.state_dict()), path)
-    check_fit(model, found.state, path, found.architecture)
-    model.load_state_dict(found.state)
+    state = unfolded(model, found.state)
+    check_fit(model, state, path, found.architecture)
+    model.load_state_dict(state)
     return Loaded(found.architecture or class_of(model), found.tile or tile_of(content.metadata), content.metadata)
 
 

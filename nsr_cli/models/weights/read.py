@@ -1,5 +1,6 @@
 """From a weights file to named tensors or arrays: by its content, never its name, and without running code of it."""
 
+import hashlib
 import math
 import os
 import re
@@ -24,6 +25,7 @@ CONTAINERS = "model_state_dict params_ema params state_dict model generator netG
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
 MOST_NUMBERS = 2**28  # in one array: 1 GiB of float32
 FOLDER_BIT = 0x10  # of MS-DOS, in the attributes of a zip file's parts
+DIGEST = "sha256"  # metadata of the .safetensors files that this package writes
 LONGEST_HEADER = 10**8  # bytes of JSON in .safetensors, as its specification has it
 
 
@@ -136,7 +138,18 @@ def read_safetensors(path: Path) -> Content:
         metadata = dict(file.metadata() or {})
     if not tensors:
         raise UserError(f"{path}: not network weights: it holds no tensors")
+    if DIGEST in metadata and "signature" in metadata and metadata.pop(DIGEST) != digest_of(tensors, metadata):
+        raise UserError(f"{path}: damaged: its content is not as it was written")
     return Content(check_tensors(tensors, path), metadata)
+
+
+def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of named tensors and of the texts beside them: .safetensors have no checksum of their own."""
+    digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def check_tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ def introduce_to_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    for name, own in (("run", knobs.RUN), ("table", knobs.TABLE), ("figure", knobs.FIGURE), ("bench", knobs.BENCH)):
+    verbs = ("table", "figure", "report", "bench")
+    for name, own in {"run": knobs.RUN, **{verb: knobs.OF_VERB[verb] for verb in verbs}}.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)

@@ -187,6 +187,13 @@ FIGURE = {
     "crop": whole(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
     **FOLDERS,
 }
+REPORT = {
+    "protocols": text(None, "null: all of which there are records", "")
+    .list_of("a list of protocols, as in protocols=[short]")
+    .or_null(),
+    "out": text(None, "null: report.html below the results", "a file").or_null(),
+    **FOLDERS,
+}
 BENCH = {
     "batch": whole(100, "samples; this and the two below are the rebuttal's"),
     "channels": whole(64, "in and, at fixed FLOPs, out"),
@@ -203,7 +210,7 @@ BENCH = {
     "save": flag(True, "also write the tables and all times below results/bench"),
     "results": FOLDERS["results"],
 }
-OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "bench": BENCH}
+OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "report": REPORT, "bench": BENCH}
 
 
 def defaults(knobs: dict[str, Knob]) -> dict:

@@ -198,6 +198,13 @@ FIGURE = {
     "crop": whole(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
     **FOLDERS,
 }
+REPORT = {
+    "protocols": text(None, "null: all of which there are records", "")
+    .list_of("a list of protocols, as in protocols=[short]")
+    .or_null(),
+    "out": text(None, "null: report.html below the results", "a file").or_null(),
+    **FOLDERS,
+}
 BENCH = {
     "batch": whole(100, "samples; this and the two below are the rebuttal's"),
     "channels": whole(64, "in and, at fixed FLOPs, out"),
@@ -215,7 +222,7 @@ BENCH = {
     "results": FOLDERS["results"],
 }
 OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE, "figure": FIGURE,
-           "bench": BENCH}  # fmt: skip
+           "report": REPORT, "bench": BENCH}  # fmt: skip
 
 
 def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:

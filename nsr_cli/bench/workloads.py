@@ -71,6 +71,7 @@ def convolutions(
     inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
     inputs |= dict.fromkeys((PER_SAMPLE, *per_sample.CHANNELS_LAST), inputs["channels-last"])
     calls = {}
+    torch._dynamo.config.recompile_limit = 64  # one for each layer that is compiled; beyond it none would be
     for one in wanted:
         x, shape = inputs.get(one.way, inputs["contiguous"]), (channels, one.outputs, kernel)
         sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality, **formed(one.way)} if one.groups else {}

@@ -20,10 +20,11 @@ def computed_dtype(x: Tensor) -> torch.dtype:
 
 
 def as_computed(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """x, channels-last, and the tensors, all in the precision that x is convolved in."""
-    dtype = computed_dtype(x)
-    x = x.to(dtype).contiguous(memory_format=torch.channels_last)
-    return x, *(None if t is None else t.to(dtype) for t in tensors)
+    """x, channels-last, and the tensors; all in the precision of autocast, where that is on."""
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = computed_dtype(x)
+        x, *tensors = (None if t is None else t.to(dtype) for t in (x, *tensors))
+    return x.contiguous(memory_format=torch.channels_last), *tensors
 
 
 def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> list[int]:

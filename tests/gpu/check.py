@@ -40,6 +40,7 @@ TIMES = {
     "bench fp32": (60, "-m nsr_cli bench device=cuda precision=fp32 networks=false results={results}"),
     "several": (60, "tests/gpu/times.py several {out} cuda"),
     "patches": (30, "tests/gpu/times.py patches {out} cuda"),
+    "tiles": (70, "tests/gpu/times.py tiles {out} cuda"),
     "compiled": (150, "tests/gpu/times.py compiled {out} cuda"),
     "bench compiled": (120, "-m nsr_cli bench device=cuda precision=bf16 groups=[4] compile=true results={results}"),
 }

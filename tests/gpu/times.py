@@ -13,13 +13,14 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nsr_cli.bench.workloads import graphed, networks
 from nsr_cli.data.resident import nearest
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.engine import heap
 from nsr_cli.files import write_json
-from nsr_cli.layers import choice
+from nsr_cli.layers import choice, per_sample
 from nsr_cli.stopwatch import take_turns
 
 STEP = "training step"
@@ -36,13 +37,14 @@ def sizes(device: torch.device, scale: int = 2) -> dict:
     return {"scale": scale, **(PAPER if device.type == "cuda" else TRIAL)}
 
 
-def rows_of(what: str, calls: dict, batch: int, device: torch.device, rounds: int = 10) -> Iterator[dict]:
-    """A row for each network; ``calls`` by name, N/A first."""
-    times = {name: median(taken) for name, taken in take_turns(calls, rounds, settle=settled(device)).items()}
-    plain = next(iter(times.values()))
-    for name, seconds in times.items():
+def rows_of(what: str, calls: dict, batch: int, device: torch.device) -> Iterator[dict]:
+    """A row for each of ``calls``, by name, and its time over that of the first; or why it cannot be run."""
+    measured = choice.measure(calls, settle=settled(device))
+    plain = next(iter(measured["seconds"].values()), 0)
+    for name, seconds in measured["seconds"].items():
         row = {"what": f"{what}, {name}", "ms": round(1000 * seconds, 3), "patches/s": round(batch / seconds)}
-        yield {**row, "of N/A": round(seconds / plain, 3)}
+        yield {**row, "of the first": round(seconds / plain, 3)}
+    yield from ({"what": f"{what}, {name}", "failed": why} for name, why in measured["failed"].items())
 
 
 def steps(device: torch.device) -> Iterator[dict]:
@@ -69,6 +71,34 @@ def compiled(device: torch.device) -> Iterator[dict]:
             seconds = round(time.perf_counter() - began, 1)
             yield {"what": f"x2, {precision}, the first step, {name}", "ms": 1000 * seconds}
         yield from rows_of(f"x2, {precision}", wanted, spec["batch"], device)
+
+
+TILES = [(64, 64, 32), (128, 64, 32), (64, 128, 32), (128, 128, 32), (64, 64, 64), (128, 128, 64)]
+
+
+def tiles(device: torch.device) -> Iterator[dict]:
+    """Forward and backward of the fused kernel in other tiles, beside other ways: to see which to set in fused.py."""
+    from nsr_cli.layers import fused
+
+    spec = sizes(device)
+    batch, side, wide = spec["batch"], spec["patch"], spec["units"] * spec["width"]
+    one, options = (1, 1), {"device": device, "dtype": torch.bfloat16}
+
+    def both_ways(x: Tensor, kernels: Tensor, convolve: Callable) -> None:
+        out = convolve(x, kernels, None, one, one, one)
+        torch.autograd.grad(out, (x, kernels), out.detach())
+
+    def in_tiles(shape: tuple, x: Tensor, kernels: Tensor, *rest) -> Tensor:
+        fused.PIXELS, fused.MOST, fused.DEPTH = shape
+        return fused.Fused.apply(x, kernels, None, one, one)
+
+    ways = {"one kernel for all": lambda x, kernels, *rest: torch.conv2d(x, kernels[0], *rest)} | per_sample.EVERYWHERE
+    ways |= {f"fused, {'x'.join(map(str, shape))}": partial(in_tiles, shape) for shape in TILES}
+    for channels, outputs in ((spec["units"], wide), (wide, spec["units"])):
+        x = torch.ones(batch, channels, side, side, **options).to(memory_format=torch.channels_last).requires_grad_()
+        kernels = torch.ones(batch, outputs, 3, 3, channels, **options).permute(0, 1, 4, 2, 3).requires_grad_()
+        calls = {name: partial(both_ways, x, kernels, way) for name, way in ways.items()}
+        yield from rows_of(f"{channels} to {outputs}, bf16", calls, batch, device)
 
 
 def patches(device: torch.device) -> Iterator[dict]:
@@ -121,7 +151,7 @@ def one(device: torch.device, seconds: float = 5.0) -> None:
     print(count * spec["batch"] / (time.perf_counter() - began), flush=True)
 
 
-PARTS = {"steps": steps, "compiled": compiled, "patches": patches, "several": several}
+PARTS = {"steps": steps, "tiles": tiles, "compiled": compiled, "patches": patches, "several": several}
 
 
 def main(part: str, file: str, device: str) -> None:

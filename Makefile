@@ -11,7 +11,7 @@ FIGURES  := 4 5 table2 table3 curves compare
 .PHONY: help install demo test lint figures bench gpu-check clean $(TABLES)
 
 help: ## this list
-	@grep -hE '^[a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[-a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@echo "  Variables: PROTOCOL=smoke|short|paper  SEEDS=0,1,2  LAUNCHER=..."
 
 # The stamp is newer than what it was made from, or the install is repeated.

@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
             write_text(stem.with_suffix(".md"), markdown(content))
     if gpu:
         print(stem.with_suffix(".md"))
-    return int(any(known[name]["state"] != "passed" for name in wanted))
+    return int(any(known[name]["state"] not in ("passed", "skipped") for name in wanted))
 
 
 def earlier(path: Path, made: dict) -> dict:
@@ -117,6 +117,8 @@ def run(most: float, command: str, left: float, results: Path, device: str) -> d
                     os.killpg(child.pid, signal.SIGKILL)  # all that it started, too
                     child.wait()
         found = {"state": state, "seconds": round(time.monotonic() - began, 1), **outcome(out)}
+        if state == "passed" and found.get("tests") == 0:
+            found |= {"state": "skipped", "why": found["reason"]}
         if state != "passed":
             found["log"] = log.read_text(encoding="utf-8", errors="replace")[-4000:]
         return found
@@ -131,8 +133,9 @@ def outcome(path: Path) -> dict:
         cases = list(ElementTree.fromstring(text).iter("testcase"))
         bad = [(case.get("name"), found) for case in cases for found in case if found.tag in ("failure", "error")]
         failed = {name: found.get("message", "")[:300] for name, found in bad}
-        skipped = sum(case.find("skipped") is not None for case in cases)
-        return {"tests": len(cases) - skipped, "skipped": skipped, "failed": failed}
+        skipped = [found.get("message", "") for case in cases for found in case.findall("skipped")]
+        counts = {"tests": len(cases) - len(skipped), "skipped": len(skipped)}
+        return {**counts, "reason": "; ".join(sorted(set(skipped))), "failed": failed}
     return {}
 
 
@@ -141,9 +144,9 @@ def told(part: dict) -> str:
     text = f"{part['state']} after {part['seconds']:.0f} s"
     if "tests" in part:
         text += f", {plural(part['tests'], 'test')}, {part['skipped']} skipped"
-    text += f": {part['why']}" if "why" in part else ""
+    text += f": {part.get('why') or part['reason']}" if part.get("why") or part.get("reason") else ""
     lines = [f"  {name}: {' '.join(why.split())}" for name, why in part.get("failed", {}).items()]
-    if part["state"] != "passed" and not lines:
+    if part["state"] not in ("passed", "skipped") and not lines:
         lines = ["  " + line for line in part.get("log", "").splitlines()[-8:]]
     return "\n".join([text, *lines])
 
@@ -155,7 +158,7 @@ def markdown(content: dict) -> str:
     text = [f"## Check of {made['device']}, torch {made['torch']}"]
     text.append(tabulate(shown, ["part", "state", "seconds", "tests", "skipped"], tablefmt="pipe"))
     for name, part in parts.items():
-        if part["state"] != "passed":
+        if part["state"] not in ("passed", "skipped"):
             text.append(f"### {name}\n\n```\n{told(part)}\n```")
         if rows := part.get("rows"):
             text += [f"### Times: {name}", tabulate(rows, "keys", tablefmt="pipe")]

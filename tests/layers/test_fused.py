@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-triton = pytest.importorskip(
-    "triton", reason="needs Triton: pip install 'nsr[triton]' on Linux; torch for CUDA brings it"
-)
+try:
+    import triton
+except ImportError:
+    triton = None
+needs_triton = "needs Triton: pip install 'nsr[triton]' (Linux); torch for CUDA brings it"
+pytestmark = pytest.mark.skipif(triton is None, reason=needs_triton)
+OLD = triton is not None and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
 
 
-@pytest.mark.skipif(
-    tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7), reason="an older interpreter fails with NumPy 2.4"
-)
+@pytest.mark.skipif(OLD, reason="an interpreter of Triton before 3.7 fails with NumPy 2.4")
 def test_interpreted_kernels_compute_the_definition_and_its_gradients():
     """In a process of its own: a kernel is interpreted or not from Triton's import on."""
     cases = Path(__file__).with_name("interpreted.py")

@@ -9,7 +9,7 @@ from statistics import median
 import yaml
 from tabulate import tabulate
 
-from nsr_cli.bench.stopwatch import ratio
+from nsr_cli.stopwatch import ratio
 from nsr_cli.words import plural
 
 Grid = tuple[list[str], list[list[str]]]  # head and body
@@ -100,7 +100,8 @@ LEGEND = """\
   latter sample by sample into an output that is there before (the fastest is bold);
 - sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
   (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as products of matrices that
-  hold each pixel with those around it (contiguous): what the layer takes by itself is bold;
+  hold each pixel with those around it (contiguous), fused into one kernel (channels-last), as branches (Eq. 8: k
+  convolutions, then their sum), or compiled: what the layer takes by itself is bold;
 - of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 

@@ -10,12 +10,14 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from nsr_cli.data.identity import data_name
 from nsr_cli.data.images import write_png
 from nsr_cli.engine import flops
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.engine.gate_stats import GateUse
+from nsr_cli.errors import UserError
+from nsr_cli.models.authors_tiling import AuthorsTiling
 from nsr_cli.models.tiled import Tiling, tiling_of
+from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
@@ -30,9 +32,9 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     began = time.monotonic()
     tiling, used = tiling_for(run, method), run.conventions(benchmark)
     found, places = {}, run.saved_images(benchmark, paths)
-    luma_only = run.task.luma_only(run.reads)
+    task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates:
-        for path, by_convention, restored in evaluate(method, paths, run.task, used, tiling, luma_only):
+        for path, by_convention, restored in evaluate(method, paths, task, used, tiling, luma_only):
             found[path.name] = by_convention
             if run.request.save_images:
                 write_png(places[path], restored)
@@ -57,8 +59,8 @@ def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **foun
         run=run.name,
         signature=run.spec.signature,
         spec=run.spec.signed,
-        benchmark=data_name(benchmark),
-        official_low_resolution=run.task.official(paths),
+        benchmark=run.data_name(benchmark),
+        official_low_resolution=run.task_on(benchmark, paths).official(paths),
         cost=vars(cost_of(run, method)) if network else None,
         made=provenance(device),
         **found,
@@ -67,8 +69,23 @@ def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **foun
 
 
 def tiling_for(run: Run, method: Callable) -> Tiling | None:
-    """How images are cut for a method; None for classical ones, which see them whole."""
-    return tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    """How images are cut for a method; None for classical ones, which see them whole.
+
+    Raises:
+        UserError: as the authors cut them, but the method is none of theirs.
+    """
+    tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    if run.spec.tiling == "usual":
+        return tiling
+    if not cut_by_authors(method, tiling):
+        what = f"model={run.spec.model.name} sparsity={run.spec.sparsity['gate']}"
+        raise UserError(f"tiling=authors: their code cuts images for model=wdsr with gates; this is {what}")
+    return AuthorsTiling(**vars(tiling))
+
+
+def cut_by_authors(method: Callable, tiling: Tiling | None) -> bool:
+    """Whether a method is one for which the authors' code cuts images."""
+    return isinstance(method, WDSR) and tiling.overlap > 0
 
 
 def cost_of(run: Run, network: nn.Module) -> flops.Cost:
@@ -83,16 +100,19 @@ def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def explanation(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
     """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
-    usual = tiling_for(run, method)
+    usual = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     tilings = [usual]
     if usual and usual.overlap:  # of a network with gates: the tile is part of the protocol
         tilings += [Tiling(2 * usual.side, usual.margin, usual.overlap), Tiling(2**20, 0, 0)]
+    if cut_by_authors(method, usual):
+        tilings.append(AuthorsTiling(**vars(usual)))
     metrics = ("psnr", "ssim", "ssim8")
     listed = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
-    lines, luma_only = [], run.task.luma_only(run.reads)
+    lines, task, luma_only = [], run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     for tiling in tilings:
-        found = {path.name: scores for path, scores, _ in evaluate(method, paths, run.task, listed, tiling, luma_only)}
+        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, listed, tiling, luma_only)}
         tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
+        tile = f"{tile}, authors'" if isinstance(tiling, AuthorsTiling) else tile
         for c in listed:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"

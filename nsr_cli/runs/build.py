@@ -103,10 +103,8 @@ def load_from(run: Run, network: nn.Module) -> None:
     path = Path(run.request.ckpt)
     if run.request.published:
         if not path.is_file():
-            where = (
-                f"its authors' {path.name} (SHA-256 {run.spec.weights[:8]}...) there; NSR_DATA names the data folder"
-            )
-            raise UserError(f"ckpt=published: no file {path}; expected {where}")
+            how = "`nsr data get weights` fetches it, or says where to ask; NSR_DATA names the data folder"
+            raise UserError(f"ckpt=published: no file {path} (SHA-256 {run.spec.weights[:8]}...); {how}")
         if file_sha256(path) != run.spec.weights:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
     network.tile = load_weights(network, path).tile

@@ -106,7 +106,10 @@ def evaluate(
                 if given not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
                     used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
-                    restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
+                    try:
+                        restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
+                    except UserError as error:
+                        raise UserError(f"{path}: {error}") from None
                     outputs[given] = restored, truth
                 scores[convention.name] = score(*outputs[given], image, convention)
             yield path, scores, list(outputs.values())[-1][0]

@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
 from torch import nn
+from tqdm import tqdm
 
 from nsr_cli.data.images import write_png
 from nsr_cli.engine import flops
@@ -21,6 +22,9 @@ from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
+from nsr_cli.words import clock, say
+
+SAY_EVERY = 60  # seconds between lines in a log, while a benchmark is scored
 
 
 def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], trained: dict | None) -> None:
@@ -34,7 +38,8 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     found, places = {}, run.saved_images(benchmark, paths)
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates:
-        for path, by_convention, restored in evaluate(method, paths, task, used, tiling, luma_only):
+        scored = evaluate(method, paths, task, used, tiling, luma_only)
+        for path, by_convention, restored in counted(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
             found[path.name] = by_convention
             if run.request.save_images:
                 write_png(places[path], restored)
@@ -49,6 +54,18 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.found(), trained=budget,
         seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
+
+
+def counted(scored: Iterator, what: str, total: int) -> Iterator:
+    """Pass on what comes, with a bar on a terminal, and in a log a line now and then: how many, and the time left."""
+    began = said = time.monotonic()
+    bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
+    for done, item in enumerate(bar, 1):
+        yield item
+        now = time.monotonic()
+        if bar.disable and done < total and now - said > SAY_EVERY:
+            said = now
+            say(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
 
 
 def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:

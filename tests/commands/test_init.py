@@ -93,6 +93,10 @@ def test_the_record_of_a_finished_run_is_enough(nsr, tmp_path, start):
             "nsr ablate: {start}: no layer of it fits WDSR: head.bias: model (5,), file (4,); ",
         ),
         ("train model=edsr units=4 init={start}", "nsr train: {start}: weights of WDSR, but the model is EDSR"),
+        (  # a checkpoint of another scale, where all of it is needed
+            "eval model=wdsr sparsity=softmax units=4 width=1 scale=3 ckpt={start}",
+            "nsr eval: {start}: weights of WDSR in other sizes: tail.bias: model (27,), file (12,); ",
+        ),
     ],
 )
 def test_what_cannot_be_started_from_is_named(nsr, tmp_path, start, line, message):

@@ -44,6 +44,7 @@ figures: $(BIN)/.installed ## every figure as PNG and PDF; runs what is missing 
 
 bench: $(BIN)/.installed ## speed: against reference implementations, and the rebuttal's timing table
 	@$(BIN)/python tests/bench_ops.py
+	@$(BIN)/python tests/bench_classical.py
 	@$(BIN)/nsr bench
 
 # With the machine's own torch, from a plain copy of the repository; see tests/gpu/requirements.txt.

@@ -252,7 +252,7 @@ def complete(arguments: list[str]) -> int:
         from nsr_cli.data.catalog import DATASETS
 
         actions = {2: ("list", "get", "check")}
-        print("\n".join(actions.get(at, DATASETS) if verb == "data" else ("--all",)))
+        print("\n".join(actions.get(at, ("weights", *DATASETS)) if verb == "data" else ("--all",)))
         return 0
     if at == 2 and verb in NAMING:
         print("\n".join(named(verb)))

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nsr_cli.commands.knobs import RUN, check_knobs, written
-from nsr_cli.data.catalog import DATASETS, find, is_folder
+from nsr_cli.data.catalog import DATASETS, find, is_folder, split_pair
 from nsr_cli.data.identity import data_name
+from nsr_cli.data.pairs import pair_text
 from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine.schedule import fraction_of
 from nsr_cli.errors import UserError
@@ -36,24 +37,28 @@ def run_of(values: Mapping, verb: str) -> Run:
     """
     check_groups(values)
     check_knobs(values, RUN)
+    values = {**values, "train": pair_text(values["train"]), "benchmarks": list(map(pair_text, values["benchmarks"]))}
     check_together(values, trains=verb in TRAINERS)
     task = {"name": values["task"]["name"], "target": values["task"]["_target_"]}
     task |= {key: value for key, value in values["task"].items() if key not in ("name", "_target_", "usual")}
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
+    start, init = file_of("init", values) if values["init"] else (None, None)
     trained = values["model"]["trained"] and not ckpt
     spec = Spec(
         task=task,
         model=model_of(values["model"]),
         sparsity=values["sparsity"] if values["sparsity"]["gate"] != "none" else {"gate": "none"},
-        training=training_of(values) if trained else None,
+        training=training_of(values, task.get("scale", 1), init) if trained else None,
         weights=weights,
         tile=values["tile"],
         inference=values["inference"],
+        tiling=values["tiling"],
     )
-    same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in ("ckpt", "train", "metrics")}
+    apart = ("ckpt", "init", "train", "metrics")
+    same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in apart}
     train = values["train"] if trained else ""
     same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb in TRAINERS}
-    return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published"))
+    return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published", init=start))
 
 
 def check_groups(values: Mapping) -> None:
@@ -90,6 +95,11 @@ def check_together(values: Mapping, trains: bool) -> None:
         raise UserError(
             f"train={values['train']}: a benchmark; training on it voids its scores; to train on there are: {good}"
         )
+    pairs = [name for name in (values["train"], *values["benchmarks"]) if split_pair(name)[1]]
+    if pairs and task != "sr":
+        raise UserError(f"{pairs[0]}: low-resolution images are for task=sr; task={task} degrades the others itself")
+    if values["init"] and (values["ckpt"] or not model["trained"]):
+        raise UserError(f"init={values['init']}: there is no training that could start from it")
     if trains and (values["ckpt"] or not model["trained"]):
         what = f"ckpt={values['ckpt']}" if values["ckpt"] else f"model={model['name']}"
         raise UserError(f"{what}: nothing to train; `nsr eval` scores it")
@@ -103,10 +113,11 @@ def model_of(group: Mapping) -> Model:
     return Model(group["name"], target, network, list(group["reads"]), sparse)
 
 
-def training_of(values: Mapping) -> Training:
+def training_of(values: Mapping, scale: int, init: str | None) -> Training:
     return Training(
+        init=init,
         protocol=values["protocol"]["name"],
-        data=data_name(values["train"]),
+        data=data_name(values["train"], Path(values["data"]), scale),
         lr_drops=[str(fraction_of(drop)) for drop in values["lr_drops"]],
         **{name: values[name] for name in TRAINING},
     )
@@ -117,13 +128,8 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
 
     The sum of published weights is known without the file, so that their records are found where the file is not.
     """
-    ckpt, data = values["ckpt"], Path(values["data"])
-    if ckpt != "published":
-        path = next((p for p in (Path(ckpt), data / ckpt) if p.exists()), Path(ckpt))
-        try:
-            return str(path), _sha256(path)
-        except UserError as error:
-            raise UserError(f"ckpt={path}: cannot be read ({error.__context__.strerror})") from None
+    if values["ckpt"] != "published":
+        return file_of("ckpt", values)
     level = task_of(task).level
     published = (values["model"].get("published") or {}).get(task["name"], {})
     known = {str(key): file for key, file in published.items()}
@@ -133,4 +139,14 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
         raise UserError(
             f"ckpt=published: no weights known for {where} at {level}; there are: {', '.join(known) or 'none'}"
         )
-    return str(data / chosen["file"]), chosen["sha256"]
+    return str(Path(values["data"]) / chosen["file"]), chosen["sha256"]
+
+
+def file_of(key: str, values: Mapping) -> tuple[str, str]:
+    """(file, SHA-256) of a key that names a file of weights, here or below the data folder."""
+    name = values[key]
+    path = next((p for p in (Path(name), Path(values["data"]) / name) if p.exists()), Path(name))
+    try:
+        return str(path), _sha256(path)
+    except UserError as error:
+        raise UserError(f"{key}={path}: cannot be read ({error.__context__.strerror})") from None

@@ -12,6 +12,7 @@ HELP = """nsr data: the named data sets
 
   nsr data list           what there is, how many images, where on this machine or how to get it, licence
   nsr data get NAME ...   download, verify, unpack; repeating it finishes what was interrupted
+  nsr data get weights    the published weights that have a stable address; says where to ask for the others
   nsr data check [NAME]   compare images with the manifest: which are missing, which differ
 
 They lie below NSR_DATA (default ./data); --data FOLDER overrides it. One of your own is an entry of datasets.yaml
@@ -19,6 +20,9 @@ there, used by its name like the others:
 
   photographs: {folders: photographs, role: test}       optional: title, count, conventions, low_resolution, ...
 """
+
+
+WEIGHTS = "weights"  # published ones, which are no data set
 
 
 def run(arguments: list[str]) -> int:
@@ -51,14 +55,16 @@ def show(root: Path) -> None:
 
 def get(names: list[str], root: Path) -> None:
     from nsr_cli.data.download import get
+    from nsr_cli.data.published import get_weights
 
     if not names:
-        raise UserError(f"get needs a name; there are: {', '.join(datasets(root))}")
+        raise UserError(f"get needs a name; there are: {WEIGHTS}, {', '.join(datasets(root))}")
     for name in names:
-        find(name, root)  # complains about any unknown name before the first download
+        if name != WEIGHTS:
+            find(name, root)  # complains about any unknown name before the first download
     for name in names:
-        for folder in get(name, root):
-            print(folder.resolve())
+        for path in get_weights(root) if name == WEIGHTS else get(name, root):
+            print(path.resolve())
 
 
 def present(dataset: Dataset, root: Path) -> bool:

@@ -48,6 +48,10 @@ class Knob:
     def or_null(self) -> "Knob":
         return replace(self, nullable=True, expected=f"{self.expected}, or null")
 
+    def or_pair(self) -> "Knob":
+        pair = {"type": "object", "required": ["hr", "lr"], "additionalProperties": {"type": "string", "minLength": 1}}
+        return replace(self, kind=(str, dict), schema={"anyOf": [self.schema, pair]})
+
     def list_of(self, expected: str) -> "Knob":
         return replace(self, several=True, expected=expected)
 
@@ -125,7 +129,7 @@ NETWORK = {  # a model has those that its file in conf/model names
 }
 BUDGET = {
     "train": text("${oc.select:task.usual.train,${oc.select:protocol.data.${task.name}.train}}",
-                  "training images", "a data set or a folder"),
+                  "training images", "a data set, a folder, or {hr: ..., lr: ...}").or_pair(),
     "epochs": whole("${protocol.epochs}", "length of the training; or steps, and null for the other").or_null(),
     "patches_per_image": whole("${protocol.patches_per_image}", "patches of each image in an epoch"),
     "steps": whole("${protocol.steps}", "null: epochs * images * patches_per_image / batch").or_null(),
@@ -137,13 +141,15 @@ BUDGET = {
     "lr_factor": number(0.2, "by which it drops", most=1),
     "precision": choice("${protocol.precision}", "of training; scores are computed in fp32", "fp32", "bf16", "fp16"),
     "seed": SEED,
+    "init": text(None, "a checkpoint to start from, of another scale too: the layers that fit", "a file").or_null(),
 }  # fmt: skip
 SCORING = {
     "inference": choice("soft", "hard: the group of the largest gate alone (Eq. 5, 6)", "soft", "hard"),
     "ckpt": text(None, "weights instead of a training; `published`: those we know", "a file, published").or_null(),
     "tile": whole(None, "side of the tiles in which gates decide; null: the patch of the training", least=20).or_null(),
+    "tiling": choice("usual", "authors: images cut as in their released code, for their files", "usual", "authors"),
     "benchmarks": text("${oc.select:task.usual.benchmarks,${oc.select:protocol.data.${task.name}.benchmarks}}",
-                       "scored on", "").list_of("a list of data sets, as in benchmarks=[set5,set14]"),
+                       "scored on", "").or_pair().list_of("a list of data sets, as in benchmarks=[set5,set14]"),
     "metrics": text(None, "beside the usual ones; functions of one's own by dotted names", "")
                .list_of("a list of metrics, as in metrics=[ssim8]").or_null(),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from nsr_cli.data.datasets_file import FILE, read_datasets
 from nsr_cli.errors import UserError, each
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+PAIR = re.compile(r"\{hr: (.+), lr: (.+)\}")
 MOST_FOLDERS = 1000  # that are looked into for images in subfolders
 
 
@@ -27,6 +28,7 @@ def find(name: str, root: Path | None = None) -> Dataset:
     Raises:
         UserError: no such name; the text lists the names there are.
     """
+    name, _ = split_pair(name)
     if name in DATASETS:
         return DATASETS[name]
     known = datasets(root)
@@ -95,14 +97,21 @@ def belonging(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
 
 def is_folder(name: str) -> bool:
     """Whether a data set is given as a folder of the user's own: anything with "/", or a leading "." or "~"."""
+    name, _ = split_pair(name)
     return "/" in name or name.startswith((".", "~"))
+
+
+def split_pair(name: str) -> tuple[str, str]:
+    """A data set's name and the folder of low-resolution images that is given with it; empty where none is."""
+    found = PAIR.fullmatch(name)
+    return (found[1], found[2]) if found else (name, "")
 
 
 def image_paths(name: str, root: Path) -> list[Path]:
     """The images of a named data set, or of a folder of the user's own.
 
     Args:
-        name: of a data set; or a folder: anything with "/", a leading "." or "~".
+        name: of a data set; or a folder: anything with "/", a leading "." or "~"; of a pair, the high-resolution ones.
         root: the data root (`NSR_DATA`), below which named data sets lie.
 
     Returns:
@@ -112,6 +121,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         UserError: unknown name, missing or empty folder, a link that leads nowhere, another number of images than
             the data set has.
     """
+    name, _ = split_pair(name)
     if is_folder(name):
         return _folder_images(Path(os.path.expanduser(name)), root)
     dataset = find(name, root)

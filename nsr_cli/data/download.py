@@ -40,21 +40,27 @@ def get(name: str, root: Path, progress: bool = True) -> list[Path]:
     dataset = catalog.find(name, root)
     root = Path(root).absolute()
     parts = [catalog.find(part, root) for part in dataset.parts] or [dataset]
-    try:
+    with disk_errors(dataset.title, root):
         folders = [_folder_if_complete(part, root) for part in parts]
         if not all(folders):
-            root.mkdir(parents=True, exist_ok=True)
-            with _alone(root / ".downloads") as downloads:
+            with alone(root) as downloads:
                 folders = [
                     folder or _fetch(part, root, downloads, progress)
                     for part, folder in zip(parts, folders, strict=True)
                 ]
                 _tidy(parts, downloads)
+    return folders
+
+
+@contextlib.contextmanager
+def disk_errors(title: str, root: Path) -> Iterator[None]:
+    """What the disk refuses while something is fetched into a data root, as a UserError."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"disk full in {root}; free some and repeat, it goes on where it stopped") from error
-        raise UserError(f"{dataset.title}: {error.strerror or error}: {error.filename or root}") from error
-    return folders
+        raise UserError(f"{title}: {error.strerror or error}: {error.filename or root}") from error
 
 
 def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
@@ -76,8 +82,10 @@ def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _alone(downloads: Path) -> Iterator[Path]:
+def alone(root: Path) -> Iterator[Path]:
     """The folder of half downloads, locked against a second `nsr data get` into the same root."""
+    downloads = root / ".downloads"
+    root.mkdir(parents=True, exist_ok=True)
     downloads.mkdir(exist_ok=True)
     with (downloads / "lock").open("w") as lock:
         try:

@@ -4,15 +4,33 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsr_cli.data.catalog import images_in, is_folder
+from nsr_cli.data.catalog import find, images_in, is_folder, locate, own_images, split_pair
+from nsr_cli.data.pairs import lr_folder
 
 
-def data_name(name: str) -> str:
-    """A data set's name; for a folder of the user's own, the folder's name and a digest of its images."""
-    if not is_folder(name):
-        return name
-    folder = Path(name).expanduser()
-    return f"{folder.resolve().name}-{digest_of(images_in(folder))[:8]}"
+def data_name(name: str, root: Path, scale: int = 1) -> str:
+    """What a data set is called in signatures and file names.
+
+    Args:
+        name: of a data set, a folder of the user's own, or a pair.
+        root: the data root.
+        scale: of the task that reads it.
+
+    Returns:
+        Its name; for a folder of the user's own, the folder's, and for what has low-resolution images of its own,
+        either one, with a digest of all its images.
+    """
+    hr, lr = split_pair(name)[0], lr_folder(name, root, scale)
+    if is_folder(hr):
+        folder = Path(hr).expanduser()
+        hr, images = folder.resolve().name, images_in(folder)
+    elif lr is None:
+        return hr
+    else:
+        dataset = find(hr, root)
+        folder = locate(dataset, root)
+        images = own_images(dataset, folder) if folder else []
+    return f"{hr}-{digest_of([*images, *(images_in(lr) if lr else [])])[:8]}"
 
 
 def digest_of(paths: Iterable[Path]) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nsr_cli.data.catalog import broken_link_text, broken_links, find, image_paths, images_in, is_folder, lr_partners
+from nsr_cli.data.catalog import broken_link_text, broken_links, find, images_in, is_folder, lr_partners, split_pair
 from nsr_cli.errors import UserError
 
 # What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
@@ -15,41 +15,43 @@ _SUFFIX = rf"(?:{_KIND}?{_SCALE}|{_SCALE}?{_KIND}|_SRF_{{scale}}(?:_HR|_LR)?)$"
 SHOWN = 3  # of what does not fit, in an error
 
 
-def data_paths(data: str | Mapping[str, str], root: Path, scale: int) -> tuple[list[Path], list[Path]]:
-    """The images of a data set, and their low-resolution partners.
-
-    Args:
-        data: a name, a folder of the user's own, or {hr: a name or a folder, lr: a folder}.
-        root: the data root.
-        scale: side of an image over the side of its partner.
-
-    Returns:
-        Images and partners, in the same order; no partners where low-resolution images are made of the images.
+def pair_text(data: str | Mapping[str, str]) -> str:
+    """What a data set is called: its name; of a pair {hr: a name or a folder, lr: a folder} the same as a text.
 
     Raises:
-        UserError: as image_paths() and paired() do.
+        UserError: a mapping with other keys.
     """
-    if not isinstance(data, Mapping):
-        paths = image_paths(data, root)
-        return paths, low_resolution_paths(data, paths, root, scale)
+    if isinstance(data, str):
+        return data
     if data.keys() != {"hr", "lr"}:
         raise UserError(f"a pair of folders is {{hr: FOLDER, lr: FOLDER}}; found the keys {', '.join(map(str, data))}")
-    paths = image_paths(data["hr"], root)
-    return paths, paired(paths, Path(os.path.expanduser(data["lr"].replace("{scale}", str(scale)))), scale)
+    return f"{{hr: {data['hr']}, lr: {data['lr']}}}"
+
+
+def lr_folder(name: str, root: Path, scale: int) -> Path | None:
+    """The folder of the low-resolution images of a data set at a scale: a pair's, or that of its entry; else None."""
+    if scale == 1:
+        return None
+    _, lr = split_pair(name)
+    pattern = lr or ("" if is_folder(name) else find(name, root).low_resolution)
+    found = Path(os.path.expanduser(pattern.replace("{scale}", str(scale))))
+    return (found if lr else Path(root) / found) if pattern else None
 
 
 def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
-    """The low-resolution partners of the images of a data set: those of its entry, or DIV2K's official ones.
+    """The low-resolution partners of the images of a data set: a pair's, those of its entry, DIV2K's official ones.
 
     Returns:
         As many as there are paths; none where low-resolution images are made of the images.
+
+    Raises:
+        UserError: as :func:`paired` does.
     """
-    pattern = "" if is_folder(name) else find(name, root).low_resolution
-    if not pattern:
-        partners = lr_partners(paths, scale)
-        _check_sizes(paths if partners else [], partners, scale)
-        return partners
-    return paired(paths, Path(root) / os.path.expanduser(pattern.replace("{scale}", str(scale))), scale)
+    if folder := lr_folder(name, root, scale):
+        return paired(paths, folder, scale)
+    partners = lr_partners(paths, scale)
+    _check_sizes(paths if partners else [], partners, scale)
+    return partners
 
 
 def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:

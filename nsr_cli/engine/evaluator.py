@@ -15,6 +15,7 @@ from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
+from nsr_cli.models.authors_tiling import AuthorsTiling, restore_as_authors
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize, rgb_to_y
@@ -44,6 +45,10 @@ def restore(
     if tiling is None:
         whole = torch.from_numpy(np.atleast_3d(degraded).transpose(2, 0, 1)[None] / 255.0)
         restored = method(whole)[0].permute(1, 2, 0).numpy() * 255.0
+        restored = restored[:, :, 0] if degraded.ndim == 2 else restored
+        return quantize(restored) if rounded else restored
+    if isinstance(tiling, AuthorsTiling):
+        restored = 255.0 * restore_as_authors(method, degraded, tiling)
         restored = restored[:, :, 0] if degraded.ndim == 2 else restored
         return quantize(restored) if rounded else restored
     height, width = (side * scale for side in degraded.shape[:2])
@@ -101,7 +106,10 @@ def evaluate(
                 if given not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
                     used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
-                    restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
+                    try:
+                        restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
+                    except UserError as error:
+                        raise UserError(f"{path}: {error}") from None
                     outputs[given] = restored, truth
                 scores[convention.name] = score(*outputs[given], image, convention)
             yield path, scores, list(outputs.values())[-1][0]

@@ -52,6 +52,8 @@ class WDSR(nn.Module):
         ValueError: sparsity settings that make no layer, or a shared gate where no gate looks at its input.
     """
 
+    mean = 0.5  # of the images, subtracted before and added after
+
     def __init__(
         self,
         scale: int,
@@ -84,6 +86,13 @@ class WDSR(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W)."""
-        x = x - 0.5
-        x = self.skip(x) + self.tail(self.body(self.head(x)))
-        return F.pixel_shuffle(x, self.scale) + 0.5
+        x = x - self.mean
+        return self.joined(self.deep(x), self.skip(x))
+
+    def deep(self, x: Tensor) -> Tensor:
+        """What is learned beside the skip: (B, C, H, W) less the mean to (B, scale^2 * C, H, W)."""
+        return self.tail(self.body(self.head(x)))
+
+    def joined(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """The restored images, of what the body and the skip make of them."""
+        return F.pixel_shuffle(skip + deep, self.scale) + self.mean

@@ -37,7 +37,7 @@ def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop
         crop: side of the zoomed part in pixels of the truth.
         heading: said of all runs.
     """
-    task, device = bicubic.task, torch.device("cpu")
+    task, device = bicubic.task_on(benchmark, [path]), torch.device("cpu")
     convention = task.conventions(benchmark, ["rgb"], bicubic.data)[-1]
     image = read_image(path)
     degraded, truth = task.prepare(path, image, convention)
@@ -82,8 +82,9 @@ def check_gates(given: str, run: Run) -> None:
 
 def gated(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
     """An image as the network is given it, and the gates over it."""
-    convention = run.conventions(run.request.benchmarks[0])[0]
-    degraded, _ = run.task.prepare(path, read_image(path), convention)
+    benchmark = run.request.benchmarks[0]
+    convention = run.conventions(benchmark)[0]
+    degraded, _ = run.task_on(benchmark, [path]).prepare(path, read_image(path), convention)
     stride = max(1, round(max(degraded.shape[:2]) / CELLS))
     maps = gate_maps(network, np.atleast_3d(degraded), tiling_for(run, network).side, stride)
     return Gated(path.name, np.asarray(degraded).clip(0, 255).astype(np.uint8), maps[:, groups], stride)

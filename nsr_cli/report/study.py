@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, is_folder, locate, own_images
+from nsr_cli.data.catalog import find, is_folder, locate, own_images, split_pair
 from nsr_cli.report.experiments import Experiment, expand
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
@@ -137,7 +137,7 @@ class Study:
     def at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
         if is_folder(benchmark):
-            return Path(benchmark).is_dir()
+            return Path(split_pair(benchmark)[0]).expanduser().is_dir()
         dataset = find(benchmark, self.data)
         folder = locate(dataset, self.data)
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)

@@ -14,7 +14,7 @@ from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
-from nsr_cli.models.weights import load_weights
+from nsr_cli.models.weights import load_weights, start_from
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
@@ -113,16 +113,30 @@ def load_from(run: Run, network: nn.Module) -> None:
     path = Path(run.request.ckpt)
     if run.request.published:
         if not path.is_file():
-            where = (
-                f"its authors' {path.name} (SHA-256 {run.spec.weights[:8]}...) there; NSR_DATA names the data folder"
-            )
-            raise UserError(f"ckpt=published: no file {path}; expected {where}")
+            how = "`nsr data get weights` fetches it, or says where to ask; NSR_DATA names the data folder"
+            raise UserError(f"ckpt=published: no file {path} (SHA-256 {run.spec.weights[:8]}...); {how}")
         if file_sha256(path) != run.spec.weights:
             raise UserError(f"ckpt=published: {path} is another file than the published one; name it as ckpt=FILE")
     loaded, inference = load_weights(network, path), run.spec.inference
     if run.spec.sparsity["gate"] == "static" and (merged := loaded.metadata.get("inference", inference)) != inference:
         raise UserError(f"inference={inference}: {path} holds kernels that were merged for inference={merged}")
     network.tile = loaded.tile
+
+
+def initialise(run: Run, network: nn.Module) -> str:
+    """Give a network that is to be trained the layers that fit of the checkpoint which it starts from.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        UserError: the checkpoint has changed since the run was signed; none of its layers fits.
+    """
+    path = run.request.init
+    if file_sha256(path) != run.spec.training.init:
+        raise UserError(f"init={path}: the file has changed since this run was asked for")
+    left = start_from(network, path)
+    return f"starting from {path}" + (f"; of other sizes, and so not taken: {', '.join(left)}" if left else "")
 
 
 def set_inference(method: Callable, inference: str) -> None:

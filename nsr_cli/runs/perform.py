@@ -16,7 +16,7 @@ from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan
 from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, check_share
-from nsr_cli.runs.score import explanation, record, score_run
+from nsr_cli.runs.score import explanation, record, score_run, tiling_for
 from nsr_cli.runs.stored import Store, show
 from nsr_cli.runs.train import prepare_training
 from nsr_cli.words import say
@@ -82,7 +82,10 @@ def _make_missing(
     """Train and score what is missing; returns the method, with its weights."""
     missing = store.unscored(run)
     check_writable("results", run.request.results)
+    for name in missing:
+        run.task_on(name, images[name])  # complains about an image without a partner
     method, begin = build(run, device), None
+    tiling_for(run, method)  # complains about one for other networks
     if isinstance(method, nn.Module):
         check_network(run, method)
     if run.lacks_weights:

@@ -14,7 +14,7 @@ from nsr_cli.data.images import image_size
 from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
 from nsr_cli.engine.trainer import autocast
-from nsr_cli.runs.build import check_network, made
+from nsr_cli.runs.build import check_network, initialise, made
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
 from nsr_cli.runs.stored import Store
@@ -44,6 +44,7 @@ def plan(run: Run, method: Callable, device: torch.device) -> str:
 def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     """Length, time and memory of its training."""
     paths, task, spec = Store().training_images(run), run.task, run.spec.training
+    run.task_on(run.request.train, paths)  # complains about an image without a partner
     steps, sizes = steps_of(run, len(paths)), [image_size(path) for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         check_size(path.name, size[0] // task.scale, size[1] // task.scale, spec.patch)
@@ -52,6 +53,7 @@ def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     seconds, memory = rehearse(run, network, device)
     done = "" if run.lacks_weights else ", finished: would be skipped"
     return [
+        *([f"init            {initialise(run, network)}"] if run.request.init else []),
         f"training        {steps:,} steps of {spec.batch} patches{done}",
         f"time            about {words.clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
         f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations",

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from nsr_cli.data.identity import data_name
+from nsr_cli.data.pairs import low_resolution_paths, lr_folder
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.runs.spec import Spec, spec_of
@@ -23,6 +24,7 @@ class Request:
         may_train: whether the verb trains; ``nsr eval`` does not.
         ckpt: file of the weights that are read; None where they are trained.
         published: whether that must be the published file.
+        init: file of the weights that a training starts from.
     """
 
     benchmarks: list[str]
@@ -33,6 +35,7 @@ class Request:
     may_train: bool = True
     ckpt: str | None = None
     published: bool = False
+    init: str | None = None
     device: str = "auto"
     threads: int | None = None
     checkpoint_minutes: float = 5
@@ -98,7 +101,22 @@ class Run:
 
     def record(self, benchmark: str) -> Path:
         """The file of a benchmark's record, whether it is there or not."""
-        return self.records / f"{self.spec.name}--{data_name(benchmark)}.json"
+        return self.records / f"{self.spec.name}--{self.data_name(benchmark)}.json"
+
+    def data_name(self, benchmark: str) -> str:
+        """What a benchmark is called in records and file names."""
+        return data_name(benchmark, self.data, self.task.scale)
+
+    def task_on(self, data: str, paths: list[Path]) -> Task:
+        """The task on the images of a data set, which may have low-resolution partners of their own.
+
+        Raises:
+            UserError: an image without a partner, or of another size.
+        """
+        if lr_folder(data, self.data, self.task.scale) is None:
+            return self.task
+        partners = low_resolution_paths(data, paths, self.data, self.task.scale)
+        return self.task.paired(dict(zip(paths, partners, strict=True)))
 
     @property
     def cache(self) -> tuple[Path, str]:
@@ -122,8 +140,9 @@ class Run:
 
     def images_folder(self, benchmark: str) -> Path:
         """Of restored images."""
-        way = [self.spec.inference] * (self.spec.inference != "soft") + [f"tile{self.spec.tile}"] * bool(self.spec.tile)
-        return self.folder / "images" / "-".join([data_name(benchmark), *way])
+        way = [name for name in (self.spec.inference, self.spec.tiling) if name not in ("soft", "usual")]
+        way += [f"tile{self.spec.tile}"] * bool(self.spec.tile)
+        return self.folder / "images" / "-".join([self.data_name(benchmark), *way])
 
     def saved_images(self, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
         """Where the restored image of each file is saved; a stem that two files share keeps its ending."""

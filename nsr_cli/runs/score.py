@@ -2,23 +2,29 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
 from torch import nn
+from tqdm import tqdm
 
-from nsr_cli.data.identity import data_name
 from nsr_cli.data.images import write_png
 from nsr_cli.engine import flops, heap
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.engine.gate_stats import GateUse
+from nsr_cli.errors import UserError
+from nsr_cli.models.authors_tiling import AuthorsTiling
 from nsr_cli.models.tiled import Tiling, tiling_of
+from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
+from nsr_cli.words import clock, say
+
+SAY_EVERY = 60  # seconds between lines in a log, while a benchmark is scored
 
 
 def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], trained: dict | None) -> None:
@@ -30,9 +36,10 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     began = time.monotonic()
     tiling, used = tiling_for(run, method), run.conventions(benchmark)
     found, places = {}, run.saved_images(benchmark, paths)
-    luma_only = run.task.luma_only(run.reads)
+    task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates, heap.kept():
-        for path, by_convention, restored in evaluate(method, paths, run.task, used, tiling, luma_only):
+        scored = evaluate(method, paths, task, used, tiling, luma_only)
+        for path, by_convention, restored in counted(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
             found[path.name] = by_convention
             if run.request.save_images:
                 write_png(places[path], restored)
@@ -49,6 +56,18 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     )  # fmt: skip
 
 
+def counted(scored: Iterator, what: str, total: int) -> Iterator:
+    """Pass on what comes, with a bar on a terminal, and in a log a line now and then: how many, and the time left."""
+    began = said = time.monotonic()
+    bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
+    for done, item in enumerate(bar, 1):
+        yield item
+        now = time.monotonic()
+        if bar.disable and done < total and now - said > SAY_EVERY:
+            said = now
+            say(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
+
+
 def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write what was found out about a run on a benchmark, beside what both are."""
     network = isinstance(method, nn.Module)
@@ -57,8 +76,8 @@ def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **foun
         run=run.name,
         signature=run.spec.signature,
         spec=run.spec.signed,
-        benchmark=data_name(benchmark),
-        official_low_resolution=run.task.official(paths),
+        benchmark=run.data_name(benchmark),
+        official_low_resolution=run.task_on(benchmark, paths).official(paths),
         cost=vars(cost_of(run, method)) if network else None,
         made=provenance(device),
         **found,
@@ -67,8 +86,23 @@ def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **foun
 
 
 def tiling_for(run: Run, method: Callable) -> Tiling | None:
-    """How images are cut for a method; None for classical ones, which see them whole."""
-    return tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    """How images are cut for a method; None for classical ones, which see them whole.
+
+    Raises:
+        UserError: as the authors cut them, but the method is none of theirs.
+    """
+    tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    if run.spec.tiling == "usual":
+        return tiling
+    if not cut_by_authors(method, tiling):
+        what = f"model={run.spec.model.name} sparsity={run.spec.sparsity['gate']}"
+        raise UserError(f"tiling=authors: their code cuts images for model=wdsr with gates; this is {what}")
+    return AuthorsTiling(**vars(tiling))
+
+
+def cut_by_authors(method: Callable, tiling: Tiling | None) -> bool:
+    """Whether a method is one for which the authors' code cuts images."""
+    return isinstance(method, WDSR) and tiling.overlap > 0
 
 
 def cost_of(run: Run, network: nn.Module) -> flops.Cost:
@@ -83,16 +117,19 @@ def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def explanation(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
     """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
-    usual = tiling_for(run, method)
+    usual = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     tilings = [usual]
     if usual and usual.overlap:  # of a network with gates: the tile is part of the protocol
         tilings += [Tiling(2 * usual.side, usual.margin, usual.overlap), Tiling(2**20, 0, 0)]
+    if cut_by_authors(method, usual):
+        tilings.append(AuthorsTiling(**vars(usual)))
     metrics = ("psnr", "ssim", "ssim8")
     listed = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
-    lines, luma_only = [], run.task.luma_only(run.reads)
+    lines, task, luma_only = [], run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     for tiling in tilings:
-        found = {path.name: scores for path, scores, _ in evaluate(method, paths, run.task, listed, tiling, luma_only)}
+        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, listed, tiling, luma_only)}
         tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
+        tile = f"{tile}, authors'" if isinstance(tiling, AuthorsTiling) else tile
         for c in listed:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"

@@ -38,6 +38,7 @@ class Training:
         patch: side of a degraded patch, in pixels; also the tile in which gates decide at evaluation.
         lr_drops: fractions of the training after which the learning rate is multiplied by ``lr_factor``, as "2/3".
         precision: fp32, bf16 or fp16.
+        init: SHA-256 of the checkpoint that it starts from; None where it starts from the seed.
     """
 
     protocol: str
@@ -52,6 +53,7 @@ class Training:
     lr_factor: float
     precision: str
     seed: int
+    init: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Spec:
         weights: SHA-256 of the file that they are read from.
         tile: side of evaluation tiles of a gated network in degraded pixels, where it is not the network's own.
         inference: ``soft``; or ``hard``, which scores the weights of the soft run in another way.
+        tiling: ``usual``; or ``authors``, which cuts images as their released code does.
     """
 
     task: dict[str, Any]
@@ -75,11 +78,15 @@ class Spec:
     weights: str | None = None
     tile: int | None = None
     inference: str = "soft"
+    tiling: str = "usual"
 
     @cached_property
     def signed(self) -> dict:
         """All of it as plain numbers, texts, lists and dicts; 1.0 as 1, what is not given left out."""
-        return _plain({key: value for key, value in asdict(self).items() if value is not None and value != "soft"})
+        signed = {key: value for key, value in asdict(self).items() if value not in (None, "soft", "usual")}
+        if self.training and self.training.init is None:
+            del signed["training"]["init"]
+        return _plain(signed)
 
     @cached_property
     def signature(self) -> str:
@@ -93,7 +100,7 @@ class Spec:
     @cached_property
     def of_weights(self) -> "Spec":
         """The run that the weights come from."""
-        return self if self.inference == "soft" and self.tile is None else replace(self, inference="soft", tile=None)
+        return replace(self, inference="soft", tile=None, tiling="usual")
 
     @property
     def budget(self) -> str:

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from nsr_cli.data.catalog import find, image_paths, is_folder
-from nsr_cli.data.identity import data_name
 from nsr_cli.errors import Failed, UserError, each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
@@ -56,7 +55,7 @@ class Store:
         path = run.record(benchmark)
         try:
             record = read_record(path)
-            if record and (record.signature, record.benchmark) != (run.spec.signature, data_name(benchmark)):
+            if record and (record.signature, record.benchmark) != (run.spec.signature, run.data_name(benchmark)):
                 raise Damaged("it is another run's")
         except Damaged as damage:
             self.damaged[path] = str(damage)
@@ -70,9 +69,9 @@ class Store:
     def _is_outdated(self, run: Run, benchmark: str, record: Record) -> bool:
         try:
             paths = self._images(benchmark, run.data)
+            return run.task_on(benchmark, paths).official(paths) != record.official_low_resolution
         except UserError:  # not on this machine: the record stands
             return False
-        return run.task.official(paths) != record.official_low_resolution
 
     def unscored(self, run: Run) -> list[str]:
         """The benchmarks of a run on which there is something to score, or to save."""

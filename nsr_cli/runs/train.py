@@ -21,6 +21,7 @@ from nsr_cli.engine.schedule import Schedule, drop_steps
 from nsr_cli.engine.trainer import train
 from nsr_cli.engine.validation import validation
 from nsr_cli.errors import UserError
+from nsr_cli.runs.build import initialise
 from nsr_cli.runs.run import Run
 from nsr_cli.words import say
 
@@ -37,7 +38,8 @@ def prepare_training(
     Returns:
         What trains the network then, and writes its weights.
     """
-    spec, request, task = run.spec.training, run.request, run.task
+    spec, request = run.spec.training, run.request
+    task = run.task_on(request.train, sources)
     if request.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -47,14 +49,17 @@ def prepare_training(
     sizes = {"patch": spec.patch, "batch": spec.batch, "patches_per_image": spec.patches_per_image}
     sampler = PatchSampler(examples, task.scale, **sizes, seed=spec.seed, sigma=task.sigma)
     steps, device = steps_of(run, len(examples)), next(network.parameters()).device
+    started = initialise(run, network) if request.init else ""  # a checkpoint of this training replaces it
     benchmark, paths = next(iter(benchmarks.items()))
     convention = run.conventions(benchmark)[0]
-    validate = validation(paths, task, convention, spec.patch, task.luma_only(run.reads))
+    validate = validation(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
 
     def begin(ranks: Ranks) -> None:
         if ranks.leads:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
             say(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+            if started:
+                say(started)
         digest = digest_of(task.sources(sources))
         drops = drop_steps(spec.lr_drops, steps)
         train(

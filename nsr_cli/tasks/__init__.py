@@ -4,7 +4,7 @@ A config names a task's class under ``task._target_``; all other entries of that
 of one's own subclasses :class:`Task`, anywhere, and needs a YAML in conf/task (or in ``--config-dir``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -69,6 +69,10 @@ class Task:
     def sources(self, paths: Sequence[Path]) -> list[Path]:
         """All files that training images are made from."""
         return list(paths)
+
+    def paired(self, partners: Mapping[Path, Path]) -> "Task":
+        """The task on images that have low-resolution images of their own; only super-resolution has a use for them."""
+        return self
 
     def official(self, paths: Sequence[Path]) -> bool:
         """Whether degraded images come from their publisher, instead of from here."""

@@ -1,8 +1,8 @@
 """Super-resolution: bicubic down-scaling, on RGB or on luma (Tables 1 to 4)."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuperResolution(Task):
-    """x2, x3 or x4 by MATLAB's bicubic; DIV2K's official low-resolution images where they are at hand."""
+    """x2, x3 or x4: low-resolution images of their own, DIV2K's official ones where at hand, or MATLAB's bicubic."""
 
     channels: int = 3
     scale: int = 2
+    partners: Mapping[Path, Path] = field(default_factory=dict, repr=False, compare=False)  # of images that have one
     name: ClassVar[str] = "sr"
 
     @property
@@ -55,20 +56,24 @@ class SuperResolution(Task):
         from nsr_cli.data import degrade  # numpy and OpenCV: not for tables
 
         truth = degrade.modcrop(degrade.GIVEN[convention.given](image), self.scale)
-        if convention.rounded:
-            return degrade.low_resolution(path, truth, self.scale), truth
+        partner = self.partners.get(path)
+        if convention.rounded or partner:
+            return degrade.low_resolution(path, truth, self.scale, partner), truth
         return degrade.downscale(truth.astype("float64"), self.scale), truth
 
     def degraded(self, path: Path, truth: "np.ndarray") -> "np.ndarray":
         from nsr_cli.data import degrade  # numpy and OpenCV: not for tables
 
-        return degrade.low_resolution(path, truth, self.scale)
+        return degrade.low_resolution(path, truth, self.scale, self.partners.get(path))
 
     def sources(self, paths: Sequence[Path]) -> list[Path]:
-        return [*paths, *lr_partners(paths, self.scale)]
+        return [*paths, *([self.partners[path] for path in paths] if self.partners else lr_partners(paths, self.scale))]
 
     def official(self, paths: Sequence[Path]) -> bool:
-        return lr_partner(paths[0], self.scale) is not None
+        return paths[0] in self.partners or lr_partner(paths[0], self.scale) is not None
+
+    def paired(self, partners: Mapping[Path, Path]) -> "SuperResolution":
+        return replace(self, partners=partners)
 
     def luma_only(self, reads: Sequence[str]) -> bool:
         return list(reads) == ["luma"]

@@ -74,7 +74,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("eval model=wdsr", "nsr eval: no weights of this run in "),
         ("ablate train=set5", "nsr ablate: train=set5: a benchmark; training on it voids its scores; to train on"),
         ("ablate benchmarks=[5]", "nsr ablate: benchmarks=[5]: expected a list of data sets"),
-        ("ablate train=null", "nsr ablate: train=null: expected a data set or a folder"),
+        ("ablate train=null", "nsr ablate: train=null: expected a data set, a folder, or {hr: ..., lr: ...}"),
         ("ablate device=5", "nsr ablate: device=5: expected auto, cpu"),
         ("ablate task=null", "nsr ablate: Config group override must be a string"),
         ("ablate task.scale=5", "nsr ablate: task.scale=5: expected 2, 3 or 4"),

@@ -219,7 +219,7 @@ def test_get_of_what_is_installed_needs_no_network(nsr, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("get", "nsr data: get needs a name; there are: div2k_train, "),
+        ("get", "nsr data: get needs a name; there are: weights, div2k_train, "),
         ("get set6", "nsr data: no data set 'set6' (did you mean 'set5'?); there are: div2k_train, "),
         ("check Set5", "nsr data: no data set 'Set5' (did you mean 'set5'?); there are: "),
         ("check set5", "nsr data: Set5: no folder "),

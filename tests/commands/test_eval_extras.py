@@ -102,7 +102,7 @@ def test_explain_of_a_gated_network_varies_the_tile(nsr, tmp_path, folder, tiny)
     result = nsr(f"eval model=wdsr {line} explain=true")
     assert result.code == 0, result.err
     table, score = table_of(result.out), before["scores"]["rgb"]
-    assert list(dict.fromkeys(row["tile"] for row in table)) == ["24", "48", "whole"]
+    assert list(dict.fromkeys(row["tile"] for row in table)) == ["24", "48", "whole", "24, authors'"]
     same_numbers(own_row(table, score, tile="24"), score)
     assert record_of(tmp_path) == before  # to explain is not to score anew
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nsr_cli.data.catalog import image_paths
+from nsr_cli.data.identity import data_name
 from nsr_cli.data.images import write_png
-from nsr_cli.data.pairs import data_paths, paired
+from nsr_cli.data.pairs import low_resolution_paths, pair_text, paired
 from nsr_cli.errors import UserError
 
 
@@ -101,26 +103,49 @@ def test_a_missing_folder_and_a_broken_link_are_named(tmp_path):
         paired(paths, tmp_path / "lr", 2)
 
 
-def test_a_pair_of_folders_an_entry_and_div2k(tmp_path, monkeypatch):
+def partners(data, root: Path, scale: int) -> list[Path]:
+    name = pair_text(data)
+    return low_resolution_paths(name, image_paths(name, root), root, scale)
+
+
+def test_a_pair_of_folders_an_entry_and_div2k(tmp_path):
     fill(tmp_path / "photos", "a.png")
     for scale in (2, 4):
         fill(tmp_path / f"small/X{scale}", "a.png", shape=(8 // scale, 10 // scale))
-    pair = {"hr": f"{tmp_path}/photos", "lr": f"{tmp_path}/small/X2"}
-    assert data_paths(pair, tmp_path, 2) == ([tmp_path / "photos/a.png"], [tmp_path / "small/X2/a.png"])
+    pair = {"hr": f"{tmp_path}/photos", "lr": f"{tmp_path}/small/X{{scale}}"}
+    assert image_paths(pair_text(pair), tmp_path) == [tmp_path / "photos/a.png"]
     (tmp_path / "datasets.yaml").write_text(
         "mine: {folders: photos, role: train, low_resolution: 'small/X{scale}'}\nplain: {folders: photos, role: train}"
     )
     for scale in (2, 4):
-        assert data_paths("mine", tmp_path, scale)[1] == [tmp_path / f"small/X{scale}/a.png"]
-    assert data_paths(pair | {"hr": "mine"}, tmp_path, 2)[1] == [tmp_path / "small/X2/a.png"]
-    assert data_paths("plain", tmp_path, 2) == ([tmp_path / "photos/a.png"], [])
+        for data in (pair, "mine", pair | {"hr": "plain"}):
+            assert partners(data, tmp_path, scale) == [tmp_path / f"small/X{scale}/a.png"]
+    assert partners("plain", tmp_path, 2) == []
     with pytest.raises(UserError, match=r"no folder .*/small/X3 of low-resolution images at 1/3"):
-        data_paths("mine", tmp_path, 3)
+        partners("mine", tmp_path, 3)
     with pytest.raises(UserError, match=r"^a pair of folders is {hr: FOLDER, lr: FOLDER}; found the keys hr, low$"):
-        data_paths({"hr": "mine", "low": "x"}, tmp_path, 2)
+        pair_text({"hr": "mine", "low": "x"})
     fill(tmp_path / "DIV2K_valid_HR", "0801.png")
     (official,) = fill(tmp_path / "DIV2K_valid_LR_bicubic/X2", "0801x2.png", shape=(4, 5))
-    assert data_paths(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)[1] == [official]
+    assert partners(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2) == [official]
     fill(tmp_path / "DIV2K_valid_LR_bicubic/X2", "0801x2.png", shape=(4, 6))
     with pytest.raises(UserError, match=r"0801x2.png is 6x4, expected 5x4: 0801.png at 1/2$"):
-        data_paths(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)
+        partners(f"{tmp_path}/DIV2K_valid_HR", tmp_path, 2)
+
+
+def test_the_name_of_a_pair_is_of_the_images_of_both_folders(tmp_path):
+    fill(tmp_path / "photos", "a.png")
+    fill(tmp_path / "small", "a.png", shape=(4, 5))
+    (tmp_path / "datasets.yaml").write_text("mine: {folders: photos, role: train, low_resolution: small}")
+    pair = pair_text({"hr": f"{tmp_path}/photos", "lr": f"{tmp_path}/small"})
+
+    def found() -> list[str]:
+        return [data_name(name, tmp_path, 2) for name in (pair, "mine")]
+
+    before = found()
+    assert [name.rpartition("-")[0] for name in before] == ["photos", "mine"]
+    assert data_name("mine", tmp_path) == "mine"  # other tasks degrade the images themselves
+    fill(tmp_path / "small", "a.png", shape=(4, 5, 3))
+    after = found()
+    fill(tmp_path / "photos", "b.png")
+    assert all(len(set(names)) == 3 for names in zip(before, after, found(), strict=True))

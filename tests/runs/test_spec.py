@@ -95,7 +95,7 @@ def test_folders_of_the_same_name_and_other_images_are_other_runs(asked, tmp_pat
     assert asked(f"ablate train={tmp_path}/a/HR").name != a
 
 
-@pytest.mark.parametrize("how", ["inference=hard", "tile=64"])
+@pytest.mark.parametrize("how", ["inference=hard", "tile=64", "tiling=authors"])
 def test_another_way_to_score_has_the_same_weights_and_other_records(asked, how):
     usual, other = asked("ablate"), asked(f"ablate {how}")
     assert other.name == usual.name and other.weights == usual.weights

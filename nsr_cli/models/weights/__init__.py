@@ -55,6 +55,40 @@ def load_weights(model: nn.Module, path: str | Path) -> Loaded:
     return Loaded(found.architecture or class_of(model), found.tile or tile_of(content.metadata), content.metadata)
 
 
+def start_from(model: nn.Module, path: str | Path) -> list[str]:
+    """Copy the layers of a file that fit into ``model``; the others keep what they were initialised with.
+
+    A layer fits when all its tensors have the sizes of the model's: half of a weight-normalised kernel is none.
+
+    Args:
+        model: a network.
+        path: of a file as for :func:`load_weights`, of the same architecture in other sizes, too.
+
+    Returns:
+        The layers that differ, by name.
+
+    Raises:
+        UserError: as by :func:`load_weights`; or no layer fits.
+    """
+    path = Path(path)
+    found, name = recognise(read(path).tensors, set(model.state_dict()), path), class_of(model)
+    if found.architecture not in (None, name):
+        raise UserError(f"{path}: weights of {found.architecture}, but the model is {name}")
+    differences = differences_of(model, found.state)
+    differing = dict.fromkeys(map(layer_of, differences))
+    taken = {key: value for key, value in found.state.items() if layer_of(key) not in differing}
+    if not taken:
+        raise UserError(f"{path}: no layer of it fits {name}: {'; '.join(list(differences.values())[:2])}")
+    check_finite(model, taken, path)
+    model.load_state_dict(taken, strict=False)
+    return list(differing)
+
+
+def layer_of(key: str) -> str:
+    """The layer that a tensor belongs to, by its key in a state dict."""
+    return key.partition(".parametrizations.")[0] if ".parametrizations." in key else key.rpartition(".")[0]
+
+
 def tile_of(metadata: Mapping[str, int | float | str]) -> int | None:
     """The side of the patches of a training of ours, whose file has its signature too."""
     patch = str(metadata.get("patch", "")) if "signature" in metadata else ""
@@ -79,18 +113,9 @@ def check_fit(model: nn.Module, state: State, path: Path, architecture: str | No
     Raises:
         UserError: they are not; the text names the file and the first that differ.
     """
-    own = model.state_dict()
-    shapes = {key: [s[key].shape if key in s else None for s in (own, state)] for key in {**own, **state}}
-    differences = [
-        f"{key}: model {describe(model_shape)}, file {describe(file_shape)}"
-        for key, (model_shape, file_shape) in shapes.items()
-        if model_shape != file_shape
-    ]
-    name = class_of(model)
+    own, differences, name = model.state_dict(), list(differences_of(model, state).values()), class_of(model)
     if not differences:
-        for key, value in state.items():
-            if not value.to(own[key].dtype).isfinite().all():
-                raise UserError(f"{path}: weights of {name} with NaN or infinite numbers in {key}")
+        check_finite(model, state, path)
         return
     if architecture is None and sum(key in own for key in state) < len(own) / 2:
         keys = ", ".join(f"{key} {describe(value.shape)}" for key, value in list(state.items())[:3])
@@ -99,6 +124,25 @@ def check_fit(model: nn.Module, state: State, path: Path, architecture: str | No
         raise UserError(f"{path}: weights of {architecture}, but the model is {name}")
     more = f"; {len(differences) - 2} more differ" if len(differences) > 2 else ""
     raise UserError(f"{path}: weights of {name} in other sizes: {'; '.join(differences[:2])}{more}")
+
+
+def differences_of(model: nn.Module, state: State) -> dict[str, str]:
+    """The shapes of tensors that a model and a file have not alike, in words, by key."""
+    own = model.state_dict()
+    shapes = {key: [s[key].shape if key in s else None for s in (own, state)] for key in {**own, **state}}
+    return {
+        key: f"{key}: model {describe(model_shape)}, file {describe(file_shape)}"
+        for key, (model_shape, file_shape) in shapes.items()
+        if model_shape != file_shape
+    }
+
+
+def check_finite(model: nn.Module, state: State, path: Path) -> None:
+    """Raise UserError for numbers that are not finite in the precision of the model."""
+    own = model.state_dict()
+    for key, value in state.items():
+        if not value.to(own[key].dtype).isfinite().all():
+            raise UserError(f"{path}: weights of {class_of(model)} with NaN or infinite numbers in {key}")
 
 
 def describe(shape: torch.Size | None) -> str:

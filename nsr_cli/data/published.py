@@ -1,0 +1,91 @@
+"""Published weights: the files that conf/model names, and fetching those that have a stable address."""
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsr_cli.data.download import alone, disk_errors
+from nsr_cli.data.fetch import MirrorFailed, download
+from nsr_cli.data.regular import file_sha256
+from nsr_cli.errors import UserError
+from nsr_cli.folders import package_folder
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file of weights.
+
+    Attributes:
+        model: that it is of.
+        file: where it lies below the data root.
+        sha256: of its content.
+        url: where it is fetched from; empty where it has to be asked for.
+        ask: where to ask.
+    """
+
+    model: str
+    file: str
+    sha256: str
+    url: str
+    ask: str
+
+
+@functools.cache
+def published() -> tuple[Weights, ...]:
+    """All published weights that conf/model knows, model by model."""
+    import yaml  # not for every start of the program
+
+    found = []
+    for path in sorted((package_folder("conf") / "model").glob("*.yaml")):
+        model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+        for files in (model.get("published") or {}).values():
+            for file in files.values():
+                where = file.get("url", ""), model.get("ask", "")
+                found.append(Weights(model["name"], file["file"], file["sha256"], *where))
+    return tuple(found)
+
+
+def get_weights(root: Path, progress: bool = True) -> list[Path]:
+    """Fetch all published weights that have an address into the data root, unless they are there.
+
+    Args:
+        root: the data root.
+        progress: show a progress bar, where standard error is a terminal.
+
+    Returns:
+        The files that are there, absolute.
+
+    Raises:
+        UserError: once all were tried, for those that are not there: where to ask, or what failed.
+    """
+    root, there, lacking = Path(root).absolute(), [], []
+    for weights in published():
+        try:
+            with disk_errors(weights.file, root):
+                there.append(_get(weights, root, progress))
+        except UserError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise UserError("; ".join([f"{len(there)} of {len(published())} published weights are in {root}", *lacking]))
+    return there
+
+
+def _get(weights: Weights, root: Path, progress: bool) -> Path:
+    """Have one file there; a file of other content under its name is never overwritten."""
+    path = root / weights.file
+    if path.exists():
+        if file_sha256(path) != weights.sha256:
+            raise UserError(f"{weights.file}: another file than the published one lies there; move it away first")
+        return path
+    if not weights.url:
+        raise UserError(f"{weights.file}: {weights.ask}")
+    with alone(root) as downloads:
+        half = downloads / f"{weights.sha256[:8]}-{path.name}"
+        try:
+            download(weights.url, f"sha256:{weights.sha256}", half, progress and weights.file)
+        except MirrorFailed as failure:
+            raise UserError(f"{weights.file}: {weights.url}: {failure}; {weights.ask}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(half, path)
+    return path

@@ -17,6 +17,7 @@ VERBS = {
     "ablate": "one cell of the ablation study (Sec. 4.2): train and score it",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
+    "restore": "pictures of your own: enlarged, denoised, or freed of JPEG artifacts",
     "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
     "status": "how sweeps do that were launched on a cluster, or on several GPUs",
@@ -42,6 +43,7 @@ Examples
   nsr eval -m model=bicubic scale=2,3,4
   nsr eval model=dncnn task=denoise sigma=25 ckpt=published
   nsr table 1 run=true
+  nsr restore photo.png folder/ task=denoise sigma=25
   nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
 
 Data is read from NSR_DATA (default ./data), results go to NSR_RESULTS (default ./results), and NSR_PROTOCOL chooses
@@ -100,13 +102,17 @@ def run(arguments: list[str]) -> int:
             rest[0] = f"{verb}={rest[0]}"
         elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
             rest[0] = f'table="{rest[0]}"'
+        if verb == "restore":
+            from nsr_cli.commands.restore import take_paths
+
+            paths, rest = take_paths(rest, VALUE_FLAGS)
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
         from nsr_cli.commands.composing import settled
 
         sys.argv = [name, *flags_first(settled(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
-        return call(verb)
+        return call(verb, *([paths] if verb == "restore" else []))
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -164,8 +170,9 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return "-m: the processes of torchrun or srun make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "bench"):
-        return f"-m: one {verb} at a time" + ("; several seeds are seeds=[0,1,2]" if verb != "bench" else "")
+    if sweeps and verb in ("table", "figure", "bench", "restore"):
+        seeds = "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
+        return f"-m: one {verb} at a time{seeds}"
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
     if budgets and verb in ("table", "figure"):
         return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
@@ -188,6 +195,8 @@ def task_of(verb: str) -> Callable:
     """What a verb does with its config."""
     if verb == "table":
         from nsr_cli.commands.table import main
+    elif verb == "restore":
+        from nsr_cli.commands.restore import main
     elif verb == "figure":
         from nsr_cli.commands.figure import main
     elif verb == "bench":
@@ -199,8 +208,13 @@ def task_of(verb: str) -> Callable:
     return main
 
 
-def call(verb: str) -> int:
-    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep."""
+def call(verb: str, *more: list[str]) -> int:
+    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep.
+
+    Args:
+        verb: what is called.
+        more: given to its function beside the config.
+    """
     import hydra
 
     from nsr_cli.commands.hydra_setup import introduce_to_hydra
@@ -208,7 +222,7 @@ def call(verb: str) -> int:
     from nsr_cli.folders import package_folder
 
     introduce_to_hydra()
-    job = Job(verb, lambda cfg: task_of(verb)(cfg))
+    job = Job(verb, lambda cfg: task_of(verb)(cfg, *more))
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(job)()
     if job.failure:
         raise job.failure

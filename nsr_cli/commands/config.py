@@ -24,7 +24,7 @@ TRAINING = (
 
 
 def run_of(values: Mapping, verb: str) -> Run:
-    """The run that a config of train, eval or ablate asks for.
+    """The run that a config of train, eval, ablate or restore asks for.
 
     Args:
         values: the config, resolved: dicts, lists, numbers, texts.
@@ -35,9 +35,9 @@ def run_of(values: Mapping, verb: str) -> Run:
     """
     check_groups(values)
     check_knobs(values, RUN)
-    check_together(values, trains=verb != "eval")
-    task = {"name": values["task"]["name"], "target": values["task"]["_target_"]}
-    task |= {key: value for key, value in values["task"].items() if key not in ("name", "_target_", "usual")}
+    trains = verb in ("train", "ablate")
+    check_together(values, trains)
+    task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     trained = values["model"]["trained"] and not ckpt
     spec = Spec(
@@ -50,9 +50,14 @@ def run_of(values: Mapping, verb: str) -> Run:
         inference=values["inference"],
     )
     same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in ("ckpt", "train", "metrics")}
-    train = values["train"] if trained else ""
-    same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb != "eval"}
-    return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published"))
+    same |= {"train": values["train"] if trained else "", "metrics": values.get("metrics") or [], "may_train": trains}
+    return Run(spec, Request(**{"benchmarks": [], **same}, ckpt=ckpt, published=values["ckpt"] == "published"))
+
+
+def signed_task(group: Mapping) -> dict:
+    """The task of a config as a Spec holds it."""
+    arguments = {key: value for key, value in group.items() if key not in ("name", "_target_", "usual")}
+    return {"name": group["name"], "target": group["_target_"], **arguments}
 
 
 def check_groups(values: Mapping) -> None:

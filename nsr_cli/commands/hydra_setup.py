@@ -20,7 +20,7 @@ def introduce_to_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    for name, own in (("run", knobs.RUN), ("table", knobs.TABLE), ("figure", knobs.FIGURE), ("bench", knobs.BENCH)):
+    for name, own in {"run": knobs.RUN, **knobs.OF_VERB}.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
@@ -43,7 +43,7 @@ def _keys(config: DictConfig) -> str:
     plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
     own = knobs.OF_VERB.get(config.hydra.job.config_name, knobs.RUN)
-    return knobs.explained(values, {**own, **(knobs.NETWORK if own is knobs.RUN else {})}.items())
+    return knobs.explained(values, knobs.with_network(own).items())
 
 
 @functools.cache

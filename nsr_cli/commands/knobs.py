@@ -203,7 +203,24 @@ BENCH = {
     "save": flag(True, "also write the tables and all times below results/bench"),
     "results": FOLDERS["results"],
 }
+RESTORE = {
+    "out": text("restored", "the folder of restored pictures, which mirrors folders", "a folder"),
+    "overwrite": flag(False, "restore anew; else an output that is there is a finished one, and skipped"),
+    "compare": flag(False, "also the picture, enlarged bicubically, side by side with the restored one"),
+    "colour": choice("channels", "of networks that read grey: each of R, G and B; or luma, and chroma is kept. "
+                     "null: luma for JPEG, else channels", "channels", "luma").or_null(),
+    "format": choice("png", "of the outputs; null keeps each its own: JPEG at quality 95, WebP lossless; 16 bit stays "
+                     "in PNG and TIFF", "png", "jpeg", "webp", "tiff", "bmp").or_null(),
+    **DEGRADATION,
+    **SPARSITY,
+    **BUDGET,
+    **{name: SCORING[name] for name in ("inference", "ckpt", "tile")},
+    **MACHINE,
+    **FOLDERS,
+}  # fmt: skip
+RESTORE |= {name: replace(RESTORE[name], default=None) for name in ("colour", "format")}
 OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "bench": BENCH}
+OF_VERB |= {"restore": RESTORE}
 
 
 def defaults(knobs: dict[str, Knob]) -> dict:
@@ -211,9 +228,14 @@ def defaults(knobs: dict[str, Knob]) -> dict:
     return {name: knob.default for name, knob in knobs.items()}
 
 
+def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
+    """The knobs of a verb, with those of its model where it has one."""
+    return {**knobs, **NETWORK} if "inference" in knobs else knobs
+
+
 def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
     """Raise UserError for the first knob whose value cannot be: at the top level, or in the group that holds it."""
-    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+    for name, knob in with_network(knobs).items():
         for group in (None, "task", "sparsity"):  # the groups hold what is used in the end
             held = values if group is None else values.get(group) or {}
             if name not in held or (group and held[name] is None):
@@ -245,7 +267,7 @@ def schema(verb: str, groups: dict[str, list[str]]) -> dict:
         group: {"enum": options, "description": "config group"} for group, options in groups.items()
     }
     knobs = OF_VERB[verb]
-    for name, knob in {**knobs, **(NETWORK if knobs is RUN else {})}.items():
+    for name, knob in with_network(knobs).items():
         own = {"type": "array", "items": knob.schema} if knob.several else knob.schema
         own = {"anyOf": [own, {"type": "null"}]} if knob.nullable else own
         plain = knob.default is not UNSET and not str(knob.default).startswith("${")

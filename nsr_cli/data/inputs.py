@@ -60,10 +60,10 @@ def _inside(folder: Path, out: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
-    found = []
+    found, outputs = [], os.path.realpath(out)
     for place, folders, names in os.walk(folder, onerror=refuse):
         here = Path(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _within(here / name, out))
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and os.path.realpath(here / n) != outputs)
         found += [here / name for name in sorted(names) if is_image(Path(name))]
     return found
 

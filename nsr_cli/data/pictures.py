@@ -2,6 +2,7 @@
 
 import contextlib
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
@@ -63,7 +64,7 @@ def read_picture(path: Path) -> Picture:
         UserError: the file cannot be read (see nsr_cli.data.images), or is of a colour space other than grey and RGB,
             of several frames, or of other than 8 or 16 bits; the text names it.
     """
-    with opened(path) as (image, data):
+    with warnings.catch_warnings(action="ignore"), opened(path) as (image, data):  # Pillow's, on odd EXIF data
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise UserError(f"{path} has {frames} frames; expected one")
         if (depth := depth_of(image, data)) not in (1, 2, 4, 8, 16):

@@ -44,8 +44,8 @@ def shipped(task: Task) -> Source:
     if not path.exists():
         labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
         raise UserError(
-            f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` trains one, "
-            "which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
+            f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` "
+            "makes one, which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
         )
     return of_file(path)
 

@@ -106,7 +106,7 @@ def _deep(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarray:
     else:
         tags, samples = image.tag_v2, image.tag_v2.get(SAMPLES, 1)
         if tags.get(PHOTOMETRIC) not in (1, 2) or max(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))) != 1:
-            raise UserError(f"{path}: a TIFF of 16 bits that is not grey or RGB in whole numbers; expected that")
+            raise UserError(f"{path}: a TIFF of 16 bits that is not grey or RGB in unsigned whole numbers")
         with tifffile.TiffFile(buffer := BytesIO(data), mode="r+") as file:
             if tag := file.pages[0].tags.get(ORIENTATION):
                 tag.overwrite(1)  # OpenCV would turn the picture, in some versions

@@ -8,8 +8,8 @@ import pytest
 from nsr_cli.data.inputs import outputs_of, pictures_of
 from nsr_cli.errors import UserError
 
-FILES = ["a/x.png", "a/b/x.PNG", "a/b/y.jpg", "c/x.png", "c/.hidden/x.png", "c/.x.png", "c/text.txt", "[1].png", "w.jpeg",
-         "w.png", "restored/w-x2.png", "raw"]  # fmt: skip
+FILES = ["a/x.png", "a/b/x.PNG", "a/b/y.jpg", "c/x.png", "c/.hidden/x.png", "c/.x.png", "c/text.txt", "[1].png",
+         "w.jpeg", "w.png", "restored/w-x2.png", "raw"]  # fmt: skip
 A = {"a/x.png": "x-x2.png", "a/b/x.PNG": "b/x-x2.PNG", "a/b/y.jpg": "b/y-x2.jpg"}
 C = {"c/x.png": "c/x-x2.png"}
 HERE = {name: f"{Path(name).with_suffix('')}-x2{Path(name).suffix}" for name in FILES[:4] + FILES[7:10]}

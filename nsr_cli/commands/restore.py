@@ -61,8 +61,9 @@ def _quoted(word: str) -> str:
     key, _, value = word.partition("=")
     if key.lstrip("+") not in PLACES or value in ("", "null") or value[0] in "'\"":
         return word
+    value = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)  # no interpolation of OmegaConf's
     value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and r"\'"), value)
-    return f"{key}='{value.replace('${', chr(92) + '${')}'"
+    return f"{key}='{value}'"
 
 
 def main(cfg: DictConfig, paths: list[str]) -> None:

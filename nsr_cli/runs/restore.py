@@ -44,7 +44,8 @@ def restorer_of(source: Source, how: How) -> Restorer:
     method, spec = source.open(pick_device(how.device)), source.spec
     set_inference(method, how.inference)
     tiling = tiling_of(method, how.tile) if isinstance(method, nn.Module) else None
-    task, reads = source.task, source.task.channels_given(spec.model.reads)
+    task = source.task
+    reads = task.channels if "rgb" in spec.model.reads else 1
     if how.colour and reads != 1:
         raise UserError(f"colour={how.colour}: {source.name} reads RGB as it is; expected colour=null")
     usual = "luma" if task.name == "dejpeg" or task.luma_only(spec.model.reads) else "channels"

@@ -5,9 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from nsr_cli.errors import UserError
-from nsr_cli.models.luma import ColourByLuma
-
-JFIF = (0.299, 0.587, 0.114)  # Y of RGB, full range: what a JPEG file holds (ITU-T T.871, Section 7)
+from nsr_cli.models.luma import GAIN, ColourByLuma, luma
 
 
 class ByChannel(nn.Module):
@@ -24,7 +22,7 @@ class ByChannel(nn.Module):
 
 
 class ByLuma(nn.Module):
-    """A network of one channel on the Y of JPEG files; chroma is kept."""
+    """A network of one channel on MATLAB's Y, on which such are trained; chroma is kept."""
 
     def __init__(self, network: Callable):
         super().__init__()
@@ -32,8 +30,8 @@ class ByLuma(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB (B, 3, H, W) to (B, 3, H, W)."""
-        y = (x * x.new_tensor(JFIF)[:, None, None]).sum(1, keepdim=True)
-        return x + (self.network(y) - y)
+        y = luma(x)
+        return x + (self.network(y) - y) * GAIN
 
 
 class GreyAsRgb(nn.Module):

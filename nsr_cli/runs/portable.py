@@ -33,7 +33,7 @@ def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
         network: with its weights; its ``tile`` is kept beside the Spec.
         spec: which makes the network.
     """
-    from safetensors.torch import save  # an extra
+    from safetensors.torch import save
 
     state = portable(network, spec).state_dict()
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # none share memory

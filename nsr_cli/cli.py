@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Callable
 
-from nsr_cli.engine.processes import world_size
 from nsr_cli.errors import describe, did_you_mean, report
 
 VERBS = {
     "train": "train one model, score it, write its records",
     "eval": "score any method on the benchmarks of its task",
     "ablate": "one cell of the ablation study (Sec. 4.2): train and score it",
+    "export": "a trained network as .safetensors, .pt2 or ONNX, checked",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
     "restore": "pictures of your own: enlarged, denoised, or freed of JPEG artifacts",
@@ -42,6 +42,7 @@ Examples
   nsr train model=wdsr sparsity=softmax scale=2 protocol=short
   nsr eval -m model=bicubic scale=2,3,4
   nsr eval model=dncnn task=denoise sigma=25 ckpt=published
+  nsr export model=wdsr sparsity=softmax scale=2 protocol=short to=net.onnx
   nsr table 1 run=true
   nsr restore photo.png folder/ task=denoise sigma=25
   nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
@@ -53,13 +54,6 @@ Tab completion: eval "$(nsr --shell-completion install=bash)"   (or zsh, fish)
 
 GROUPS = ("task", "model", "sparsity", "protocol")
 COMPLETION, SHELLS = ("-sc", "--shell-completion"), ("bash", "fish", "zsh")
-SWEEP = ("-m", "--multirun")
-PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
-VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
-    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
-    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
-    **dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), ()),
-}
 
 
 def main() -> None:
@@ -105,7 +99,9 @@ def run(arguments: list[str]) -> int:
         if verb == "restore":
             from nsr_cli.commands.restore import take_paths
 
-            paths, rest = take_paths(rest, VALUE_FLAGS)
+            paths, rest = take_paths(rest)
+        from nsr_cli.commands.flags import flags_first, problem_of_flags
+
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
         from nsr_cli.commands.composing import settled
@@ -141,47 +137,6 @@ def print_schema(verbs: list[str]) -> int:
     return 0
 
 
-def flags_first(arguments: list[str]) -> list[str]:
-    """The same command line with its flags in front: argparse refuses overrides on both sides of one."""
-    flags, overrides, words = [], [], iter(arguments)
-    for word in words:
-        (flags if word.startswith("-") else overrides).append(word)
-        if word in VALUE_FLAGS:
-            flags += [value for value in [next(words, None)] if value is not None]
-    return [*flags, *overrides]
-
-
-def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
-    """What is wrong with the flags of a command line, in one line; Hydra's parser would print its usage."""
-    words = iter(arguments)
-    for word in words:
-        flag, _, value = word.partition("=")
-        if not word.startswith("-") or flag in PLAIN_FLAGS:
-            continue
-        if flag not in VALUE_FLAGS:
-            known = [*PLAIN_FLAGS, *VALUE_FLAGS]
-            return f"no flag '{flag}'{did_you_mean(flag, known)}; there are: {', '.join(known)}"
-        value, expected = value or next(words, ""), VALUE_FLAGS[flag]
-        if expected and value not in expected:
-            return f"{flag} {value}: expected one of {', '.join(expected)}"
-    sweeps = any(word in SWEEP for word in arguments)
-    shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
-    if sweeps and world_size() > 1:
-        return "-m: the processes of torchrun or srun make one run at a time"
-    if sweeps and shows:
-        return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "bench", "restore"):
-        seeds = "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
-        return f"-m: one {verb} at a time{seeds}"
-    budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
-    if budgets and verb in ("table", "figure"):
-        return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
-    launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
-    if launchers and not sweeps and not shows and verb not in ("table", "figure"):
-        return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
-    return None
-
-
 def plain(verb: str) -> Callable[[list[str]], int]:
     """What a verb without Hydra does with its arguments."""
     if verb == "data":
@@ -201,6 +156,8 @@ def task_of(verb: str) -> Callable:
         from nsr_cli.commands.figure import main
     elif verb == "bench":
         from nsr_cli.commands.bench import main
+    elif verb == "export":
+        from nsr_cli.commands.export import main
     else:
         from nsr_cli.commands import run
 

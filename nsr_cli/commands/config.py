@@ -18,13 +18,14 @@ from nsr_cli.tasks import task_of
 
 _sha256 = functools.lru_cache(file_sha256)  # of one file for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
+TRAINERS = ("train", "ablate")  # verbs that train; the others of a run take what was trained
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
 )  # fmt: skip
 
 
 def run_of(values: Mapping, verb: str) -> Run:
-    """The run that a config of train, eval, ablate or restore asks for.
+    """The run that a config of train, eval, ablate, export or restore asks for.
 
     Args:
         values: the config, resolved: dicts, lists, numbers, texts.
@@ -35,8 +36,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     """
     check_groups(values)
     check_knobs(values, RUN)
-    trains = verb in ("train", "ablate")
-    check_together(values, trains)
+    check_together(values, trains=verb in TRAINERS)
     task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     trained = values["model"]["trained"] and not ckpt
@@ -50,7 +50,8 @@ def run_of(values: Mapping, verb: str) -> Run:
         inference=values["inference"],
     )
     same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in ("ckpt", "train", "metrics")}
-    same |= {"train": values["train"] if trained else "", "metrics": values.get("metrics") or [], "may_train": trains}
+    train = values["train"] if trained else ""
+    same |= {"train": train, "metrics": values.get("metrics") or [], "may_train": verb in TRAINERS}
     return Run(spec, Request(**{"benchmarks": [], **same}, ckpt=ckpt, published=values["ckpt"] == "published"))
 
 

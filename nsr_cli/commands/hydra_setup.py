@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
+OTHERS = ("table", "figure", "bench", "restore")  # verbs whose knobs are not those of a run
+
 
 def introduce_to_hydra() -> None:
     """Make them known; once is enough, and more do no harm.
@@ -20,7 +22,8 @@ def introduce_to_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    for name, own in {"run": knobs.RUN, **knobs.OF_VERB}.items():
+    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.OF_VERB[verb] for verb in OTHERS}}
+    for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)

@@ -95,6 +95,11 @@ def is_fraction(value: Any) -> bool:
         return False
 
 
+def is_text_or_texts(value: Any) -> bool:
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return bool(texts) and all(isinstance(text, str) and text for text in texts)
+
+
 SEED = whole(0, "of the initial weights, the patches and sampling gates", least=0, most=LAST_SEED)
 DEGRADATION = {
     "scale": choice(2, "task=sr: factor of up-scaling", 2, 3, 4),
@@ -167,6 +172,12 @@ ASKING = {
     "explain": flag(False, "nsr eval: the scores under every convention, to explain a gap to a published number"),
     "dry_run": flag(False, "print what would be done, and what it would cost"),
 }
+EXPORTING = {
+    "to": Knob(None, "files that end in .safetensors, .pt2 or .onnx", object,
+               "a file, or a list of files, as in to=net.onnx or to=[net.onnx,net.pt2]", is_text_or_texts,
+               {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "minLength": 1}),
+    "overwrite": flag(False, "replace files that are there"),
+}  # fmt: skip
 SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()
 SEEDS = replace(SEEDS, default=None, help="shown: their mean; null: all that every row has, or else 0")
 RUN = {**DEGRADATION, **SPARSITY, **BUDGET, **SCORING, **MACHINE, **FOLDERS, **ASKING}
@@ -219,18 +230,18 @@ RESTORE = {
     **FOLDERS,
 }  # fmt: skip
 RESTORE |= {name: replace(RESTORE[name], default=None) for name in ("colour", "format")}
-OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "table": TABLE, "figure": FIGURE, "bench": BENCH}
-OF_VERB |= {"restore": RESTORE}
+OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE, "figure": FIGURE,
+           "bench": BENCH, "restore": RESTORE}  # fmt: skip
+
+
+def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
+    """The knobs of a verb; with those of networks, for verbs that are of a run."""
+    return {**knobs, **(NETWORK if "inference" in knobs else {})}
 
 
 def defaults(knobs: dict[str, Knob]) -> dict:
     """The part of a primary config that the knobs are."""
     return {name: knob.default for name, knob in knobs.items()}
-
-
-def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
-    """The knobs of a verb, with those of its model where it has one."""
-    return {**knobs, **NETWORK} if "inference" in knobs else knobs
 
 
 def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:

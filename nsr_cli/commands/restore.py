@@ -1,8 +1,9 @@
 """nsr restore: pictures of a user's own, by a shipped network, a run's, or a file's."""
 
+import itertools
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from nsr_cli.commands.composing import resolved
 from nsr_cli.commands.config import GROUPS, check_groups, run_of, signed_task
+from nsr_cli.commands.flags import VALUE_FLAGS
 from nsr_cli.commands.knobs import BUDGET, DEGRADATION, NETWORK, RESTORE, SPARSITY, check_knobs
 from nsr_cli.data.inputs import outputs_of, pictures_of
 from nsr_cli.errors import UserError
@@ -27,22 +29,18 @@ OF_NETWORK = {"model", "sparsity", "protocol", *SPARSITY, *NETWORK, *BUDGET}
 PLACES = ("out", "ckpt", "data", "results", "train")  # keys whose values may be any file name
 
 
-def take_paths(words: Iterable[str], value_flags: Collection[str]) -> tuple[list[str], list[str]]:
+def take_paths(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """The paths of a command line, which Hydra would not let through, and its flags and overrides.
 
     A word is an override if it begins with a key and ``=``; but a file of that name is a path, where the key
     is none of ours, as is all that comes behind ``--``.
-
-    Args:
-        words: behind the verb.
-        value_flags: flags that take the word behind them.
     """
     paths, others, words = [], [], iter(words)
     for word in words:
         if word == "--":
             paths += words
         elif word.startswith("-"):
-            others += [word, *([value] if word in value_flags and (value := next(words, None)) is not None else [])]
+            others += [word, *(itertools.islice(words, 1) if word in VALUE_FLAGS else ())]
         elif _is_override(word):
             others.append(_quoted(word))
         else:

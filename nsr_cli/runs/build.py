@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nsr_cli.data.regular import file_sha256
+from nsr_cli.engine import checkpoint
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
@@ -33,6 +34,15 @@ def build(run: Run, device: torch.device) -> Callable:
     if run.request.ckpt:
         load_from(run, method)
     return method.to(device)
+
+
+def trained_network(run: Run, device: torch.device) -> nn.Module:
+    """The network of a run, with the weights of its training or of its file, as it is evaluated."""
+    network = build(run, device)
+    if run.trains:
+        checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
+    set_inference(network, run.spec.inference)
+    return network.eval()
 
 
 def made(spec: Spec) -> Callable:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from nsr_cli.errors import UserError
@@ -16,6 +17,8 @@ from nsr_cli.names import imported
 from nsr_cli.runs.build import made, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
+
+SAID = {"spec", "signature"}  # metadata without which a file does not say its network
 
 
 def portable(network: nn.Module, spec: Spec) -> nn.Module:
@@ -33,17 +36,32 @@ def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
         network: with its weights; its ``tile`` is kept beside the Spec.
         spec: which makes the network.
     """
-    from safetensors.torch import save
-
-    state = portable(network, spec).state_dict()
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # none share memory
-    metadata = {"format": "pt", "spec": json.dumps(spec.signed), "signature": spec.signature}
-    metadata["inference"] = spec.inference
-    if tile := getattr(network, "tile", None):
-        metadata["patch"] = str(tile)
-    content = save(tensors, {**metadata, DIGEST: digest_of(tensors, metadata)})
+    content = to_bytes(portable(network, spec), spec)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def to_bytes(network: nn.Module, spec: Spec) -> bytes:
+    """The content of the .safetensors file of a portable network."""
+    state, metadata = network.state_dict(), {"format": "pt", **metadata_of(network, spec)}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # none share memory
+    content = save(tensors, {**metadata, DIGEST: digest_of(tensors, metadata)})
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()  # as saved, its order is by chance
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def metadata_of(network: nn.Module, spec: Spec) -> dict[str, str]:
+    """What files say of their network: its Spec, its signature, and the side of the patches that it was trained on."""
+    said = {"spec": json.dumps(spec.signed), "signature": spec.signature, "inference": spec.inference}
+    tile = getattr(network, "tile", None)
+    return {**said, "patch": str(tile)} if tile else said
+
+
+def says_its_network(path: Path) -> bool:
+    """Whether a file of weights is one of :func:`save_portable`. Raises UserError as :func:`read_spec`."""
+    return read(path).metadata.keys() >= SAID
 
 
 def read_spec(path: Path) -> Spec:
@@ -55,7 +73,7 @@ def read_spec(path: Path) -> Spec:
         UserError: no such file, damaged, without a Spec, or of another version of nsr.
     """
     metadata = read(path).metadata
-    if not {"spec", "signature"} <= metadata.keys():
+    if not metadata.keys() >= SAID:
         raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
     try:
         spec = spec_of(json.loads(metadata["spec"]))

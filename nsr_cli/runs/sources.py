@@ -6,12 +6,10 @@ from pathlib import Path
 
 import torch
 
-from nsr_cli.engine import checkpoint
 from nsr_cli.errors import UserError
 from nsr_cli.folders import PACKAGE
-from nsr_cli.models.weights.read import read
-from nsr_cli.runs.build import build
-from nsr_cli.runs.portable import open_network, read_spec
+from nsr_cli.runs.build import build, trained_network
+from nsr_cli.runs.portable import open_network, read_spec, says_its_network
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import Task, task_of
@@ -52,7 +50,7 @@ def shipped(task: Task) -> Source:
 
 def of_file(path: Path) -> Source | None:
     """The network of a file that says which one it holds; None where another file is named, or none."""
-    if not path.is_file() or "spec" not in read(path).metadata:
+    if not path.is_file() or not says_its_network(path):
         return None
     return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
 
@@ -67,10 +65,5 @@ def of_run(run: Run) -> Source:
         where = run.folder.resolve()
         raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
 
-    def open_run(device: torch.device) -> Callable:
-        method = build(run, device)
-        if run.trains:
-            checkpoint.load_finished(run.weights, run.spec.of_weights.signature, method)
-        return method
-
-    return Source(run.spec.name, run.spec, open_run)
+    make = trained_network if run.trains or run.request.ckpt else build
+    return Source(run.spec.name, run.spec, lambda device: make(run, device))

@@ -19,7 +19,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate protocol=", "nsr ablate: no protocol ''; there are: narrow, paper, short, smoke\n"),
         (
             "ablate --config-name nope",
-            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, figure, table, train",
+            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, export, figure, table, train",
         ),
         ("ablate 'tau=${tauu}'", "nsr ablate: tau=${tauu}: no key 'tauu' (did you mean tau?); there are: batch, "),
         ("ablate 'tau=${oc.env:NO_SUCH}'", "nsr ablate: tau: \"Environment variable 'NO_SUCH' not found\"\n"),
@@ -143,7 +143,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("figure compare image=dog.png", "nsr figure: image=dog.png: not in embedded_val; there are: chelsea.png, "),
         ("data foo", "nsr data: "),
         ("data get set6", "nsr data: no data set 'set6'"),
-        ("ablte", "nsr: no verb 'ablte' (did you mean ablate?); there are: train, eval, ablate, table"),
+        ("ablte", "nsr: no verb 'ablte' (did you mean ablate?); there are: train, eval, ablate, "),
     ],
 )
 def test_one_line_exit_code_2_nothing_left(refused, line, message):

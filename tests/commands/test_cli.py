@@ -64,20 +64,22 @@ def test_only_the_groups_that_a_verb_takes_are_shown(nsr, capfd, monkeypatch, ve
         assert not any("wdsr" in found for found in proposed)
 
 
-@pytest.mark.parametrize("verb", ["train", "table", "figure", "bench"])
+@pytest.mark.parametrize("verb", ["train", "export", "table", "figure", "bench"])
 def test_the_schema_of_a_verb_admits_its_own_defaults(nsr, verb):
     keys = json.loads(nsr(f"--schema {verb}").out)["properties"]
     for name, key in keys.items():
         kinds = key.get("anyOf", [key])
         assert key["description"] and all({"type", "enum"} & kind.keys() for kind in kinds), name
     assert keys["results"] == {"type": "string", "minLength": 1, "description": "where everything goes (a folder)"}
-    assert ("sparsity" in keys) == (verb == "train") and ("protocol" in keys) == (verb != "bench")
+    assert ("sparsity" in keys) == (verb in ("train", "export")) and ("protocol" in keys) == (verb != "bench")
     if verb == "train":
         assert keys["scale"]["enum"] == [2, 3, 4] and keys["scale"]["default"] == 2
 
 
 def test_a_schema_needs_a_verb(refused):
-    refused("--schema data", "nsr: --schema data: expected a verb, one of train, eval, ablate, table, figure, bench")
+    refused(
+        "--schema data", "nsr: --schema data: expected a verb, one of train, eval, ablate, export, table, figure, bench"
+    )
 
 
 def test_cfg_prints_the_composed_config(nsr):
@@ -93,6 +95,8 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr ablate spars", {"sparsity="}),
         ("nsr ablate sparsity=s", {"sparsity=se", "sparsity=sigmoid", "sparsity=softmax"}),
         ("nsr ablate ta", {"task=", "tau="}),
+        ("nsr export spars", {"sparsity="}),
+        ("nsr export model=wdsr ov", {"overwrite="}),
         ("nsr table ", {"1", "2", "3", "4", "5", "6", "run="}),
         ("nsr table 1 ru", {"run="}),
         ("nsr figure ", {"4", "5", "compare", "curves", "table2", "table3"}),

@@ -119,7 +119,7 @@ def test_what_is_a_path_and_what_an_override(tmp_path, monkeypatch):
     Path("out=x").touch()
     words = ["a.png", "scale=3", "my=file.png", "other=file.png", "x y=1", "+scale=2", "task.sigma=3", "--cfg", "job",
              "-x", "out=x", "hydra.verbose=true", "--", "--cfg", "scale=2"]  # fmt: skip
-    paths, others = take_paths(words, ["--cfg"])
+    paths, others = take_paths(words)
     assert paths == ["a.png", "my=file.png", "x y=1", "--cfg", "scale=2"]
     assert others == ["scale=3", "other=file.png", "+scale=2", "task.sigma=3", "--cfg", "job", "-x", "out='x'",
                       "hydra.verbose=true"]  # fmt: skip

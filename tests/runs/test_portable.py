@@ -15,7 +15,6 @@ from nsr_cli.models.weights.read import DIGEST, digest_of
 from nsr_cli.runs.build import build, made
 from nsr_cli.runs.portable import open_network, portable, read_spec, save_portable
 
-pytest.importorskip("safetensors", reason="needs the extra safetensors: pip install nsr[safetensors]")
 CPU = torch.device("cpu")
 SMALL = "blocks=1 units=4 width=2 patch=24"
 GATES = ("none", "softmax", "uniform", "static", "se", "sigmoid", "gumbel")
@@ -67,14 +66,15 @@ def test_a_file_opens_by_itself_and_computes_the_same(network_of, tmp_path, gate
     torch.testing.assert_close(fresh(x), network(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("line", ["model=dncnn task=denoise", "model=edsr scale=4 blocks=1 units=4", "model=vdsr",
-                                  "model=arcnn task=dejpeg"])  # fmt: skip
-@pytest.mark.parametrize("gate", ["none", "softmax", "static"])
+ATTACHED = ["model=dncnn task=denoise", "model=edsr scale=4 blocks=1 units=4", "model=vdsr"]
+
+
+@pytest.mark.parametrize(
+    "line", [f"{line} sparsity={gate} groups=2" for line in ATTACHED for gate in ("none", "softmax", "static")]
+)
 @torch.no_grad()
-def test_networks_that_sparse_convolutions_are_attached_to(network_of, tmp_path, line, gate):
-    if gate != "none" and "arcnn" in line:
-        pytest.skip("ARCNN has no convolution of equal widths")
-    network, spec = network_of(f"{line} sparsity={gate} groups=2")
+def test_networks_that_sparse_convolutions_are_attached_to(network_of, tmp_path, line):
+    network, spec = network_of(line)
     save_portable(tmp_path / "net", network, spec)
     opened, _ = open_network(tmp_path / "net", CPU)
     x = torch.rand(1, 3 if "edsr" in line else 1, 28, 24)

@@ -215,6 +215,9 @@ def complete(arguments: list[str]) -> int:
         return 0
     if at == 2 and verb in ("table", "figure"):
         print("\n".join(named(verb)))
+    if verb == "restore":  # the shell itself completes paths, where no key begins so
+        overrides, last = [word for word in words[1 : at - 1] if "=" in word], "" if line.endswith(" ") else words[-1]
+        line = " ".join(["nsr", verb, *overrides, last])
     taken = 2 if at > 2 and verb in ("table", "figure") and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
     with contextlib.redirect_stdout(io.StringIO()) as proposed:

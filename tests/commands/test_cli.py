@@ -64,14 +64,16 @@ def test_only_the_groups_that_a_verb_takes_are_shown(nsr, capfd, monkeypatch, ve
         assert not any("wdsr" in found for found in proposed)
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "table", "figure", "bench"])
+@pytest.mark.parametrize("verb", ["train", "export", "restore", "table", "figure", "bench"])
 def test_the_schema_of_a_verb_admits_its_own_defaults(nsr, verb):
     keys = json.loads(nsr(f"--schema {verb}").out)["properties"]
     for name, key in keys.items():
         kinds = key.get("anyOf", [key])
         assert key["description"] and all({"type", "enum"} & kind.keys() for kind in kinds), name
     assert keys["results"] == {"type": "string", "minLength": 1, "description": "where everything goes (a folder)"}
-    assert ("sparsity" in keys) == (verb in ("train", "export")) and ("protocol" in keys) == (verb != "bench")
+    assert ("sparsity" in keys) == (verb in ("train", "export", "restore")) and ("protocol" in keys) == (
+        verb != "bench"
+    )
     if verb == "train":
         assert keys["scale"]["enum"] == [2, 3, 4] and keys["scale"]["default"] == 2
 
@@ -101,6 +103,9 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr table 1 ru", {"run="}),
         ("nsr figure ", {"4", "5", "compare", "curves", "table2", "table3"}),
         ("nsr figure compare cro", {"crop="}),
+        ("nsr restore photo.png folder/ over", {"overwrite="}),
+        ("nsr restore photo.png task=d", {"task=dejpeg", "task=denoise"}),
+        ("nsr restore photo.png ", {"out=", "compare=", "task="}),
         ("nsr data ", {"list", "get", "check"}),
         ("nsr data get set", {"set5", "set14"}),
         ("nsr status ", {"--all"}),

@@ -8,10 +8,10 @@ TABLES   := table1 table2 table3 table4 table5 table6
 FIGURES  := 4 5 table2 table3 curves compare
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint figures bench clean $(TABLES)
+.PHONY: help install demo test lint figures bench gpu-check clean $(TABLES)
 
 help: ## this list
-	@grep -hE '^[a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[-a-z0-9 $$()A-Z]+:.*## ' $(MAKEFILE_LIST) | sed -e 's/$$(TABLES)/table1 .. table6/' | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@echo "  Variables: PROTOCOL=smoke|short|paper  SEEDS=0,1,2  LAUNCHER=..."
 
 # The stamp is newer than what it was made from, or the install is repeated.
@@ -45,6 +45,12 @@ figures: $(BIN)/.installed ## every figure as PNG and PDF; runs what is missing 
 bench: $(BIN)/.installed ## speed: against reference implementations, and the rebuttal's timing table
 	@$(BIN)/python tests/bench_ops.py
 	@$(BIN)/nsr bench
+
+# With the machine's own torch, from a plain copy of the repository; see tests/gpu/requirements.txt.
+gpu-check: PYTHON := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu-check: ## a GPU: does all work on it, and how fast; without one: what a CPU can check
+	@$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/gpu/requirements.txt
+	@PYTHONPATH=$(CURDIR):$$PYTHONPATH $(PYTHON) tests/gpu/check.py
 
 clean: ## remove .venv and build files; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -18,11 +18,13 @@ VERBS = {
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
     "restore": "pictures of your own: enlarged, denoised, or freed of JPEG artifacts",
+    "report": "everything in the results as one HTML page",
     "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
     "status": "how sweeps do that were launched on a cluster, or on several GPUs",
 }
 
+NAMING = ("table", "figure", "report")  # what comes next is a name
 PLAIN = ("data", "status")  # they have nothing to compose or sweep
 
 HELP = """nsr: the experiments of Neural Sparse Representation for Image Restoration (NeurIPS 2020)
@@ -45,6 +47,7 @@ Examples
   nsr export model=wdsr sparsity=softmax scale=2 protocol=short to=net.onnx
   nsr table 1 run=true
   nsr restore photo.png folder/ task=denoise sigma=25
+  nsr report                         results/report.html, to read and to hand on
   nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
 
 Data is read from NSR_DATA (default ./data), results go to NSR_RESULTS (default ./results), and NSR_PROTOCOL chooses
@@ -100,12 +103,12 @@ def run(arguments: list[str]) -> int:
             from nsr_cli.commands.restore import take_paths
 
             paths, rest = take_paths(rest)
+        from nsr_cli.commands.composing import settled, with_protocols
         from nsr_cli.commands.flags import flags_first, problem_of_flags
 
+        rest = with_protocols(rest) if verb == "report" else rest
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
-        from nsr_cli.commands.composing import settled
-
         sys.argv = [name, *flags_first(settled(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
         return call(verb, *([paths] if verb == "restore" else []))
@@ -131,7 +134,7 @@ def print_schema(verbs: list[str]) -> int:
     if len(verbs) != 1 or verbs[0] not in OF_VERB:
         return complain("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
     conf = package_folder("conf")
-    taken = {"bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
+    taken = {"report": (), "bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
     groups = {group: sorted(path.stem for path in (conf / group).glob("*.yaml")) for group in taken}
     print(json.dumps(schema(verbs[0], groups), indent=1))
     return 0
@@ -154,6 +157,8 @@ def task_of(verb: str) -> Callable:
         from nsr_cli.commands.restore import main
     elif verb == "figure":
         from nsr_cli.commands.figure import main
+    elif verb == "report":
+        from nsr_cli.commands.report import main
     elif verb == "bench":
         from nsr_cli.commands.bench import main
     elif verb == "export":
@@ -192,7 +197,7 @@ def call(verb: str, *more: list[str]) -> int:
 
 
 def complete(arguments: list[str]) -> int:
-    """Shell completion: of the verb, and of a table's or figure's name, here; of everything behind it by Hydra."""
+    """Shell completion: of the verb, and of the name behind it, here; of everything behind it by Hydra."""
     if not re.fullmatch(f"(install|uninstall|query)=({'|'.join(SHELLS)})", " ".join(arguments[1:])):
         expected = f"install=SHELL, or uninstall=SHELL, where SHELL is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
         return complain("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
@@ -213,12 +218,12 @@ def complete(arguments: list[str]) -> int:
         actions = {2: ("list", "get", "check")}
         print("\n".join(actions.get(at, DATASETS) if verb == "data" else ("--all",)))
         return 0
-    if at == 2 and verb in ("table", "figure"):
+    if at == 2 and verb in NAMING:
         print("\n".join(named(verb)))
     if verb == "restore":  # the shell itself completes paths, where no key begins so
         overrides, last = [word for word in words[1 : at - 1] if "=" in word], "" if line.endswith(" ") else words[-1]
         line = " ".join(["nsr", verb, *overrides, last])
-    taken = 2 if at > 2 and verb in ("table", "figure") and "=" not in words[1] else 1
+    taken = 2 if at > 2 and verb in NAMING and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
     with contextlib.redirect_stdout(io.StringIO()) as proposed:
         call(verb)
@@ -246,11 +251,13 @@ def list_of(verb: str) -> str:
 
 
 def named(verb: str) -> list[str]:
-    """What `nsr table` and `nsr figure` are followed by."""
+    """What `nsr table`, `nsr figure` and `nsr report` are followed by."""
     from nsr_cli.commands.figure import FIGURES
     from nsr_cli.folders import package_folder
     from nsr_cli.report.experiments import names
 
+    if verb == "report":
+        return [path.stem for path in (package_folder("conf") / "protocol").glob("*.yaml")]
     return FIGURES if verb == "figure" else [n.removeprefix("table") for n in names(package_folder("experiments"))]
 
 

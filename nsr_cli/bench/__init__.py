@@ -1,1 +1,1 @@
-"""The benchmark: what is timed (``workloads.py``), how (``stopwatch.py``), the rebuttal's table (``timings.py``)."""
+"""The benchmark: what is timed (``workloads.py``), the rebuttal's table (``timings.py``)."""

@@ -1,7 +1,7 @@
 """The rebuttal's timing table: times into rows, and rows beside what is printed into Markdown."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -9,9 +9,10 @@ from statistics import median
 import yaml
 from tabulate import tabulate
 
-from nsr_cli.bench.stopwatch import ratio
+from nsr_cli.stopwatch import ratio
 from nsr_cli.words import plural
 
+Grid = tuple[list[str], list[list[str]]]  # head and body
 COLUMNS = SIZE, FLOPS = "fixed size", "fixed FLOPs"
 
 
@@ -78,14 +79,20 @@ def row_of(
 def render(measured: dict, timing: Timing) -> str:
     """Markdown of what `nsr bench` measured (the content of its JSON file)."""
     parts = [f"## {timing.title}, measured", caption(measured, timing), LEGEND, *timing.notes]
+    for title, grid in convolution_grids(measured, timing):
+        parts += [f"### {title}", table_of(*grid)]
+    if measured["networks"]:
+        network = network_caption(measured["network"])
+        parts += ["### Whole networks", network, table_of(*network_grid(measured["networks"]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def convolution_grids(measured: dict, timing: Timing) -> Iterator[tuple[str, Grid]]:
+    """The title of each table of convolutions, with its head and body."""
     for title, tables in measured["tables"].items():
         for column, rows in tables.items():
             printed = timing.printed[column] if title == timing.printed_for else {}
-            parts += [f"### {title}, {column}", convolution_table(rows, printed, measured["setting"])]
-    if measured["networks"]:
-        network = network_caption(measured["network"])
-        parts += ["### Whole networks", network, network_table(measured["networks"])]
-    return "\n\n".join(parts) + "\n"
+            yield f"{title}, {column}", convolution_grid(rows, printed, measured["setting"])
 
 
 LEGEND = """\
@@ -93,7 +100,8 @@ LEGEND = """\
   latter sample by sample into an output that is there before (the fastest is bold);
 - sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
   (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as products of matrices that
-  hold each pixel with those around it (contiguous): what the layer takes by itself is bold;
+  hold each pixel with those around it (contiguous), fused into one kernel (channels-last), as branches (Eq. 8: k
+  convolutions, then their sum), or compiled: what the layer takes by itself is bold;
 - of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 
@@ -113,8 +121,8 @@ def caption(measured: dict, timing: Timing) -> str:
     return text
 
 
-def convolution_table(rows: list[dict], printed: dict[int | str, str], setting: dict) -> str:
-    """A table of rows as :func:`row_of` makes them, beside the printed numbers where there are any."""
+def convolution_grid(rows: list[dict], printed: dict[int | str, str], setting: dict) -> Grid:
+    """Head and body of rows as :func:`row_of` makes them, beside the printed numbers where there are any."""
     formulations = list(dict.fromkeys(way for row in rows for way in row["sparse"]))
     head = ["k", "channels", *(f"static, {way}" for way in rows[0]["static"])]
     head += [
@@ -137,17 +145,17 @@ def convolution_table(rows: list[dict], printed: dict[int | str, str], setting: 
             paper = printed.get(row["k"])
             line.append(f"{float(paper) / float(printed['N/A']):.2f} ({paper})" if paper else "not printed")
         body.append([*line, f"{row['of fastest static']:.2f}"])
-    return table_of(head, body)
+    return head, body
 
 
-def network_table(rows: list[dict]) -> str:
+def network_grid(rows: list[dict]) -> Grid:
     modes = [key for key in rows[0] if key != "network"]
     head = ["network", *(text for mode in modes for text in (mode, "of N/A"))]
     body = []
     for row in rows:
         pairs = ((milliseconds(row[mode]["seconds"]), f"{row[mode]['of N/A']:.2f}") for mode in modes)
         body.append([row["network"], *(text for pair in pairs for text in pair)])
-    return table_of(head, body)
+    return head, body
 
 
 def network_caption(network: dict) -> str:

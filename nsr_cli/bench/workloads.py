@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.engine.trainer import autocast
-from nsr_cli.layers import per_sample
+from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
 from nsr_cli.models.wdsr import WDSR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 PER_SAMPLE = "per sample"  # channels-last too
+BRANCHES, COMPILED = "as branches", "compiled"  # Eq. 8 as it stands; torch.compile of the layer
+SHAPE = ("batch", "channels", "size", "kernel")
 PLAIN = 0  # sparsity groups of a static convolution
 
 
@@ -30,19 +32,23 @@ class Convolution(NamedTuple):
         return f"{kind}, {self.outputs} outputs, {self.way}"
 
 
-def ways(groups: int, outputs: int, backward: bool, device: str = "cpu") -> list[Convolution]:
+def ways(groups: int, outputs: int, backward: bool, device: str = "cpu", compiled: bool = False) -> list[Convolution]:
     """The ways to compute one convolution on a kind of device; which is the fastest depends on the machine."""
     static = [*LAYOUTS, *([] if backward else [PER_SAMPLE])]  # the output of autograd is not ours to place
-    sparse = [*per_sample.WAYS]
-    if device == "cpu":
-        sparse.remove(per_sample.AS_PRODUCTS)  # six times as slow there, and it slows what is measured after it
+    sparse = [per_sample.AS_GROUPS, per_sample.ONE_BY_ONE]
+    if device != "cpu":  # there products are six times as slow, and slow what is measured after them
+        sparse += [per_sample.AS_PRODUCTS, *[per_sample.FUSED] * per_sample.HAS_TRITON, BRANCHES]
+        sparse += [COMPILED] * compiled
     return [Convolution(groups, outputs, way) for way in (sparse if groups else static)]
 
 
-def chosen_way(groups: int, outputs: int, *, channels: int, size: int, kernel: int, device: torch.device) -> str:
-    """The way that the layer itself takes for this shape."""
-    sample, same = torch.empty(1, channels, size, size, device=device), (kernel // 2, kernel // 2)
-    return per_sample.fastest(sample, (outputs, channels, kernel, kernel), (1, 1), same, (1, 1))
+def chosen_way(outputs: int, setting: Mapping, device: torch.device, backward: bool) -> str:
+    """The way that the layer itself takes for this many outputs; the setting as of :func:`convolutions`."""
+    batch, channels, size, kernel = (setting[key] for key in SHAPE)
+    dtype = torch.bfloat16 if setting["precision"] == "bf16" else torch.float32
+    x = torch.empty(batch, channels, size, size, device=device, dtype=dtype)
+    with torch.set_grad_enabled(backward):
+        return choice.fastest(x, (outputs, channels, kernel, kernel), (1, 1), (kernel // 2,) * 2, (1, 1))
 
 
 def convolutions(
@@ -57,35 +63,32 @@ def convolutions(
         device: that they run on.
         backward: also the gradients to the input and the weights.
     """
-    batch, channels, size, kernel = (setting[key] for key in ("batch", "channels", "size", "kernel"))
+    batch, channels, size, kernel = (setting[key] for key in SHAPE)
     cardinality, precision = setting["cardinality"], setting["precision"]
     torch.manual_seed(0)
     image = torch.rand(batch, channels, size, size, device=device)
     image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given
     inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
-    inputs[PER_SAMPLE] = inputs[per_sample.ONE_BY_ONE] = inputs["channels-last"]
+    inputs |= dict.fromkeys((PER_SAMPLE, *per_sample.CHANNELS_LAST), inputs["channels-last"])
     calls = {}
+    torch._dynamo.config.recompile_limit = 64  # one for each layer that is compiled; beyond it none would be
     for one in wanted:
         x, shape = inputs.get(one.way, inputs["contiguous"]), (channels, one.outputs, kernel)
-        sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality} if one.groups else {}
+        sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality, **formed(one.way)} if one.groups else {}
         layer = (SparseConv2d if one.groups else nn.Conv2d)(*shape, padding=kernel // 2, **sparsity)
         layer.to(device).train(backward)
         if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
             layer.to(memory_format=torch.channels_last)
         forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
-        forward = partial(computed, layer, one.way) if one.groups else forward
+        forward = torch.compile(layer) if one.way == COMPILED else forward
         run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
         calls[one] = partial(run, forward, x, precision)
     return calls
 
 
-def computed(layer: SparseConv2d, way: str, x: Tensor) -> Tensor:
-    """What the layer makes of x in one way, whichever it would take."""
-    usual, per_sample.fastest = per_sample.fastest, lambda *shape: way
-    try:
-        return layer(x)
-    finally:
-        per_sample.fastest = usual
+def formed(way: str) -> dict:
+    """The settings of a layer that is computed in one way."""
+    return {"form": "exact"} if way == BRANCHES else {"way": way} if way in per_sample.WAYS else {}
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
@@ -158,3 +161,20 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
+
+
+def graphed(step: partial) -> Callable[[], object]:
+    """A step of a training, as :func:`networks` makes it, as one CUDA graph; it is run three times before."""
+    _, optimizer, *_ = step.args
+    for group in optimizer.param_groups:
+        group["capturable"] = True
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

@@ -11,7 +11,6 @@ from statistics import median
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nsr_cli.bench.stopwatch import ratio, take_turns
 from nsr_cli.bench.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
 from nsr_cli.bench.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.commands.knobs import BENCH, check_knobs
@@ -21,6 +20,7 @@ from nsr_cli.files import check_writable, write_json, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.runs.build import pick_device
 from nsr_cli.runs.provenance import provenance
+from nsr_cli.stopwatch import ratio, take_turns
 from nsr_cli.words import say
 
 PASSES = {"Forward": False, "Forward and backward": True}
@@ -67,12 +67,12 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
     seconds, tables, rows = {}, {}, []
     for title, backward in PASSES.items():
-        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, backward, device.type))}
+        kind = backward, device.type, cfg.compile
+        wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, *kind))}
         say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), setting, device, backward))
         seconds[title] = {str(one): values for one, values in times.items()}
-        shape = {"channels": cfg.channels, "size": cfg.size, "kernel": setting["kernel"], "device": device}
-        tables[title] = {column: table(times, column, groups, backward, **shape) for column in COLUMNS}
+        tables[title] = {column: table(times, column, groups, setting, device, backward) for column in COLUMNS}
     if cfg.networks:
         say(f"whole networks: {cfg.rounds} rounds after one to warm up")
         with heap.kept():  # as in training
@@ -90,15 +90,22 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     }
 
 
-def table(times: dict[Convolution, list[float]], column: str, groups: list[int], backward: bool, **shape) -> list[dict]:
+def table(
+    times: dict[Convolution, list[float]],
+    column: str,
+    groups: list[int],
+    setting: dict,
+    device: torch.device,
+    backward: bool,
+) -> list[dict]:
     """The rows of a column of the rebuttal's table; N/A comes first."""
-    channels = shape["channels"]
+    channels = setting["channels"]
     plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
     for k in [PLAIN, *groups]:
         outputs = outputs_of(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
-        sparse = {one.way: times[one] for one in ways(k, outputs, backward, shape["device"].type)} if k else {}
-        rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(k, outputs, **shape)))
+        sparse = {one.way: seconds for one, seconds in times.items() if one[:2] == (k, outputs)} if k else {}
+        rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(outputs, setting, device, backward)))
     return rows
 
 

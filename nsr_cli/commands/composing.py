@@ -28,6 +28,13 @@ def settled(verb: str, overrides: Iterable[str]) -> list[str]:
     return words
 
 
+def with_protocols(words: list[str]) -> list[str]:
+    """The words behind `nsr report`, of which plain ones name protocols."""
+    names = [word for word in words if re.fullmatch(r"\w[\w.-]*", word)]
+    others = [word for word in words if word not in names]
+    return [f"protocols=[{','.join(names)}]", *others] if names else others
+
+
 class Composer:
     """Composes configs to plain values; those that differ in plain keys alone share one composition, the slow part.
 

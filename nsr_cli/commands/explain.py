@@ -42,6 +42,8 @@ def explain(error: Exception, verb: str) -> str:
         if option == "submitit_slurm":
             return "hydra/launcher=slurm needs submitit: pip install 'nsr[cluster]'"
         options = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        if group == "hydra/sweeper/sampler" and not options:
+            return "hydra/sweeper=optuna needs its package: pip install 'nsr[optuna]'"
         return f"no {group} '{option}'{did_you_mean(option, options)}; there are: {', '.join(options)}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key, keys = found.group(1), top_level_keys(verb)

@@ -19,6 +19,8 @@ ASIDE = {*EXPORTING, *REQUEST_KEYS}  # keys that do not say which network is mea
 def main(cfg: DictConfig) -> None:
     values = resolved(cfg)
     check_knobs(values, EXPORTING)
+    if values["to"] is None:
+        raise UserError(f"to=null: expected {EXPORTING['to'].expected}")
     run = run_of(values, "export")
     if not run.trains and not run.request.ckpt:
         raise UserError(f"model={run.spec.model.name}: no network; expected one with weights to export")

@@ -43,7 +43,7 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return "-m: the processes of torchrun or srun make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "bench", "export", "restore"):
+    if sweeps and verb in ("table", "figure", "report", "bench", "export", "restore"):
         seeds = "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
         return f"-m: one {verb} at a time{seeds}"
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]

@@ -6,12 +6,24 @@ import tempfile
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
-OTHERS = ("table", "figure", "bench", "restore")  # verbs whose knobs are not those of a run
+OTHERS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
+
+SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
+    "defaults": [{"sampler": "tpe"}, "_self_"],
+    "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
+    "sampler": {"seed": 0},  # the same command asks for the same runs: it goes on where it was stopped
+    "direction": "maximize",
+    "n_trials": 20,
+    "n_jobs": 1,  # trials that are chosen together, which a launcher may run at once
+    "max_failure_rate": 1,  # a run that diverges ends no search
+    **dict.fromkeys(("storage", "study_name", "search_space", "custom_search_space", "params")),
+}
 
 
 def introduce_to_hydra() -> None:
@@ -25,6 +37,8 @@ def introduce_to_hydra() -> None:
     stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.OF_VERB[verb] for verb in OTHERS}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
+    Plugins.instance()  # which store their configs
+    ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
     OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys(_root_), replace=True)

@@ -175,7 +175,7 @@ ASKING = {
 EXPORTING = {
     "to": Knob(None, "files that end in .safetensors, .pt2 or .onnx", object,
                "a file, or a list of files, as in to=net.onnx or to=[net.onnx,net.pt2]", is_text_or_texts,
-               {"type": ["string", "array"], "items": {"type": "string", "minLength": 1}, "minLength": 1}),
+               {"type": ["string", "array"], "items": {"type": "string"}, "minLength": 1, "minItems": 1}, True),
     "overwrite": flag(False, "replace files that are there"),
 }  # fmt: skip
 SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()
@@ -196,6 +196,13 @@ FIGURE = {
     .or_null(),
     "image": text(None, "5, compare: a file name in the benchmark; null: the figure's own", "a file name").or_null(),
     "crop": whole(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
+    **FOLDERS,
+}
+REPORT = {
+    "protocols": text(None, "null: all of which there are records", "")
+    .list_of("a list of protocols, as in protocols=[short]")
+    .or_null(),
+    "out": text(None, "null: report.html below the results", "a file").or_null(),
     **FOLDERS,
 }
 BENCH = {
@@ -231,7 +238,7 @@ RESTORE = {
 }  # fmt: skip
 RESTORE |= {name: replace(RESTORE[name], default=None) for name in ("colour", "format")}
 OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE, "figure": FIGURE,
-           "bench": BENCH, "restore": RESTORE}  # fmt: skip
+           "report": REPORT, "bench": BENCH, "restore": RESTORE}  # fmt: skip
 
 
 def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:

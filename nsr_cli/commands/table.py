@@ -49,13 +49,21 @@ def main(cfg: DictConfig) -> None:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
 
-def study_of(values: Mapping, experiment: Experiment) -> Study:
+def composers() -> dict[str, Composer]:
+    """Of the verbs that make cells; those that are shared compose less."""
+    return {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
+
+
+def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Composer] | None = None) -> Study:
     """The runs of an experiment, composed from its commands."""
     protocol, runs = values["protocol"]["name"], {}
-    composers = {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
+    if not experiment.is_for(protocol):
+        known = ", ".join(next(iter(experiment.variables.values())))
+        raise UserError(f"protocol={protocol}: {experiment.name} has no settings for it; expected one of {known}")
+    composed = composed or composers()
     for _, _, verb, overrides in experiment.slots(protocol):
         if (verb, *overrides) not in runs:
-            own = composers[verb]([*overrides, "seed=0", f"protocol={protocol}"])
+            own = composed[verb]([*overrides, "seed=0", f"protocol={protocol}"])
             own |= {"metrics": [*(own["metrics"] or []), *experiment.metrics]}
             run = run_of(own | {"results": values["results"], "data": values["data"]}, verb)
             runs[verb, *overrides] = run

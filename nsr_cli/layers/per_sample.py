@@ -1,31 +1,30 @@
 """Convolutions in which every sample has a kernel of its own, in several ways; `nsr bench` compares them."""
 
-import math
+import importlib.util
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nsr_cli.layers.transforms import has_any_size, is_transformed
-
 Pair = tuple[int, int]
 
-AS_GROUPS, ONE_BY_ONE, AS_PRODUCTS = "as groups", "one by one", "as products"
-LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays on a CPU
+AS_GROUPS, ONE_BY_ONE, AS_PRODUCTS, FUSED = "as groups", "one by one", "as products", "fused"
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+CHANNELS_LAST = (ONE_BY_ONE, FUSED)  # the fastest with kernels that are, as their outputs are
 
 
-def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> str:
-    """The way, one of WAYS, that is taken.
+def computed_dtype(x: Tensor) -> torch.dtype:
+    """The precision in which x is convolved."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
-    Args:
-        x: input (B, C_in, H, W).
-        kernel: (C_out, C_in / groups, kh, kw) of one sample.
-        stride, padding, dilation: of both axes, as in torch.nn.functional.conv2d.
-    """
-    if is_transformed():  # by plain operators; of a number of groups that is left open, compilers make no convolution
-        return AS_PRODUCTS if has_any_size(x.shape[0]) else AS_GROUPS
-    out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
-    return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
+
+def as_computed(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """x, channels-last, and the tensors; all in the precision of autocast, where that is on."""
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = computed_dtype(x)
+        x, *tensors = (None if t is None else t.to(dtype) for t in (x, *tensors))
+    return x.contiguous(memory_format=torch.channels_last), *tensors
 
 
 def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> list[int]:
@@ -70,12 +69,8 @@ def as_products(
 def one_by_one(
     x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
-    """The same, a convolution for each sample; the fastest with kernels that are channels-last, as the output is."""
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        x, kernels, biases = (None if t is None else t.to(dtype) for t in (x, kernels, biases))
-    x = x.contiguous(memory_format=torch.channels_last)
-    return OneByOne.apply(x, kernels, biases, (stride, padding, dilation), groups)
+    """The same, a convolution for each sample."""
+    return OneByOne.apply(*as_computed(x, kernels, biases), (stride, padding, dilation), groups)
 
 
 class OneByOne(torch.autograd.Function):
@@ -111,4 +106,27 @@ class OneByOne(torch.autograd.Function):
         return to_x, to_kernels, to_biases, None, None
 
 
-WAYS = {AS_GROUPS: as_groups, ONE_BY_ONE: one_by_one, AS_PRODUCTS: as_products}
+def fused(
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+) -> Tensor:
+    """The same, in one launch of a kernel of our own on a GPU; see :mod:`nsr_cli.layers.fused`.
+
+    Raises:
+        ValueError: a convolution that it is not written for, or no GPU.
+    """
+    if not is_fusible(x, stride, groups):
+        found = f"stride {stride}, {groups} groups, {computed_dtype(x)} on {x.device.type}"
+        raise ValueError(f"way=fused: expected stride 1, one group, 16 or 32 bits, Triton and a GPU; got {found}")
+    from nsr_cli.layers.fused import Fused
+
+    return Fused.apply(*as_computed(x, kernels, biases), padding, dilation)
+
+
+def is_fusible(x: Tensor, stride: Pair, groups: int) -> bool:
+    """Whether :func:`fused` computes a convolution of x."""
+    fits = stride == (1, 1) and groups == 1 and computed_dtype(x).itemsize <= 4
+    return fits and x.is_cuda and HAS_TRITON
+
+
+EVERYWHERE = {AS_GROUPS: as_groups, ONE_BY_ONE: one_by_one, AS_PRODUCTS: as_products}
+WAYS = EVERYWHERE | {FUSED: fused}

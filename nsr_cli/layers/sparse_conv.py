@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsr_cli.layers import per_sample
+from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.gates import Gate, StaticGate, one_hot
 from nsr_cli.layers.per_sample import Pair
 from nsr_cli.layers.sparsity import Sparsity
+from nsr_cli.layers.transforms import is_transformed
 
 
 def channel_groups(channels: int, cardinality: int, device: torch.device) -> Tensor:
@@ -68,7 +69,13 @@ def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 def sparse_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, kernels_of: Callable = mix_kernels, **conv
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    gate: Tensor,
+    kernels_of: Callable = mix_kernels,
+    way: str | None = None,
+    **conv,
 ) -> Tensor:
     """Convolve each sample of x with its own mixture of kernels.
 
@@ -78,6 +85,7 @@ def sparse_conv2d(
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
         kernels_of: mix_kernels, or choose_kernels for the largest group alone.
+        way: one of per_sample.WAYS; None for that of :func:`~nsr_cli.layers.choice.fastest`.
         **conv: stride, padding, dilation and groups, as in torch.nn.functional.conv2d.
 
     Returns:
@@ -87,8 +95,9 @@ def sparse_conv2d(
     sizes = [_pair(sizes[name]) for name in ("stride", "padding", "dilation")]
     biases = None if bias is None else kernels_of(bias, gate)  # (B, C_out)
     shape = weight.shape[0] // gate.shape[1], *weight.shape[1:]
-    way = per_sample.fastest(x, shape, *sizes)
-    if way == per_sample.ONE_BY_ONE:  # which is fastest with kernels that are channels-last
+    if way is None or is_transformed():  # those see through plain operators alone
+        way = choice.fastest(x, shape, *sizes, groups)
+    if way in per_sample.CHANNELS_LAST:
         kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
     else:
         kernels = kernels_of(weight, gate)  # (B, C_out, C_in / groups, kh, kw)
@@ -116,9 +125,6 @@ def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor
     return (branches * per_channel[..., None, None]).sum(dim=1)
 
 
-CONVOLUTIONS = {"reduced": sparse_conv2d, "exact": branches_conv2d}
-
-
 class SparseConv2d(nn.Conv2d):
     """A convolution whose kernel is a gated mixture of k groups, chosen from its input.
 
@@ -139,6 +145,8 @@ class SparseConv2d(nn.Conv2d):
         own_gate: False for a layer that is always called with the gate of another.
         inference: ``soft`` evaluates what was trained; ``hard`` evaluates the group of the largest gate alone (Eq. 5
             and 6), without mixing. Training is the same; an attribute, to be changed at any time.
+        way: how to compute convolutions of the reduced form, one of per_sample.WAYS; by default the fastest, see
+            :func:`~nsr_cli.layers.choice.fastest`. An attribute, too; compilers and transforms do not look at it.
 
     Attributes:
         sparsity: all knobs, with the k and d of this layer.
@@ -172,11 +180,14 @@ class SparseConv2d(nn.Conv2d):
         gate_options: dict | None = None,
         own_gate: bool = True,
         inference: str = "soft",
+        way: str | None = None,
     ):
         sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau, form, gate_options)
         sparsity = sparsity.fitted(out_channels)
         if out_channels % groups:
             raise ValueError(f"groups={groups}: expected a divisor of the layer's {out_channels} output channels")
+        if way not in (None, *per_sample.WAYS):
+            raise ValueError(f"way={way}: expected one of {', '.join(per_sample.WAYS)}")
         if not (own_gate or sparsity.is_gated):
             raise ValueError(f"own_gate=False: gate={gate} does not look at its input; expected own_gate=True")
         k, d, place = sparsity.sparsity_groups, sparsity.cardinality, {"device": device, "dtype": dtype}
@@ -184,7 +195,7 @@ class SparseConv2d(nn.Conv2d):
         super().__init__(*shape, stride, padding, dilation, groups, bias, padding_mode, **place)
         self.out_channels = out_channels  # the weight holds k times as many
         self.sparsity, self.sparsity_groups, self.cardinality = sparsity, k, d
-        self.is_gated, self.inference = sparsity.is_gated, inference
+        self.is_gated, self.inference, self.way = sparsity.is_gated, inference, way
         self.form = "exact" if gate == "se" else form  # k = 1: scaling the output is scaling kernel and bias
         self.gate = None
         if self.is_gated and own_gate:
@@ -209,9 +220,10 @@ class SparseConv2d(nn.Conv2d):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
-        if self.chooses:
-            return sparse_conv2d(x, self.weight, self.bias, gate, choose_kernels, **conv)
-        return CONVOLUTIONS[self.form](x, self.weight, self.bias, gate, **conv)
+        if self.form == "exact" and not self.chooses:
+            return branches_conv2d(x, self.weight, self.bias, gate, **conv)
+        kernels_of = choose_kernels if self.chooses else mix_kernels
+        return sparse_conv2d(x, self.weight, self.bias, gate, kernels_of, self.way, **conv)
 
     @property
     def inference(self) -> str:
@@ -270,6 +282,6 @@ def best_layout(network: nn.Module, side: int) -> torch.memory_format:
             kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
             sample = torch.empty(1, layer.in_channels, side, side, device=device)
             conv = layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation
-            if per_sample.fastest(sample, kernel, *conv) != per_sample.ONE_BY_ONE:
+            if choice.by_rule(sample, kernel, *conv) not in per_sample.CHANNELS_LAST:
                 return torch.contiguous_format
     return torch.channels_last

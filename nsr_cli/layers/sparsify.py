@@ -1,4 +1,18 @@
-"""Attach sparse convolutions to any network: one call swaps its convolutions."""
+"""Attach sparse convolutions to any network: one call swaps its convolutions.
+
+>>> from torch import nn
+>>> from nsr_cli.layers.sparsify import sparsify, summary
+>>> def conv(inside, out):
+...     return nn.Conv2d(inside, out, 3, padding=1)
+>>> net = nn.Sequential(conv(3, 32), nn.ReLU(), conv(32, 32), nn.ReLU(), conv(32, 3))  # trained, or not
+>>> def deep(name, layer):
+...     return layer.in_channels == layer.out_channels
+>>> layers = sparsify(net, sparsity_groups=4, cardinality=8, tau=1.0, where=deep, keep_weights=True)
+>>> [layer.names for layer in layers], net[2].sparsity.gate
+([('2',)], 'softmax')
+>>> print(summary(layers).splitlines()[-1].split()[:4])  # kernels four times, and a gate; nearly the same cost
+['1', 'layers', '9,248', '38,048']
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

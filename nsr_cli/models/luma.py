@@ -26,6 +26,7 @@ class ColourByLuma(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network, self.halo, self.scale = network, getattr(network, "halo", None), network.scale
+        self.enlarges = getattr(network, "enlarges", 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB (B, 3, H, W) to (B, 3, scale * H, scale * W): bicubic, with the network's luma."""

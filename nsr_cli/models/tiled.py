@@ -1,5 +1,6 @@
 """Restore images of any size in constant memory: tile by tile, a band of rows at a time."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ class Tiling:
     """How an image is cut; part of the protocol of networks with gates, which decide once for each tile.
 
     Attributes:
-        side: of a tile, in pixels of the degraded image.
+        side: of a tile, in pixels of the degraded image; the largest, where ``overlap`` is 0.
         margin: pixels that are discarded along each cut.
         overlap: pixels between the kept parts of two tiles in a row, averaged; 0 where tiles fit exactly.
     """
@@ -26,10 +27,19 @@ class Tiling:
     margin: int
     overlap: int
 
+    def side_of(self, length: int) -> int:
+        """The side of the tiles along a side of ``length``; without overlap as small as their number allows."""
+        if self.overlap:
+            return min(self.side, length)
+        if length <= self.side:
+            return length
+        inside = length - 2 * self.margin
+        return math.ceil(inside / math.ceil(inside / (self.side - 2 * self.margin))) + 2 * self.margin
+
     def starts(self, length: int) -> list[int]:
         """First pixels of the tiles along a side of ``length``; the last tile ends with the image."""
-        stride = self.side - 2 * self.margin - self.overlap
-        return [*range(0, max(length - self.side, 0), stride), max(length - self.side, 0)]
+        side = self.side_of(length)
+        return [*range(0, length - side, max(1, side - 2 * self.margin - self.overlap)), length - side]
 
 
 def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
@@ -37,7 +47,8 @@ def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
 
     Args:
         network: its ``tile`` is the side of the patches that it was trained on, and its ``halo`` how many pixels of
-            the input an output pixel sees in each direction; without ``halo`` it is given whole images.
+            the input an output pixel sees in each direction; without ``halo`` it is given whole images. One that
+            ``enlarges`` its input before its convolutions has smaller tiles.
         side: of tiles for gates, in the place of ``tile``.
     """
     if any(isinstance(module, SparseConv2d) and module.is_gated for module in network.modules()):
@@ -45,7 +56,7 @@ def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
     halo = getattr(network, "halo", None)
     if halo is None:
         return Tiling(side=2**20, margin=0, overlap=0)
-    return Tiling(side=256 + 2 * halo, margin=halo, overlap=0)
+    return Tiling(side=512 // getattr(network, "enlarges", 1) + 2 * halo, margin=halo, overlap=0)
 
 
 def restore_bands(
@@ -66,7 +77,7 @@ def restore_bands(
     image = image[:, :, None] if image.ndim == 2 else image
     height, width, channels = image.shape
     rows, columns = tiling.starts(height), tiling.starts(width)
-    side_y, side_x = min(tiling.side, height), min(tiling.side, width)
+    side_y, side_x = tiling.side_of(height), tiling.side_of(width)
     at_once, peak = max(1, pixels_at_once // (side_y * side_x)), 65535 if image.dtype == np.uint16 else 255
     total = torch.zeros(channels, side_y * scale, width * scale)  # kept rows of tiles, from row `done` on
     covered = torch.zeros(side_y * scale, 1)  # how many rows of tiles were added to each
@@ -94,7 +105,7 @@ def _restore_row(
     """One row of tiles, (C, side, W) in and (C, side * scale, W * scale) out; overlaps averaged."""
     device = next(network.parameters()).device
     channels, height, width = strip.shape
-    side = min(tiling.side, width)
+    side = tiling.side_of(width)
     total, covered = torch.zeros(channels, height * scale, width * scale), torch.zeros(width * scale)
     for begin in range(0, len(columns), at_once):
         lefts = columns[begin : begin + at_once]

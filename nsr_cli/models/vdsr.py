@@ -18,7 +18,7 @@ class VDSR(nn.Module):
 
     def __init__(self, scale: int, layers: int = 20, width: int = 64):
         super().__init__()
-        self.scale = scale
+        self.scale = self.enlarges = scale
         self.halo = -(-layers // scale) + 2  # the layers at the output's resolution, then the bicubic kernel
         sides = [1, *[width] * (layers - 1), 1]
         convs = [nn.Conv2d(sides[i], sides[i + 1], 3, padding=1) for i in range(layers)]

@@ -95,6 +95,10 @@ class Experiment:
     axis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def is_for(self, protocol: str) -> bool:
+        """Whether its variables have values at a protocol."""
+        return all(protocol in by_protocol for by_protocol in self.variables.values())
+
     def words(self, text: str | None, protocol: str) -> list[str]:
         """The words of a command or a pick at a protocol."""
         values = {name: Listed(by_protocol[protocol]) for name, by_protocol in self.variables.items()}
@@ -142,7 +146,7 @@ def expand(command: list[str]) -> tuple[str, list[list[str]]]:
     return verb, [list(job) for job in itertools.product(*choices)]
 
 
-OTHER_READERS = ("figure5", "timing", "search")  # files of experiments/ that are no tables
+OTHER_READERS = ("figure5", "timing", "search", "errata")  # files of experiments/ that are no tables
 
 
 def names(folder: Path) -> list[str]:

@@ -73,46 +73,74 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
     return figure
 
 
-def gates(images: list[Gated], groups: Sequence[str], heading: str) -> "Figure":
-    """Each image beside the gates of every block and their mean over the depth; a row for each group that is shown.
+RANGES = ("own range", "0 to 1")
 
-    Gates may differ little over an image, and much from block to block: every column has a range of its own, from
-    blue to yellow, with a bar below that tells it.
+
+def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict] = ()) -> "Figure":
+    """Each image beside the gates of every block and their mean over the depth; two rows for each group that is shown.
+
+    Gates may differ little over an image, and much from block to block: in the upper row every column has a range of
+    its own, from blue to yellow, with a bar below that tells it. In the lower one the same colours are 0 to 1, so that
+    a gate that chooses little looks as it is.
+
+    Args:
+        images: with maps of the same blocks.
+        groups: names of those that the maps show.
+        heading: of the figure.
+        use: what the gate of each block does (see nsr_cli.engine.gate_stats): ``groups`` and ``adaptivity``.
     """
     blocks = len(images[0].maps)
     wide = max(1.2, min(2.1, 16 / (blocks + 2)))  # inches of a column
-    rows = [(image, group) for image in images for group in range(len(groups))]
-    ratios = [image.picture.shape[0] / image.picture.shape[1] for image, _ in rows]
-    figure = blank(wide * (blocks + 2) + 0.4, sum(ratio * wide + 0.08 for ratio in ratios) + 1.5, heading)
+    rows = [(image, group, own) for image in images for group in range(len(groups)) for own in (True, False)]
+    ratios = [image.picture.shape[0] / image.picture.shape[1] for image, _, _ in rows]
+    height = sum(ratio * wide + 0.08 for ratio in ratios) + 1.5 + 0.4 * bool(use)
+    figure = blank(wide * (blocks + 2) + 0.4, height, heading)
     *axes, bars = figure.subplots(len(rows) + 1, blocks + 2, height_ratios=[*ratios, 0.1 / wide])
     axes = np.array(axes)
-    for (image, group), axis in zip(rows, axes[:, 0], strict=True):
-        if group == 0:
+    for (image, group, own), axis in zip(rows, axes[:, 0], strict=True):
+        if group == 0 and own:
             axis.imshow(image.picture, cmap="gray", vmin=0, vmax=255)
             axis.set_ylabel(image.name, fontsize=SMALL, color=INK)
-    titles = ["input", *(f"block {number}" for number in range(1, blocks + 1)), "mean"]
-    bars[0].axis("off")
-    for block, (column, below) in enumerate(zip(axes.T[1:], bars[1:], strict=True)):
-        shown = [depth(image)[block, group] for image, group in rows]
-        lowest, highest = span(shown)
-        for axis, values, (image, _) in zip(column, shown, rows, strict=True):
-            drawn = over(axis, values, image, lowest, highest)
-        bar = figure.colorbar(drawn, cax=below, orientation="horizontal")
-        digits = 2 if highest - lowest >= 0.1 else 3
-        bar.set_ticks([lowest, highest], labels=[f"{lowest:.{digits}f}", f"{highest:.{digits}f}"])
-        for label, side in zip(bar.ax.get_xticklabels(), ("left", "right"), strict=True):
-            label.set(horizontalalignment=side, fontsize=SMALL, color=INK)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=TEXT, color=INK)
-    if len(groups) > 1:
-        for axis, (_, group) in zip(axes[:, 1], rows, strict=True):
-            axis.set_ylabel(groups[group], fontsize=SMALL, color=INK)
+    for block, column in enumerate(axes.T[1:]):
+        shown = [depth(image)[block, group] for image, group, _ in rows]
+        stretched = span(shown)
+        for axis, values, (image, _, own) in zip(column, shown, rows, strict=True):
+            drawn = over(axis, values, image, *(stretched if own else (0.0, 1.0)))
+            if own:
+                bar_below(bars[block + 1], drawn, stretched)
+    bar_below(bars[0], drawn, (0.0, 1.0))
+    for axis, title in zip(axes[0], titles_of(blocks, use), strict=True):
+        axis.set_title(title, fontsize=TEXT - bool(use), color=INK)
+    for axis, (_, group, own) in zip(axes[:, 1], rows, strict=True):
+        named = [groups[group]] * (len(groups) > 1) + [RANGES[not own]]
+        axis.set_ylabel("\n".join(named), fontsize=SMALL, color=INK)
     for axis in axes.flat:
         bare(axis, "none")
     of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
-    said = f"mixing weight of {of}; its mean is over the network's depth; each column has its own range of colours"
+    said = f"mixing weight of {of}, twice: each column in a range of its own, and all from 0 to 1; mean: over the depth"
+    if use:
+        said += "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
     figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
     return figure
+
+
+def titles_of(blocks: int, use: Sequence[dict]) -> list[str]:
+    """Heads of the columns; with what the gates do, where that is known, and its mean over the blocks."""
+    names = [*(f"block {number}" for number in range(1, blocks + 1)), "mean"]
+    if use:
+        mean = {key: sum(own[key] for own in use) / len(use) for key in ("groups", "adaptivity")}
+        told = [f"{own['groups']:.2f} groups\n{own['adaptivity']:.3f} bits" for own in (*use, mean)]
+        names = [f"{name}\n{text}" for name, text in zip(names, told, strict=True)]
+    return ["input", *names]
+
+
+def bar_below(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float]) -> None:
+    """The colours of a picture in a bar, with the numbers at its ends."""
+    bar = axis.figure.colorbar(drawn, cax=axis, orientation="horizontal")
+    digits = 0 if ends == (0, 1) else 2 if ends[1] - ends[0] >= 0.1 else 3
+    bar.set_ticks(list(ends), labels=[f"{end:.{digits}f}" for end in ends])
+    for label, side in zip(axis.get_xticklabels(), ("left", "right"), strict=True):
+        label.set(horizontalalignment=side, fontsize=SMALL, color=INK)
 
 
 def depth(image: Gated) -> np.ndarray:

@@ -12,6 +12,7 @@ from nsr_cli.data.images import read_image
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.evaluator import restore, score
 from nsr_cli.engine.gate_maps import gate_maps, second_gates
+from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.report import pictures
 from nsr_cli.report.pictures import Gated, Panel
@@ -65,9 +66,12 @@ def gates(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
     gate = second_gates(network)[0]
     both = gate.sparsity_groups == 2 and gate.activation in ("softmax", "gumbel")  # sum to 1: one says all
     groups = range(1 if both else gate.sparsity_groups)
-    images = [gated(network, run, path, list(groups)) for path in paths]
+    with GateUse(network) as use:
+        images = [gated(network, run, path, list(groups)) for path in paths]
+    names, found = {id(own): name for name, own in use.gates.items()}, use.found()
+    told = [found[names[id(own)]] for own in second_gates(network) if id(own) in names]
     of = f", the first of {gate.cardinality} cardinal groups" if gate.cardinality > 1 else ""
-    return pictures.gates(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}")
+    return pictures.gates(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}", told)
 
 
 def check_gates(given: str, run: Run) -> None:

@@ -8,7 +8,7 @@ from nsr_cli.data.catalog import find, is_folder, locate, own_images
 from nsr_cli.report.experiments import Experiment, expand
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
-from nsr_cli.runs.stored import Store, seeds_in
+from nsr_cli.runs.stored import Store
 
 Job = tuple[str, ...]  # a verb and its overrides
 
@@ -46,12 +46,15 @@ class Study:
         self.experiment, self.protocol, self.runs = experiment, protocol, runs
         self.data, self.results = data, results
 
-    def shown(self, seeds: list[int] | None = None) -> Shown:
-        """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0."""
-        recorded = self.recorded_seeds()
+    def shown(self, seeds: list[int] | None = None, store: Store | None = None) -> Shown:
+        """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0.
+
+        A store that several studies share lists each folder once, and notes the damage that any of them meets.
+        """
+        store = store or Store()
+        recorded = self.recorded_seeds(store)
         whole = [seed for seed, complete in recorded.items() if complete]
         seeds = list(dict.fromkeys(seeds or whole or [0]))
-        store = Store()
         cells = self.cells(seeds, store)
         name = self.experiment.name
         if not set(seeds).issuperset(whole):
@@ -59,9 +62,9 @@ class Study:
         left_out = [seed for seed in recorded if seed not in seeds]
         return Shown(cells, seeds, name, left_out, store.damaged)
 
-    def recorded_seeds(self) -> dict[int, bool]:
+    def recorded_seeds(self, store: Store) -> dict[int, bool]:
         """The seeds of which a training of these runs has a record; and whether all have, controls apart."""
-        known = seeds_in(self.results / "records" / self.protocol)
+        known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
         jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
         runs = [run for job, run in self.runs.items() if run.trains and job in jobs]

@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, judge, overall
+from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, judge, overall, weakest
 from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
+
+SAID = {FAILS: "fail", UNDECIDED: "undecided"}
+FEW = 4  # columns that a claim is shown in, a line each; of more, the one that decides
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,23 @@ class Verdict:
         return ", ".join([holding, *[f"{words[w]} {say}" for w, say in SAID.items() if words[w]]])
 
 
-SAID = {FAILS: "fail", UNDECIDED: "undecided"}
+@dataclass(frozen=True)
+class Step:
+    """What decides on a claim in one column, in words.
+
+    Attributes:
+        finding: of the step between two rows that these are the words of.
+        effect, margin: in dB.
+        end: the verdict there, and why.
+    """
+
+    column: str
+    finding: Finding
+    effect: str
+    margin: str
+    p_images: str
+    p_seeds: str
+    end: str
 
 
 def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
@@ -89,3 +108,31 @@ def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, 
             own |= dict.fromkeys([cell.seed] if cell.trained else seeds, psnr)
     lost = Counter((c.row, c.column) for c in cells if c.record is not None and not is_scored(c.record))
     return found, lost
+
+
+def steps_of(verdict: Verdict) -> list[Step]:
+    """What decides on a claim: of each column, or where they are many of the one that decides, the weakest step."""
+    steps = []
+    for column, findings in _deciding(verdict).items():
+        step = weakest(findings)
+        effect = "" if step.effect is None else f"{step.effect:+.3f}"
+        effect += "" if step.spread is None else f" ± {step.spread:.3f}"
+        margin = f"{verdict.claim.margin:+g}" if verdict.claim.margin else "0"
+        lost = {label: verdict.diverged[column, label] for label in (step.low, step.high)}
+        why = [step.why] if step.why else []
+        why += [f"{number} of {label} diverged" for label, number in lost.items() if number]
+        end = ": ".join([step.verdict, ", ".join(why)] if why else [step.verdict])
+        steps.append(Step(column, step, effect, margin, _risk(step.p_images), _risk(step.p_seeds), end))
+    return steps
+
+
+def _deciding(verdict: Verdict) -> dict:
+    """The findings that are shown: of all columns, or where they are many of the one that decides."""
+    if len(verdict.findings) <= FEW:
+        return verdict.findings
+    every = weakest([finding for findings in verdict.findings.values() for finding in findings])
+    return {column: [every] for column, findings in verdict.findings.items() if any(f is every for f in findings)}
+
+
+def _risk(p: float | None) -> str:
+    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,7 +1,9 @@
 """What ``dry_run=true`` prints: what a run is, its cost, its place, and an estimate from a few real steps."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import torch
 import yaml
@@ -86,9 +88,35 @@ def rehearse(
     return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
 
 
-RATE, BRIEF = 1e10, 0.5  # multiply-accumulates per second of one core at least; seconds of a step that is tried
+BRIEF = 0.5  # seconds of a step that is tried
 
 
+@lru_cache(maxsize=1)
+def multiply_accumulates_per_second(clock: Callable = time.process_time) -> float:
+    """Of one core, in the convolution that most networks here consist of."""
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.zeros(1, 64, 64, 64).to(memory_format=torch.channels_last)
+    durations = []
+    with torch.no_grad(), heap.kept():
+        for _ in range(5):
+            began = clock()
+            conv(x)
+            durations.append(clock() - began)
+    return conv.weight.numel() * 64**2 / max(min(durations), 1e-6)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread; those that wait for another would count as time of a core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@one_thread()
 def estimate(trainings: list[Run], scored: list[Run]) -> float:
     """About how many seconds runs take on one core, from a real step of each small network and the cost of others.
 
@@ -103,7 +131,7 @@ def estimate(trainings: list[Run], scored: list[Run]) -> float:
         key = str((run.spec.model, run.spec.sparsity, spec.batch, spec.patch))
         if key not in steps:
             network = made(run.spec)
-            guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / RATE
+            guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / multiply_accumulates_per_second()
             steps[key] = guess if guess > BRIEF else rehearse(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
     for run in scored:
@@ -111,5 +139,5 @@ def estimate(trainings: list[Run], scored: list[Run]) -> float:
         macs = cost_of(run, method).macs if isinstance(method, nn.Module) else 0
         for paths in store.images(run).values():
             pixels = sum(height * width for height, width in map(image_size, paths)) / run.task.scale**2
-            seconds += pixels * macs / RATE
+            seconds += pixels * macs / multiply_accumulates_per_second()
     return seconds

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ def is_whole(path: Path) -> bool:
     return bool(found) and digest == _sealed(text)
 
 
+@lru_cache(maxsize=8)  # a run's records are read when it is asked for, and again to be shown
 def _parsed(text: str) -> Record:
     content = json.loads(text, parse_constant=_refuse)
     head, found, digest = text.rpartition(DIGEST)

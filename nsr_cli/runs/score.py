@@ -12,7 +12,7 @@ from torch import nn
 
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.images import write_png
-from nsr_cli.engine import flops
+from nsr_cli.engine import flops, heap
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.models.tiled import Tiling, tiling_of
@@ -31,7 +31,7 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     tiling, used = tiling_for(run, method), run.conventions(benchmark)
     found, places = {}, run.saved_images(benchmark, paths)
     luma_only = run.task.luma_only(run.reads)
-    with GateUse(method) as gates:
+    with GateUse(method) as gates, heap.kept():
         for path, by_convention, restored in evaluate(method, paths, run.task, used, tiling, luma_only):
             found[path.name] = by_convention
             if run.request.save_images:

@@ -15,7 +15,7 @@ from nsr_cli.words import say
 
 
 class Store:
-    """A look at the disk, shared by many runs: each data set is listed once.
+    """A look at the disk, shared by many runs: each data set and each folder of records is listed once.
 
     Attributes:
         damaged: files that are no whole records, and in what; they count as missing.
@@ -24,6 +24,7 @@ class Store:
     def __init__(self) -> None:
         self.damaged: dict[Path, str] = {}
         self._images = lru_cache(maxsize=None)(image_paths)
+        self.seeds_in = lru_cache(maxsize=None)(seeds_in)
 
     def images(self, run: Run) -> dict[str, list[Path]]:
         """The images of each benchmark of a run.

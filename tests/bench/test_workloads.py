@@ -12,7 +12,6 @@ from nsr_cli.bench.workloads import (
     PLAIN,
     Convolution,
     chosen_way,
-    computed,
     convolutions,
     in_place,
     networks,
@@ -20,7 +19,6 @@ from nsr_cli.bench.workloads import (
     ways,
 )
 from nsr_cli.layers import per_sample
-from nsr_cli.layers.sparse_conv import SparseConv2d
 
 CPU = torch.device("cpu")
 SMALL = {"batch": 3, "channels": 8, "size": 6, "kernel": 3, "cardinality": 2}
@@ -38,7 +36,7 @@ def test_every_way_runs(precision, backward):
         *ways(PLAIN, 8, backward),
         *ways(PLAIN, 4, backward),
         *ways(2, 4, backward),
-        *ways(4, 8, backward, "cuda"),
+        *(one for one in ways(4, 8, backward, "cuda") if one.way != per_sample.FUSED),
     ]
     calls = convolutions(wanted, SMALL | {"precision": precision}, CPU, backward)
     assert list(calls) == wanted
@@ -48,29 +46,21 @@ def test_every_way_runs(precision, backward):
         assert layer.training == backward and layer.out_channels == one.outputs
         assert len(layer.weight) == (one.groups or 1) * one.outputs
         assert x.shape == (3, 8, 6, 6) and x.dtype == (torch.bfloat16 if precision == "bf16" else torch.float32)
-        assert x.is_contiguous() == (one.way in ("contiguous", "as groups", "as products"))
+        assert x.is_contiguous() == (one.way in ("contiguous", "as groups", "as products", "as branches"))
 
 
 def test_a_plain_convolution_has_a_way_more_forward_than_backward():
     assert [one.way for one in ways(PLAIN, 8, backward=False)] == ["contiguous", "channels-last", "per sample"]
     assert [one.way for one in ways(PLAIN, 8, backward=True)] == ["contiguous", "channels-last"]
     assert [one.way for one in ways(4, 8, backward=False)] == ["as groups", "one by one"]
-    assert [one.way for one in ways(4, 8, False, "cuda")] == ["as groups", "one by one", "as products"]
+    on_gpu = [one.way for one in ways(4, 8, False, "cuda", compiled=True) if one.way != per_sample.FUSED]
+    assert on_gpu == ["as groups", "one by one", "as products", "as branches", "compiled"]
     assert str(Convolution(4, 8, "as groups")) == "sparse, k = 4, 8 outputs, as groups"
 
 
-def test_a_way_is_forced_and_then_left_to_the_layer_again():
-    torch.manual_seed(0)
-    layer, x, before = SparseConv2d(8, 8, 3, padding=1), torch.rand(2, 8, 6, 6), per_sample.fastest
-    one, groups = (computed(layer, way, x) for way in ("one by one", "as groups"))
-    assert one.is_contiguous(memory_format=torch.channels_last) and groups.is_contiguous()
-    torch.testing.assert_close(one, groups)
-    assert before == per_sample.fastest
-
-
 def test_the_way_that_a_layer_takes_by_itself():
-    small, large = ({"channels": 64, "size": size, "kernel": 3, "device": torch.device("cpu")} for size in (8, 64))
-    assert chosen_way(4, 64, **small) == "as groups" and chosen_way(4, 64, **large) == "one by one"
+    small, large = (SMALL | {"channels": 64, "size": size, "precision": "fp32"} for size in (8, 64))
+    assert [chosen_way(64, setting, CPU, False) for setting in (small, large)] == ["as groups", "one by one"]
 
 
 def test_forward_keeps_no_graph_and_backward_reaches_the_input_and_every_weight(monkeypatch):

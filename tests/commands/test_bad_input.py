@@ -16,10 +16,14 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             f"nsr ablate: no sparsity 'sofmax' (did you mean softmax?); there are: {SPARSITIES}",
         ),
         ("ablate tauu=1", "nsr ablate: no key 'tauu' (did you mean tau?); there are: batch, "),
+        (
+            "table 2 protocol=narrow",
+            "nsr table: protocol=narrow: table2 has no settings for it; expected one of paper, short",
+        ),
         ("ablate protocol=", "nsr ablate: no protocol ''; there are: narrow, paper, short, smoke\n"),
         (
             "ablate --config-name nope",
-            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, export, figure, restore, table, train",
+            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, export, figure, report, restore, table",
         ),
         ("ablate 'tau=${tauu}'", "nsr ablate: tau=${tauu}: no key 'tauu' (did you mean tau?); there are: batch, "),
         ("ablate 'tau=${oc.env:NO_SUCH}'", "nsr ablate: tau: \"Environment variable 'NO_SUCH' not found\"\n"),

@@ -17,6 +17,7 @@ from nsr_cli.launch.sweep import Sweep, read_sweep
 TINY = "blocks=1 units=4 width=1 steps=6 batch=2 threads=1 device=cpu"  # a run of a second
 SMALL_JOBS = {"TIMEOUT_MIN": "10", "MEM_GB": "1", "CPUS_PER_TASK": "1", "GPUS_PER_NODE": "null"}
 HELD = "+hydra.launcher.additional_parameters.hold=true"
+ALREADY_DONE = 229  # ESLURM_ALREADY_DONE, as an exit code
 
 
 class Command:
@@ -63,7 +64,11 @@ class Shell:
         return self.start(line, **variables).finish()
 
     def slurm(self, *words: str) -> str:
-        return subprocess.check_output(words, env=self.environment, cwd=self.folder, text=True).strip()
+        done = subprocess.run(words, env=self.environment, cwd=self.folder, text=True, stdout=subprocess.PIPE)
+        late = words[0] == "scancel" and done.returncode == ALREADY_DONE  # it was sent twice
+        if not late:
+            done.check_returncode()
+        return done.stdout.strip()
 
     def queue(self) -> dict[str, str]:
         """The state of each job in the queue."""

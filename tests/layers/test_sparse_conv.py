@@ -17,11 +17,10 @@ from nsr_cli.layers.sparse_conv import SparseConv2d, mix_kernels
     [(4, 1, 6, "softmax"), (4, 3, 6, "softmax"), (3, 5, 42, "softmax"), (2, 6, 6, "sigmoid"), (1, 6, 6, "se")],
 )
 @pytest.mark.parametrize("conv", [{"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2}])
-@pytest.mark.parametrize("way", per_sample.WAYS)
-def test_values_and_gradients_are_those_of_the_definition(monkeypatch, k, d, channels, gate, conv, way):
-    monkeypatch.setattr(per_sample, "fastest", lambda *shape: way)
+@pytest.mark.parametrize("way", per_sample.EVERYWHERE)
+def test_values_and_gradients_are_those_of_the_definition(k, d, channels, gate, conv, way):
     torch.manual_seed(0)
-    layer = SparseConv2d(5, channels, 3, sparsity_groups=k, cardinality=d, gate=gate, tau=0.7, **conv).double()
+    layer = SparseConv2d(5, channels, 3, sparsity_groups=k, cardinality=d, gate=gate, tau=0.7, way=way, **conv).double()
     x = torch.randn(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
     leaves = [x, *layer.parameters()]
 
@@ -38,11 +37,10 @@ def test_values_and_gradients_are_those_of_the_definition(monkeypatch, k, d, cha
 
 @pytest.mark.parametrize(("gate", "k", "d", "channels"), [("softmax", 3, 2, 6), ("sigmoid", 2, 5, 9), ("se", 1, 6, 6)])
 @pytest.mark.parametrize("settings", [{}, {"form": "exact"}, {"stride": 2, "padding_mode": "reflect"}])
-@pytest.mark.parametrize("way", per_sample.WAYS)
-def test_grouped_convolutions_are_those_of_the_definition(monkeypatch, gate, k, d, channels, settings, way):
-    monkeypatch.setattr(per_sample, "fastest", lambda *shape: way)
+@pytest.mark.parametrize("way", per_sample.EVERYWHERE)
+def test_grouped_convolutions_are_those_of_the_definition(gate, k, d, channels, settings, way):
     torch.manual_seed(0)
-    sparsity = {"sparsity_groups": k, "cardinality": d, "gate": gate}
+    sparsity = {"sparsity_groups": k, "cardinality": d, "gate": gate, "way": way}
     layer = SparseConv2d(12, channels, 3, groups=3, **sparsity, **settings, dtype=torch.float64)
     x = torch.randn(2, 12, 7, 8, dtype=torch.float64, requires_grad=True)
     fast, slow = layer(x), by_definition(layer, x, layer.gate(x))
@@ -123,12 +121,11 @@ def test_a_sample_does_not_depend_on_the_others_of_its_batch():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_all_ways_agree_under_autocast(monkeypatch, dtype):
+def test_all_ways_agree_under_autocast(dtype):
     torch.manual_seed(0)
     layer, found = SparseConv2d(5, 8, 3, padding="same", cardinality=4), []
     x = torch.randn(3, 5, 9, 7)
-    for way in per_sample.WAYS:
-        monkeypatch.setattr(per_sample, "fastest", lambda *shape, way=way: way)
+    for layer.way in per_sample.EVERYWHERE:
         leaf = x.clone().requires_grad_()
         with torch.autocast("cpu", dtype):
             out = layer(leaf)
@@ -137,6 +134,18 @@ def test_all_ways_agree_under_autocast(monkeypatch, dtype):
         for other in others:
             assert other.dtype == groups.dtype
             torch.testing.assert_close(other.float(), groups.float(), rtol=0.05, atol=0.05 * groups.abs().max().item())
+
+
+def test_a_way_is_taken_that_is_asked_for():
+    torch.manual_seed(0)
+    layer, x = SparseConv2d(8, 8, 3, padding=1, way="one by one"), torch.rand(2, 8, 6, 6)
+    one = layer(x)
+    layer.way = "as groups"
+    groups = layer(x)
+    assert one.is_contiguous(memory_format=torch.channels_last) and groups.is_contiguous()
+    torch.testing.assert_close(one, groups)
+    with pytest.raises(ValueError, match="^way=fused: expected stride 1, one group, 16 or 32 bits, Triton and a GPU"):
+        SparseConv2d(8, 8, 3, way="fused")(x)
 
 
 def test_an_empty_batch_with_the_gate_of_another_layer():
@@ -224,6 +233,7 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
         ({"sparsity_groups": 0}, "groups=0: the number of sparsity groups is at least 1"),
         ({"cardinality": 999}, "cardinality=999: expected 1 to 8, the layer's output channels"),
         ({"tau": -1}, "tau=-1: the gate's temperature is above 0"),
+        ({"way": "fast"}, "way=fast: expected one of as groups, one by one, as products, fused"),
     ],
 )
 def test_settings_that_make_no_layer_are_refused(settings, message):

@@ -1,6 +1,7 @@
 """Surgery on other people's networks."""
 
 import copy
+import doctest
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
+from nsr_cli.layers import sparsify as sparsify_module
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import Replaced, sparsify, summary
 from nsr_cli.layers.sparsity import Sparsity
@@ -232,6 +234,11 @@ def test_networks_that_people_use(network):
         nn.init.normal_(model.get_submodule(layer.names[0]).weight, std=0.1)
     model.train()(x).square().mean().backward()
     assert all(model.get_submodule(layer.names[0]).gate.linear.weight.grad.abs().max() > 0 for layer in layers)
+
+
+def test_the_example_in_the_documentation():
+    found = doctest.testmod(sparsify_module)
+    assert found.attempted > 5 and found.failed == 0
 
 
 def test_the_summary_is_a_table_with_sums():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
-from nsr_cli.layers import per_sample
+from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
 GATES = ("softmax", "sigmoid", "gumbel", "se", "static", "none")
@@ -21,7 +21,7 @@ def case(request, monkeypatch) -> tuple[SparseConv2d, Tensor]:
     """A layer in double precision and a batch of three."""
     name, _, way = request.param.partition(", ")
     if way:
-        monkeypatch.setattr(per_sample, "LARGE", math.inf)
+        monkeypatch.setattr(choice, "LARGE", math.inf)
     torch.manual_seed(0)
     channels, side = SIZES[name]
     layer = SparseConv2d(channels, channels, 3, padding=1, cardinality=4, tau=0.5, dtype=torch.float64)
@@ -34,7 +34,7 @@ def close(ours: Tensor, theirs: Tensor) -> None:
 
 def test_the_large_case_is_computed_one_by_one_without_a_transform():
     x, kernel = torch.empty(3, 64, 48, 48), (64, 64, 3, 3)
-    assert per_sample.fastest(x, kernel, (1, 1), (1, 1), (1, 1)) == per_sample.ONE_BY_ONE
+    assert choice.fastest(x, kernel, (1, 1), (1, 1), (1, 1)) == per_sample.ONE_BY_ONE
 
 
 @torch.no_grad()

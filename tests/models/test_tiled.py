@@ -1,5 +1,8 @@
 """Tiled restoration: exact for plain networks, the protocol's for gated ones, in constant memory."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -42,7 +45,7 @@ def test_plain_networks_do_not_notice_the_tiles():
     at_once = network(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy()
     tiling = Tiling(side=32, margin=network.halo, overlap=0)
     np.testing.assert_allclose(whole(network, image, 2, tiling), at_once, atol=1e-6)
-    assert tiling_of(network) == tiling_of(network, side=48) == Tiling(256 + 2 * network.halo, network.halo, 0)
+    assert tiling_of(network) == tiling_of(network, side=48) == Tiling(512 + 2 * network.halo, network.halo, 0)
 
 
 @torch.no_grad()
@@ -76,6 +79,17 @@ def test_a_network_that_does_not_say_how_far_it_sees_is_given_whole_images():
     network.register_forward_hook(lambda module, inputs, output: shapes.append(inputs[0].shape))
     whole(network, np.zeros((400, 30), np.uint8), 2, tiling)
     assert shapes == [(1, 1, 400, 30)]
+
+
+def test_tiles_without_overlap_are_cut_evenly():
+    """A VDSR (halo 20) of B100's 481x321 pixels computes the image once, not 2.3 times."""
+    assert [Tiling(552, 20, 0).side_of(n) for n in (321, 481, 552, 553)] == [321, 481, 552, 297]
+    assert Tiling(552, 20, 0).starts(553) == [0, 256]
+    for length in range(1, 900):
+        side, starts = Tiling(100, 20, 0).side_of(length), Tiling(100, 20, 0).starts(length)
+        assert side <= 100 and starts[0] == 0 and starts[-1] + side == length
+        assert all(later - sooner <= side - 40 for sooner, later in itertools.pairwise(starts))
+        assert len(starts) == 1 if length <= 100 else math.ceil((length - 40) / 60)
 
 
 def test_bands_do_not_grow_with_the_image():

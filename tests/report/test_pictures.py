@@ -29,14 +29,24 @@ def test_an_image_beside_the_gates_of_every_block():
     figure = gates(images, ["group 1"], HEADING)
     assert titles(figure) == ["input", "block 1", "block 2", "block 3", "block 4", "mean"]
     pictures = [axes for axes in figure.axes if axes.get_images()]
-    assert len(pictures) == 2 * 6 and pictures[6].get_ylabel() == "253027.png"
-    np.testing.assert_array_equal(pictures[6].get_images()[0].get_array(), images[1].picture)
-    drawn = [axes.get_images()[0] for axes in pictures[7:]]
-    for block in range(4):
-        np.testing.assert_array_equal(drawn[block].get_array(), images[1].maps[block, 0])
-    np.testing.assert_allclose(drawn[4].get_array(), images[1].maps[:, 0].mean(axis=0))
-    assert {image.get_cmap().name for image in drawn} == {"cividis"}  # blue to yellow
-    assert "mixing weight of sparsity group 1; its mean is over" in figure.get_supxlabel()
+    assert len(pictures) == 2 * (1 + 2 * 5) and pictures[11].get_ylabel() == "253027.png"
+    np.testing.assert_array_equal(pictures[11].get_images()[0].get_array(), images[1].picture)
+    for first in (12, 17):  # in a range of their own, and from 0 to 1
+        drawn = [axes.get_images()[0] for axes in pictures[first : first + 5]]
+        for block in range(4):
+            np.testing.assert_array_equal(drawn[block].get_array(), images[1].maps[block, 0])
+        np.testing.assert_allclose(drawn[4].get_array(), images[1].maps[:, 0].mean(axis=0))
+        assert {image.get_cmap().name for image in drawn} == {"cividis"}  # blue to yellow
+        assert ({image.get_clim() for image in drawn} == {(0.0, 1.0)}) == (first == 17)
+    assert "mixing weight of sparsity group 1, twice" in figure.get_supxlabel()
+
+
+def test_the_head_of_a_column_says_what_its_gates_do():
+    use = [{"groups": 1.5 + block / 10, "adaptivity": block / 100} for block in range(4)]
+    figure = gates([gated()], ["group 1"], HEADING, use)
+    assert titles(figure)[:2] == ["input", "block 1\n1.50 groups\n0.000 bits"]
+    assert titles(figure)[-1] == "mean\n1.65 groups\n0.015 bits"
+    assert_apart(figure)
 
 
 def test_a_value_lies_over_the_pixels_that_it_stands_for():
@@ -53,7 +63,7 @@ def test_a_column_has_one_range_and_says_it():
     figure = gates([first, second], ["group 1"], HEADING)
     pictures = [axes for axes in figure.axes if axes.get_images()]
     expected = (pytest.approx(second.maps[0].min()), pytest.approx(0.7))
-    assert [pictures[i].get_images()[0].get_clim() for i in (1, 7)] == [expected, expected]
+    assert [pictures[i].get_images()[0].get_clim() for i in (1, 12)] == [expected, expected]
     bar = next(axes for axes in figure.axes if "0.70" in [label.get_text() for label in axes.get_xticklabels()])
     assert [label.get_text() for label in bar.get_xticklabels()] == ["0.40", "0.70"]
 
@@ -68,13 +78,15 @@ def test_differences_that_are_none_are_not_spread_over_the_colours():
 )
 def test_no_word_covers_another(blocks, groups, size):
     names = [f"group {number + 1}" for number in range(groups)]
-    assert_apart(gates([gated(f"{n}26007.png", blocks, groups, size) for n in range(2)], names, HEADING))
+    use = [{"groups": 1.98, "adaptivity": 0.003}] * blocks
+    assert_apart(gates([gated(f"{n}26007.png", blocks, groups, size) for n in range(2)], names, HEADING, use))
 
 
 def test_each_group_has_a_row():
     figure = gates([gated(groups=4)], [f"group {number}" for number in (1, 2, 3, 4)], HEADING)
     labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
-    assert sorted(labels) == ["a.png", "group 1", "group 2", "group 3", "group 4"]
+    rows = [f"group {number}\n{span}" for number in (1, 2, 3, 4) for span in ("own range", "0 to 1")]
+    assert labels == ["a.png", *rows]
 
 
 def test_panels_side_by_side_with_their_busiest_part(tmp_path):

@@ -14,7 +14,8 @@ from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
 from nsr_cli.report.experiments import Experiment, Line, expand, load, names
-from nsr_cli.report.tables import Cell, render, values_of
+from nsr_cli.report.tables import render
+from nsr_cli.report.values import Cell, values_of
 from nsr_cli.runs.record import Record, Score
 from nsr_cli.runs.score import means
 

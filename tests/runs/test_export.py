@@ -19,6 +19,7 @@ RUNS = [
     f"sparsity=none scale=3 {SMALL}",
     f"sparsity=softmax cardinality=2 task=denoise {SMALL}",
     f"sparsity=softmax scale=2 {LARGE}",
+    f"sparsity=softmax groups=9 scale=2 {LARGE}",
     f"sparsity=softmax scale=2 inference=hard {SMALL}",
     f"sparsity=softmax shared_gate=true form=exact task=dejpeg {SMALL}",
     f"sparsity=uniform task=dejpeg {SMALL}",

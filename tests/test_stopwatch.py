@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsr_cli.bench.stopwatch import ratio, take_turns
+from nsr_cli.stopwatch import ratio, take_turns
 
 
 class FakeClock:

@@ -1,0 +1,139 @@
+"""Which way a convolution of samples with kernels of their own takes: a rule, or on a GPU what a measurement says."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from nsr_cli.files import write_json
+from nsr_cli.layers.per_sample import (
+    AS_GROUPS,
+    AS_PRODUCTS,
+    CHANNELS_LAST,
+    EVERYWHERE,
+    FUSED,
+    ONE_BY_ONE,
+    WAYS,
+    Pair,
+    computed_dtype,
+    is_fusible,
+    output_size,
+)
+from nsr_cli.layers.transforms import has_any_size, is_transformed
+from nsr_cli.stopwatch import take_turns
+
+LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays on a CPU
+MEASURED = ("cuda",)  # kinds of devices on which the choice is measured
+ROUNDS = 5
+
+Candidates = Mapping[str, Callable[[], object]]
+chosen: dict[tuple, str] = {}  # by this process, or by one before it
+
+
+def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int = 1) -> str:
+    """The way, one of per_sample.WAYS, that is taken.
+
+    On a GPU the fastest one in a measurement, which is made once for each class of shapes and kept in the user's folder
+    of caches; with deterministic algorithms, in which times must not count, and elsewhere by a rule.
+
+    Args:
+        x: input (B, C_in, H, W).
+        kernel: (C_out, C_in / groups, kh, kw) of one sample.
+        stride, padding, dilation, groups: as in torch.nn.functional.conv2d, of both axes.
+    """
+    if is_transformed():  # by plain operators; of a number of groups that is left open, compilers make no convolution
+        return AS_PRODUCTS if has_any_size(x.shape[0]) else AS_GROUPS
+    usual = by_rule(x, kernel, stride, padding, dilation)
+    if x.device.type not in MEASURED or torch.are_deterministic_algorithms_enabled():
+        return usual
+    conv = stride, padding, dilation, groups
+    key = key_of(x, kernel, conv)
+    if key not in chosen:
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be timed
+            return usual
+        settle = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
+        device = torch.cuda.get_device_name(x.device) if x.is_cuda else x.device.type
+        name = f"{device}, torch {torch.__version__}, {key}"
+        times = read(name) or remember(name, measure(candidates(x, kernel, conv), settle=settle))
+        chosen[key] = min(times["seconds"], key=times["seconds"].get, default=usual)
+    return chosen[key]
+
+
+def by_rule(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> str:
+    """The way that is taken where nothing is measured."""
+    out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
+    return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
+
+
+def key_of(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
+    """The class of a convolution: batch and pixels up to the next power of two, all else as it is."""
+    batch, pixels = (1 << (n - 1).bit_length() for n in (x.shape[0], x.shape[2] * x.shape[3]))
+    layout = "channels-last" if x.is_contiguous(memory_format=torch.channels_last) else "contiguous"
+    work = "forward and backward" if torch.is_grad_enabled() else "forward"
+    precision = str(computed_dtype(x)), "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+    return (x.device.index, work, *precision, layout, batch, pixels, *kernel, *conv)
+
+
+def candidates(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Callable[[], object]]:
+    """What runs each way once, on tensors like those of a call; with gradients where autograd is on."""
+    trains = torch.is_grad_enabled()
+
+    def call(way: str) -> None:
+        image = torch.ones_like(x, requires_grad=trains)
+        kernels = torch.ones(len(x), *kernel, dtype=x.dtype, device=x.device)
+        if way in CHANNELS_LAST:
+            kernels = kernels.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        out = WAYS[way](image, kernels.requires_grad_(trains), None, *conv)
+        if trains:
+            torch.autograd.grad(out, (image, kernels), out.detach())
+
+    ways = [*EVERYWHERE, FUSED] if is_fusible(x, conv[0], conv[-1]) else EVERYWHERE
+    return {way: partial(call, way) for way in ways}
+
+
+def measure(candidates: Candidates, **watch: Callable) -> dict:
+    """Median seconds of each candidate that can be run, and why the others cannot, by name.
+
+    Args:
+        candidates: what to call, by name.
+        **watch: settle and clock, as in :func:`nsr_cli.stopwatch.take_turns`.
+    """
+    failed = {}
+    for name, run in candidates.items():
+        try:
+            run()
+            watch.get("settle", lambda: None)()
+        except Exception as error:  # of memory, of a compiler, of a driver: whatever it is, another way is taken
+            failed[name] = f"{type(error).__name__}: {error}"[:500]
+    able = {name: run for name, run in candidates.items() if name not in failed}
+    seconds = take_turns(able, ROUNDS, **watch) if able else {}
+    return {"seconds": {name: median(times) for name, times in seconds.items()}, "failed": failed}
+
+
+def file_of(name: str) -> Path:
+    """Where what was measured is kept; a file for each name, so that no process overwrites another's."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(folder) / "nsr" / "ways" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+
+
+def read(name: str) -> dict | None:
+    """What was measured before; None where nothing is there, or nothing that can be read."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
+        content = json.loads(file_of(name).read_text(encoding="utf-8"))
+        content["seconds"] = {way: float(time) for way, time in content["seconds"].items() if way in WAYS}
+        return content if content["name"] == name else None
+    return None
+
+
+def remember(name: str, times: dict) -> dict:
+    with contextlib.suppress(OSError):  # no such place: this process alone remembers
+        write_json(file_of(name), {"name": name, **times})
+    return times

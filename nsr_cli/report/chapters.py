@@ -1,0 +1,292 @@
+"""The report as data: of each protocol its tables, where their numbers come from, what is missing, and its figures."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Finding, weakest
+from nsr_cli.report.experiments import Experiment
+from nsr_cli.report.sheet import Place, Sheet, sheet_of
+from nsr_cli.report.study import Shown, Study
+from nsr_cli.report.values import Cell, is_scored, score_of
+from nsr_cli.report.verdicts import Verdict
+from nsr_cli.runs.record import Damaged, Record, read_record
+from nsr_cli.runs.stored import Store
+from nsr_cli.words import clock, plural
+
+VERSIONS = ("python", "torch", "numpy", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a number of a table comes from.
+
+    Attributes:
+        row, column: its place.
+        scores: as measured, in words.
+        file: of the record, below the results.
+        command: what makes it.
+    """
+
+    row: str
+    column: str
+    scores: str
+    file: str
+    command: str
+    record: Record
+
+    @property
+    def budget(self) -> str:
+        trained = self.record.trained
+        if not trained:
+            return "no training here"
+        return f"{trained['steps']:,.0f} steps in {clock(trained['seconds'])}"
+
+    @property
+    def machine(self) -> str:
+        made = self.record.made
+        threads = f", {plural(made['threads'], 'thread')}" if "threads" in made else ""
+        return f"{made.get('device', 'not recorded')}{threads}"
+
+    @property
+    def versions(self) -> str:
+        made = self.record.made
+        return ", ".join(f"{name.partition('-')[0]} {made[name]}" for name in VERSIONS if name in made)
+
+    @property
+    def code(self) -> str:
+        made = self.record.made
+        return ", ".join(str(made[key]) for key in ("commit", "code") if made.get(key)) or "not recorded"
+
+    @property
+    def seed(self) -> str:
+        return "" if self.record.seed is None else str(self.record.seed)
+
+    @property
+    def line(self) -> str:
+        """All of it, for a hint under the pointer."""
+        seed = f"seed {self.seed}: " if self.seed else ""
+        of = f"{self.record.made.get('date', '')}, commit {self.code}, {self.machine}"
+        return f"{seed}{self.scores}; {self.file}; {self.budget}; {of}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict in short.
+
+    Attributes:
+        word: holds, fails, undecided, or not measured.
+        where: the column of the finding that decides.
+        finding: of the weakest step of all columns; None where none is measured.
+    """
+
+    says: str
+    word: str
+    counts: str
+    where: str
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table in a chapter.
+
+    Attributes:
+        cells: how many of its cells have a record, and how many there are.
+        missing: commands that make the others.
+        absent: benchmarks that are not on this machine, and how to get them.
+    """
+
+    sheet: Sheet
+    sources: list[Source]
+    cells: tuple[int, int]
+    seeds: list[int]
+    left_out: list[int]
+    missing: list[str]
+    absent: list[str]
+
+    @property
+    def command(self) -> str:
+        return table_command(self.sheet.experiment, self.sheet.protocol)
+
+    @property
+    def anchor(self) -> str:
+        return f"{self.sheet.protocol}-{self.sheet.experiment.name}"
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, str], list[int]]:
+        found: dict[tuple[str, str], list[int]] = {}
+        for number, source in enumerate(self.sources):
+            found.setdefault((source.row, source.column), []).append(number)
+        return found
+
+    def numbers_of(self, place: Place) -> list[int]:
+        """Which of the sources a place shows."""
+        return self._by_place.get((place.value.row, place.value.column), []) if place.value else []
+
+    def hint(self, place: Place) -> str:
+        """Where a place's numbers come from, a line each; the command stands in the first."""
+        own = [self.sources[number] for number in self.numbers_of(place)]
+        return "\n".join([own[0].command, *(source.line for source in own)]) if own else ""
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A table of which a chapter has nothing to show.
+
+    Attributes:
+        commands: that make it.
+        absent: benchmarks that are not on this machine, and how to get them.
+        elsewhere: whether another chapter shows its columns that need no training.
+    """
+
+    experiment: Experiment
+    commands: list[str]
+    absent: list[str] = field(default_factory=list)
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What there is of a protocol.
+
+    Attributes:
+        about: what the protocol is for.
+        sections: tables of which something is measured.
+        unmeasured: the others.
+    """
+
+    protocol: str
+    about: str
+    sections: list[Section] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+
+    @cached_property
+    def summary(self) -> list[tuple[Section, list[Judged], list[Judged]]]:
+        """Of each table with a measured claim: the verdicts on the paper's, and on ours, measured or not."""
+        found = [(s, judged(s.sheet.claims), judged(s.sheet.own_claims)) for s in self.sections]
+        return [
+            (s, [v for v in paper if v.finding], own) for s, paper, own in found if any(v.finding for v in paper + own)
+        ]
+
+    @property
+    def widest(self) -> float:
+        """The largest effect of the summary, its deviation included, in dB."""
+        shown = [v.finding for _, paper, own in self.summary for v in paper + own if v.finding]
+        return max((abs(f.effect) + (f.spread or 0) for f in shown), default=0) or 1.0
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How many of the paper's claims hold, fail, are undecided, and are not measured."""
+        words = [verdict.word for _, paper, _ in self.summary for verdict in paper]
+        every = [section.sheet.experiment for section in self.sections] + [
+            table.experiment for table in self.unmeasured
+        ]
+        claims = sum(len(experiment.claims) for experiment in every)
+        return {word: words.count(word) for word in (HOLDS, FAILS, UNDECIDED)} | {"not measured": claims - len(words)}
+
+
+def judged(found: Iterable[Verdict]) -> list[Judged]:
+    """Each verdict with the measured finding that decides."""
+    decided = []
+    for verdict in found:
+        placed = [(f, column) for column, findings in verdict.findings.items() for f in findings if f.effects]
+        step = weakest([finding for finding, _ in placed]) if placed else None
+        where = next((column for finding, column in placed if finding is step), "")
+        decided.append(
+            Judged(verdict.claim.says, verdict.word if step else "not measured", verdict.counts, where, step)
+        )
+    return decided
+
+
+def table_command(experiment: Experiment, protocol: str) -> str:
+    return f"nsr table {experiment.name.removeprefix('table')} protocol={protocol}"
+
+
+def needs_training(experiment: Experiment, protocol: str) -> bool:
+    """Whether no cell of a table can be measured without a training."""
+    return all(verb != "eval" for verb, *_ in experiment.commands(protocol))
+
+
+def add_table(chapter: Chapter, study: Study, store: Store, seen: set[str]) -> None:
+    """Show a table in a chapter, if something of it is measured.
+
+    Args:
+        chapter: of the study's protocol.
+        study: the table.
+        store: notes what is damaged.
+        seen: names of tables of which a chapter has shown the columns that need no training; more are added.
+    """
+    shown = study.shown(store=store)
+    section = section_of(study, shown)
+    recorded = {cell.trained for cell in shown.cells if cell.record}
+    name = study.experiment.name
+    if True in recorded or (recorded and name not in seen):
+        chapter.sections.append(section)
+        seen.add(name)
+    else:
+        commands = [f"{section.command} run=true", *section.missing]
+        chapter.unmeasured.append(Unmeasured(study.experiment, commands, section.absent, bool(recorded)))
+
+
+def add_untouched(chapter: Chapter, experiment: Experiment, seen: set[str]) -> None:
+    """Name a table in a chapter of a protocol that has no records, without a look at its runs."""
+    makes = [f"nsr {' '.join(words)} protocol={chapter.protocol}" for words in experiment.commands(chapter.protocol)]
+    commands = [f"{table_command(experiment, chapter.protocol)} run=true", *makes]
+    elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
+    chapter.unmeasured.append(Unmeasured(experiment, commands, elsewhere=elsewhere))
+
+
+def section_of(study: Study, shown: Shown) -> Section:
+    sources = [source_of(study, cell) for cell in shown.cells if cell.record]
+    lacking = {cell.benchmark for cell in shown.cells if not cell.record}
+    absent = sorted(name for name in lacking if not study.at_hand(name))
+    return Section(
+        sheet=sheet_of(study.experiment, shown.cells, study.protocol),
+        sources=sources,
+        cells=(len(sources), len(shown.cells)),
+        seeds=shown.seeds,
+        left_out=shown.left_out,
+        missing=[f"nsr {' '.join(words)}" for words in study.filling(shown.cells)],
+        absent=[study.how_to_get(name) for name in absent],
+    )
+
+
+def source_of(study: Study, cell: Cell) -> Source:
+    """Where the number of a cell comes from."""
+    run = study.runs[cell.job]
+    run = run.with_seed(cell.seed) if run.trains else run
+    more = [f"protocol={study.protocol}", f"seed={cell.seed}"] if run.trains else [f"benchmarks=[{cell.benchmark}]"]
+    return Source(
+        row=cell.row,
+        column=cell.column,
+        scores=scores_in_words(cell.record, study.experiment),
+        file=run.record(cell.benchmark).relative_to(study.results).as_posix(),
+        command=" ".join(["nsr", *cell.job, *more]),
+        record=cell.record,
+    )
+
+
+def scores_in_words(record: Record, experiment: Experiment | None = None) -> str:
+    """PSNR, and SSIM where it is measured, by the convention that a table shows, or else the record's first."""
+    if not is_scored(record):
+        return f"diverged: {record.diverged}"
+    means = (score_of(experiment, record) if experiment else next(iter(record.scores.values()))).means
+    return f"{means['psnr']:.4f} dB" + (f", SSIM {means['ssim']:.4f}" if "ssim" in means else "")
+
+
+def other_records(results: Path, used: set[str], folders: Sequence[str], damaged: dict) -> dict[str, Record]:
+    """The records that no table shows, by their files below the results; what is damaged is added to ``damaged``."""
+    found = {}
+    for folder in folders:
+        for path in sorted((results / "records" / folder).glob("*.json")):
+            file = path.relative_to(results).as_posix()
+            if file in used or path in damaged:
+                continue
+            try:
+                if record := read_record(path):
+                    found[file] = record
+            except Damaged as damage:
+                damaged[path] = str(damage)
+    return found

@@ -1,0 +1,242 @@
+"""What a table holds, as data: grids of places, what is said of them, and verdicts. tables.py and page.py draw it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from nsr_cli.report.experiments import Experiment, Line
+from nsr_cli.report.values import Cell, Value, is_scored, score_of, values_of
+from nsr_cli.report.verdicts import Verdict, verdicts
+from nsr_cli.runs.spec import chooses
+
+
+@dataclass(frozen=True)
+class Place:
+    """What stands at one place of a grid.
+
+    Attributes:
+        text: as it is read.
+        off: measured - printed, behind it; empty where the printed digits are met.
+        number: what a colour may tell the sign of, in dB: that difference, or a gain; of a printed PSNR, its own gain.
+        value: the measured numbers that it shows.
+    """
+
+    text: str
+    off: str = ""
+    number: float | None = None
+    value: Value | None = None
+
+    def __str__(self) -> str:
+        return self.text + self.off
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Heads of the columns, and rows of places, of which the first is a label."""
+
+    head: list[str]
+    rows: list[list[Place]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of a protocol.
+
+    Attributes:
+        paper, controls: the grids of the paper's rows, and of ours.
+        caption: said of both.
+        conventions: the columns that were scored in each way, by how it is spelled out.
+        claims, own_claims: verdicts on the paper's claims, and on our questions.
+        gates: what the gates do; None where nothing has any.
+    """
+
+    experiment: Experiment
+    protocol: str
+    paper: Grid
+    controls: Grid | None
+    caption: str
+    conventions: dict[str, list[str]]
+    claims: list[Verdict]
+    own_claims: list[Verdict]
+    gates: Grid | None
+
+
+def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
+    """The table that cells make."""
+    rows, _ = experiment.lines(protocol)
+    values = values_of(experiment, cells, protocol)
+    paper, controls = ([row for row in rows if row.control == ours] for ours in (False, True))
+    return Sheet(
+        experiment,
+        protocol,
+        paper=_grid_of(experiment, values, cells, protocol, paper),
+        controls=_grid_of(experiment, values, cells, protocol, controls) if controls else None,
+        caption=_caption(experiment, cells, protocol),
+        conventions=_conventions(experiment, cells),
+        claims=verdicts(experiment, experiment.claims, cells, protocol),
+        own_claims=verdicts(experiment, experiment.own_claims, cells, protocol) if controls else [],
+        gates=_gates(rows, cells) if experiment.gates else None,
+    )
+
+
+def _grid_of(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
+    """Some of the rows."""
+    if experiment.baseline:
+        return _gains(experiment, values, rows)
+    return _side_by_side(experiment, values, cells, rows, experiment.lines(protocol)[1])
+
+
+def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> Grid:
+    """Rows against a baseline: measured, gain, printed, difference; three digits, as the gains are small."""
+    columns = list(dict.fromkeys(value.column for value in values))
+    head = [experiment.corner]
+    for column in columns:
+        head += [f"PSNR {column}", f"over {experiment.baseline}"]
+    comparable = columns == [experiment.printed_on]
+    printed_rows = bool(experiment.printed_on) and not all(row.control for row in rows)
+    head += [f"printed ({experiment.printed_on})", *["measured - printed"] * comparable] * printed_rows
+    at = {(value.row, value.column): value for value in values}
+    base = next(row for row in experiment.rows if row.label == experiment.baseline).printed.get(experiment.printed_on)
+    body = []
+    for row in rows:
+        line = [Place(row.label)]
+        for column in columns:
+            value = at[row.label, column]
+            gain = value.gain(at[experiment.baseline, column]) if row.label != experiment.baseline else None
+            line += [Place(value.shown("psnr", 3), value=value)]
+            line += [Place("" if gain is None else f"{gain:+.3f}", number=gain)]
+        printed = row.printed.get(experiment.printed_on)
+        own = at[row.label, columns[0]].mean("psnr") if columns else None
+        off = own - float(printed) if printed and own else None
+        gain = float(printed) - float(base) if printed and base and row.label != experiment.baseline else None
+        last = [Place(printed or "not printed", number=gain)]
+        last += [Place("" if off is None else f"{off:+.3f}", number=off)] * comparable
+        body.append(line + last * printed_rows)
+    return Grid(head, body)
+
+
+def _side_by_side(
+    experiment: Experiment, values: list[Value], cells: list[Cell], rows: list[Line], columns: list[Line]
+) -> Grid:
+    """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed.
+
+    An ablation (whose printed numbers are of one benchmark) has a third digit, for its differences are small.
+    """
+    digits = 3 if experiment.printed_on else 2
+    comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
+    columns = columns or [Line(label) for label in dict.fromkeys(value.column for value in values)]  # benchmarks
+    with_printed = not all(row.control for row in rows)
+    head = [experiment.corner]
+    for column in columns:
+        head += [column.label, *["printed"] * with_printed]
+    body = []
+    if with_printed and any(column.flops for column in columns):
+        costs = [text for column in columns for text in _flops(column, cells)]
+        body.append([Place(text) for text in ("M MACs per pixel", *costs)])
+    if with_printed and any(column.parameters for column in columns):
+        costs = [text for column in columns for text in _parameters(column, cells)]
+        body.append([Place(text) for text in ("M parameters", *costs)])
+    at = {(value.row, value.column): value for value in values}
+    for row in rows:
+        line = [Place(row.label)]
+        for column in columns:
+            value = at[row.label, column.label]
+            has = [metric for metric in experiment.metrics if value.measured[metric]]
+            measured = " / ".join(value.shown(metric, digits) for metric in has) or value.shown("psnr")
+            off = _off(value) if comparable else ""
+            line.append(Place(measured, off, value.difference("psnr") if off else None, value))
+            line += [Place(" / ".join(value.printed.values()))] * with_printed
+        body.append(line)
+    return Grid(head, body)
+
+
+def _parameters(column: Line, cells: list[Cell]) -> tuple[str, str]:
+    """(counted, printed) parameters of a column's first method, in millions."""
+    counted = (c.record.cost["parameters"] for c in cells if c.column == column.label and c.record and c.record.cost)
+    return next((f"{count / 1e6:.2g}" for count in counted), ""), column.parameters
+
+
+def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
+    """(computed, printed) multiply-accumulates of a method's first job: x2, where there are several scales."""
+    printed = column.flops or ""
+    own = [cell for cell in cells if cell.column == column.label]
+    for cell in own:
+        if cell.job == own[0].job and cell.record and cell.record.cost:
+            per_output = cell.record.spec["task"].get("scale", 1) ** 2 if column.flops_per == "output" else 1
+            return f"{cell.record.cost['macs'] / per_output / 1e6:.2g}", printed
+    return "", printed
+
+
+def _off(value: Value) -> str:
+    """Differences from print, where they show in the printed digits."""
+    off = []
+    for metric, printed in value.printed.items():
+        difference, digits = value.difference(metric), len(printed.partition(".")[2])
+        if difference is not None and f"{value.mean(metric):.{digits}f}" != f"{float(printed):.{digits}f}":
+            off.append(f"{difference:+.{digits}f}")
+    return f" ({', '.join(off)})" if off else ""
+
+
+def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
+    """What the table shows, in sentences."""
+    records = [cell.record for cell in cells if is_scored(cell.record)]
+    trained = [record for record in records if record.trained]
+    seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
+    benchmarks = list(dict.fromkeys(cell.benchmark for cell in cells))
+    parts = [f"{experiment.text} Shown: **protocol {protocol}**, scored on {', '.join(benchmarks)}; seeds {seeds}"]
+    budgets = sorted({(r.trained["steps"], r.spec["training"]["batch"]) for r in trained})
+    if budgets:
+        parts.append("trained for " + " and ".join(f"{steps:,} steps of {batch} patches" for steps, batch in budgets))
+    costs = [record.cost for record in records if record.cost]
+    if costs and experiment.baseline:
+        macs = " or ".join(dict.fromkeys(f"{cost['macs'] / 1e6:.4g}" for cost in costs))
+        overhead = max(cost["overhead"] for cost in costs) / 1e6
+        parts.append(f"{macs} M multiply-accumulates of convolutions per input pixel")
+        if overhead:
+            parts[-1] += f", and up to {overhead:.2g} M for gates and mixing"
+    sentences = ["; ".join(parts) + "."]
+    if not experiment.baseline:
+        sentences.append("Numbers in parentheses: measured - printed, where the printed digits differ.")
+        sentences.append("MACs are the multiply-accumulates of convolutions per input pixel, gates and mixing apart.")
+    if experiment.printed_on and benchmarks != [experiment.printed_on]:
+        sentences.append(
+            f"Measured on other images than the printed numbers ({experiment.printed_on}), by smaller networks: "
+            "compare the gains, not the levels."
+        )
+    lines = [line for axis in experiment.lines(protocol) for line in axis]
+    sentences += experiment.notes
+    sentences += [f"{line.label}: {line.note}" for line in lines if line.note]
+    return " ".join(sentences)
+
+
+def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[str]]:
+    """Which columns were scored how, as their records spell it out."""
+    columns: dict[str, list[str]] = {}
+    if experiment.baseline:  # its caption says how
+        return columns
+    for cell in cells:
+        if is_scored(cell.record):
+            said = score_of(experiment, cell.record).convention.in_words(cell.record.spec["task"].get("scale"))
+            labels = columns.setdefault(said, [])
+            labels += [cell.column] * (cell.column not in labels)
+    return columns
+
+
+def _gates(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
+    """What the gates do: the mean over layers and seeds of the groups in use and of adaptivity, in each column."""
+    columns = list(dict.fromkeys(cell.column for cell in cells))
+    body = []
+    for row in rows:
+        line = [row.label]
+        for column in columns:
+            own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
+            gated = [record for record in own if chooses(record.spec["sparsity"])]
+            layers = [layer for record in gated for layer in (record.gates or {}).values()]
+            if layers:
+                groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
+                line.append(f"{groups:.2f} of {gated[0].spec['sparsity']['groups']}, {bits:.3f} bits")
+            else:
+                line.append("not measured" if gated else "")
+        if any(line[1:]):
+            body.append([Place(text) for text in line])
+    return Grid(["", *columns], body) if body else None

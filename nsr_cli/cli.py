@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable
 
-from nsr_cli.engine.processes import world_size
 from nsr_cli.errors import describe, did_you_mean, report
 
 VERBS = {
@@ -18,6 +17,7 @@ VERBS = {
     "export": "a trained network as .safetensors, .pt2 or ONNX, checked",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
+    "restore": "pictures of your own: enlarged, denoised, or freed of JPEG artifacts",
     "report": "everything in the results as one HTML page",
     "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
@@ -46,6 +46,7 @@ Examples
   nsr eval model=dncnn task=denoise sigma=25 ckpt=published
   nsr export model=wdsr sparsity=softmax scale=2 protocol=short to=net.onnx
   nsr table 1 run=true
+  nsr restore photo.png folder/ task=denoise sigma=25
   nsr report                         results/report.html, to read and to hand on
   nsr ablate -m tau=0.1,1,10 seed=0,1,2 hydra/launcher=slurm   (local: several at once on this machine)
 
@@ -56,13 +57,6 @@ Tab completion: eval "$(nsr --shell-completion install=bash)"   (or zsh, fish)
 
 GROUPS = ("task", "model", "sparsity", "protocol")
 COMPLETION, SHELLS = ("-sc", "--shell-completion"), ("bash", "fish", "zsh")
-SWEEP = ("-m", "--multirun")
-PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
-VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
-    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
-    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
-    **dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), ()),
-}
 
 
 def main() -> None:
@@ -105,14 +99,19 @@ def run(arguments: list[str]) -> int:
             rest[0] = f"{verb}={rest[0]}"
         elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
             rest[0] = f'table="{rest[0]}"'
+        if verb == "restore":
+            from nsr_cli.commands.restore import take_paths
+
+            paths, rest = take_paths(rest)
         from nsr_cli.commands.composing import settled, with_protocols
+        from nsr_cli.commands.flags import flags_first, problem_of_flags
 
         rest = with_protocols(rest) if verb == "report" else rest
         if problem := problem_of_flags(verb, rest):
             return complain(name, problem)
         sys.argv = [name, *flags_first(settled(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
-        return call(verb)
+        return call(verb, *([paths] if verb == "restore" else []))
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -141,48 +140,6 @@ def print_schema(verbs: list[str]) -> int:
     return 0
 
 
-def flags_first(arguments: list[str]) -> list[str]:
-    """The same command line with its flags in front: argparse refuses overrides on both sides of one."""
-    flags, overrides, words = [], [], iter(arguments)
-    for word in words:
-        (flags if word.startswith("-") else overrides).append(word)
-        if word in VALUE_FLAGS:
-            flags += [value for value in [next(words, None)] if value is not None]
-    return [*flags, *overrides]
-
-
-def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
-    """What is wrong with the flags of a command line, in one line; Hydra's parser would print its usage."""
-    words = iter(arguments)
-    for word in words:
-        flag, _, value = word.partition("=")
-        if not word.startswith("-") or flag in PLAIN_FLAGS:
-            continue
-        if flag not in VALUE_FLAGS:
-            known = [*PLAIN_FLAGS, *VALUE_FLAGS]
-            return f"no flag '{flag}'{did_you_mean(flag, known)}; there are: {', '.join(known)}"
-        value, expected = value or next(words, ""), VALUE_FLAGS[flag]
-        if expected and value not in expected:
-            return f"{flag} {value}: expected one of {', '.join(expected)}"
-    sweeps = any(word in SWEEP for word in arguments)
-    shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
-    if sweeps and world_size() > 1:
-        return "-m: the processes of torchrun or srun make one run at a time"
-    if sweeps and shows:
-        return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "report", "bench", "export"):
-        return f"-m: one {verb} at a time" + (
-            "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
-        )
-    budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
-    if budgets and verb in ("table", "figure"):
-        return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
-    launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
-    if launchers and not sweeps and not shows and verb not in ("table", "figure"):
-        return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
-    return None
-
-
 def plain(verb: str) -> Callable[[list[str]], int]:
     """What a verb without Hydra does with its arguments."""
     if verb == "data":
@@ -196,6 +153,8 @@ def task_of(verb: str) -> Callable:
     """What a verb does with its config."""
     if verb == "table":
         from nsr_cli.commands.table import main
+    elif verb == "restore":
+        from nsr_cli.commands.restore import main
     elif verb == "figure":
         from nsr_cli.commands.figure import main
     elif verb == "report":
@@ -211,8 +170,13 @@ def task_of(verb: str) -> Callable:
     return main
 
 
-def call(verb: str) -> int:
-    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep."""
+def call(verb: str, *more: list[str]) -> int:
+    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep.
+
+    Args:
+        verb: what is called.
+        more: given to its function beside the config.
+    """
     import hydra
 
     from nsr_cli.commands.hydra_setup import introduce_to_hydra
@@ -220,7 +184,7 @@ def call(verb: str) -> int:
     from nsr_cli.folders import package_folder
 
     introduce_to_hydra()
-    job = Job(verb, lambda cfg: task_of(verb)(cfg))
+    job = Job(verb, lambda cfg: task_of(verb)(cfg, *more))
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(job)()
     if job.failure:
         raise job.failure
@@ -256,6 +220,9 @@ def complete(arguments: list[str]) -> int:
         return 0
     if at == 2 and verb in NAMING:
         print("\n".join(named(verb)))
+    if verb == "restore":  # the shell itself completes paths, where no key begins so
+        overrides, last = [word for word in words[1 : at - 1] if "=" in word], "" if line.endswith(" ") else words[-1]
+        line = " ".join(["nsr", verb, *overrides, last])
     taken = 2 if at > 2 and verb in NAMING and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
     with contextlib.redirect_stdout(io.StringIO()) as proposed:

@@ -1,6 +1,7 @@
 """Writing that survives a crash, and folders that only one process works in."""
 
 import contextlib
+import glob
 import json
 import os
 import socket
@@ -66,7 +67,7 @@ def check_writable(name: str, folder: str) -> None:
 
 def sweep_up(folder: Path, stem: str = "") -> None:
     """Remove what a killed process was writing; for whoever alone may write files that begin with ``stem``."""
-    for path in folder.glob(f".{stem}*.tmp"):
+    for path in folder.glob(f".{glob.escape(stem)}*.tmp"):
         path.unlink(missing_ok=True)
 
 
@@ -126,4 +127,29 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         yield
     finally:
         note.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def claimed(path: Path, wait: bool) -> Iterator[bool]:
+    """Be the only process that makes a file; the system lets go when the process ends, however it ends.
+
+    Yields:
+        Whether it is, which ``wait`` makes sure of. Another may have made the file meanwhile.
+    """
+    from filelock import FileLock, Timeout  # not for every start of the program
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=-1 if wait else 0, poll_interval=0.2)
+    except Timeout:
+        yield False
+        return
+    try:
+        sweep_up(path.parent, f"{path.name}.")
+        yield True
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps it while it is held
+            Path(lock.lock_file).unlink()
         lock.release()

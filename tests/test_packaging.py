@@ -45,6 +45,8 @@ def test_from_a_wheel_everything_comes_from_the_wheel(wheel, tmp_path):
     assert len(list((site / "nsr_cli/data/manifests").glob("*.json"))) == len(
         list((CHECKOUT / "nsr_cli/data/manifests").glob("*.json"))
     )
+    shipped = {path.name for path in (CHECKOUT / "nsr_cli/shipped").iterdir()}
+    assert {path.name for path in (site / "nsr_cli/shipped").iterdir()} == shipped >= {"README.md"}
     shutil.rmtree(elsewhere / "results")
     done = call(site, elsewhere, "-c", PROBE, "ablate", "dry_run=true", "blocks=1")
     assert done.returncode == 0 and "parameters" in done.stdout, done.stderr

@@ -19,7 +19,7 @@ def settled(verb: str, overrides: Iterable[str]) -> list[str]:
 
     What is not known here may be added: what Hydra itself and sbatch take, and a network of the user's own.
     """
-    own = r"|model\.network\." if verb in ("train", "eval", "ablate", "export") else ""
+    own = r"|model\.network\." if verb in ("train", "eval", "ablate", "export", "restore") else ""
     unknown = re.compile(rf"[+~]+(hydra\.(?!launcher\.)|hydra\.launcher\.additional_parameters\.{own})")
     words = [word if unknown.match(word) else word.lstrip("+") for word in overrides]
     for word in words:

@@ -26,7 +26,7 @@ TRAINING = (
 
 
 def run_of(values: Mapping, verb: str) -> Run:
-    """The run that a config of train, eval, ablate or export asks for.
+    """The run that a config of train, eval, ablate, export or restore asks for.
 
     Args:
         values: the config, resolved: dicts, lists, numbers, texts.
@@ -37,10 +37,10 @@ def run_of(values: Mapping, verb: str) -> Run:
     """
     check_groups(values)
     check_knobs(values, RUN)
-    values = {**values, "train": pair_text(values["train"]), "benchmarks": list(map(pair_text, values["benchmarks"]))}
+    benchmarks = list(map(pair_text, values.get("benchmarks", [])))
+    values = {**values, "train": pair_text(values["train"]), "benchmarks": benchmarks}
     check_together(values, trains=verb in TRAINERS)
-    task = {"name": values["task"]["name"], "target": values["task"]["_target_"]}
-    task |= {key: value for key, value in values["task"].items() if key not in ("name", "_target_", "usual")}
+    task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     start, init = file_of("init", values) if values["init"] else (None, None)
     trained = values["model"]["trained"] and not ckpt
@@ -52,13 +52,19 @@ def run_of(values: Mapping, verb: str) -> Run:
         weights=weights,
         tile=values["tile"],
         inference=values["inference"],
-        tiling=values["tiling"],
+        tiling=values.get("tiling", "usual"),
     )
     apart = ("ckpt", "init", "train", "metrics")
     same = {name: values[name] for name in REQUEST_KEYS if name in values and name not in apart}
     train = values["train"] if trained else ""
-    same |= {"train": train, "metrics": values["metrics"] or [], "may_train": verb in TRAINERS}
+    same |= {"train": train, "metrics": values.get("metrics") or [], "may_train": verb in TRAINERS}
     return Run(spec, Request(**same, ckpt=ckpt, published=values["ckpt"] == "published", init=start))
+
+
+def signed_task(group: Mapping) -> dict:
+    """The task of a config as a Spec holds it."""
+    arguments = {key: value for key, value in group.items() if key not in ("name", "_target_", "usual")}
+    return {"name": group["name"], "target": group["_target_"], **arguments}
 
 
 def check_groups(values: Mapping) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
-OTHERS = ("table", "figure", "report", "bench")  # verbs that are of no single run
+OTHERS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
 
 SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
     "defaults": [{"sampler": "tpe"}, "_self_"],

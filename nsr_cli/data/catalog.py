@@ -55,7 +55,7 @@ def convention_names(name: str, reads: Sequence[str], root: Path | None = None) 
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder (not of its subfolders; hidden files left out), sorted by name."""
-    return sorted(path for path in folder.iterdir() if _is_image(path) and path.is_file()) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if is_image(path) and path.is_file()) if folder.is_dir() else []
 
 
 def broken_links(folder: Path) -> list[Path]:
@@ -64,10 +64,10 @@ def broken_links(folder: Path) -> list[Path]:
         return []
     with os.scandir(folder) as entries:  # which knows links without a look at each
         links = sorted(Path(entry.path) for entry in entries if entry.is_symlink())
-    return [link for link in links if _is_image(link) and not link.exists()]
+    return [link for link in links if is_image(link) and not link.exists()]
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

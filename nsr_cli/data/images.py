@@ -1,9 +1,11 @@
 """Reading and writing 8-bit images, grey (H, W) or RGB (H, W, 3); anything else is refused."""
 
+import contextlib
 import difflib
 import io
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +17,9 @@ from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = {  # how a file begins, and who reads it; Image.open would also try formats that start programs
-    _PNG: PngImagePlugin.PngImageFile,
+    PNG: PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
     b"II*\0": TiffImagePlugin.TiffImageFile,
@@ -45,6 +47,23 @@ def read_image(path: str | Path) -> np.ndarray:
             (`MAX_PIXELS`, or what NSR_MAX_MEGAPIXELS says). The text names the file.
     """
     path = Path(path)
+    with opened(path) as (image, data):
+        if (depth := depth_of(image, data)) > 8:  # Pillow would cut 16-bit RGB down to 8 bits without a word
+            raise UserError(f"{path} has {depth} bits per channel; expected 8")
+        if image.format == "WEBP" and image.n_frames > 1:
+            raise UserError(f"{path} has {image.n_frames} frames; expected one")
+        image.load()
+        return np.array(_grey_or_rgb(path, image))
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
+    """An image file that is whole as far as can be told before its pixels are decoded, and its bytes.
+
+    Raises:
+        UserError: also in the place of what is raised inside: the file is missing, damaged or no such image, or has
+            more pixels than the limit.
+    """
     try:
         with open_regular(path) as file:
             _check_pixels(path, *_size(path, file))
@@ -53,11 +72,7 @@ def read_image(path: str | Path) -> np.ndarray:
         with _open(path, io.BytesIO(data)) as image:
             if image.format == "PNG":
                 _check_png(path, data)
-            _check_depth(path, image, data)
-            if image.format == "WEBP" and image.n_frames > 1:
-                raise UserError(f"{path} has {image.n_frames} frames; expected one")
-            image.load()
-            return np.array(_grey_or_rgb(path, image))
+            yield image, data
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise nearly anything when a file is damaged
@@ -153,7 +168,7 @@ def _check_pixels(path: Path, height: int, width: int) -> None:
 
 def _check_png(path: Path, data: bytes) -> None:
     """Check every chunk's length and checksum: Pillow does not look at those of the pixels."""
-    view, start, kind = memoryview(data), len(_PNG), b""
+    view, start, kind = memoryview(data), len(PNG), b""
     while kind != b"IEND":
         end = start + 12 + int.from_bytes(view[start : start + 4])  # length, kind, content, checksum
         if len(data) < max(end, start + 12):
@@ -164,16 +179,11 @@ def _check_png(path: Path, data: bytes) -> None:
         start = end
 
 
-def _check_depth(path: Path, image: ImageFile.ImageFile, data: bytes) -> None:
-    """Refuse more than 8 bits per channel: Pillow would cut 16-bit RGB down to 8 bits without a word."""
+def depth_of(image: ImageFile.ImageFile, data: bytes) -> int:
+    """Bits per channel of an open image, of whose file these are the bytes."""
     if image.format == "PNG":
-        depth = data[24]  # in the IHDR chunk, which comes first
-    elif image.format == "TIFF":
-        depth = max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
-    else:
-        depth = 8
-    if depth > 8:
-        raise UserError(f"{path} has {depth} bits per channel; expected 8")
+        return data[24]  # in the IHDR chunk, which comes first
+    return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 8
 
 
 def _grey_or_rgb(path: Path, image: PillowImage.Image) -> PillowImage.Image:

@@ -66,7 +66,7 @@ def restore_bands(
 
     Args:
         network: NCHW in [0, 1] to NCHW at ``scale`` times the size.
-        image: degraded, (H, W) or (H, W, C), in 0..255, any dtype.
+        image: degraded, (H, W) or (H, W, C); uint16 in 0..65535, any other dtype in 0..255.
         scale: of the network.
         tiling: how to cut.
         pixels_at_once: of the image, in one call of the network.
@@ -78,13 +78,13 @@ def restore_bands(
     height, width, channels = image.shape
     rows, columns = tiling.starts(height), tiling.starts(width)
     side_y, side_x = tiling.side_of(height), tiling.side_of(width)
-    at_once = max(1, pixels_at_once // (side_y * side_x))
+    at_once, peak = max(1, pixels_at_once // (side_y * side_x)), 65535 if image.dtype == np.uint16 else 255
     total = torch.zeros(channels, side_y * scale, width * scale)  # kept rows of tiles, from row `done` on
     covered = torch.zeros(side_y * scale, 1)  # how many rows of tiles were added to each
     done = 0  # rows of the image that were yielded
     for top, following in zip(rows, [*rows[1:], None], strict=True):
         strip = np.ascontiguousarray(image[top : top + side_y], dtype=np.float32)
-        strip = torch.from_numpy(strip).permute(2, 0, 1) / 255  # (C, side_y, W)
+        strip = torch.from_numpy(strip).permute(2, 0, 1) / peak  # (C, side_y, W)
         first = 0 if top == 0 else tiling.margin
         last = side_y if following is None else side_y - tiling.margin
         target = slice((top + first - done) * scale, (top + last - done) * scale)

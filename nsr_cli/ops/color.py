@@ -37,23 +37,24 @@ def rgb_to_y(image: np.ndarray) -> np.ndarray:
     return y
 
 
-def quantize(image: np.ndarray) -> np.ndarray:
-    """Round to whole numbers, half away from zero, and clip to 0..255.
+def quantize(image: np.ndarray, dtype: type[np.unsignedinteger] = np.uint8) -> np.ndarray:
+    """Round to whole numbers, half away from zero, and clip to 0..255, or to the range of another dtype.
 
     Args:
-        image: array of any shape, in 0..255, float or integer.
+        image: array of any shape, float or integer.
+        dtype: uint8 or uint16.
 
     Returns:
-        A new uint8 array of the same shape.
+        A new array of that dtype and of the same shape.
 
     Raises:
         UserError: the image holds NaN, which no pixel value stands for.
     """
-    image = np.asarray(image)
+    image, most = np.asarray(image), np.iinfo(dtype).max
     if not np.issubdtype(image.dtype, np.floating):
-        return np.clip(image, 0, 255).astype(np.uint8)
+        return np.clip(image, 0, most).astype(dtype)
     if image.size and np.isnan(image.min()):
         raise UserError("quantize: the image holds NaN; expected numbers")
     zero, half = image.dtype.type(0), image.dtype.type(0.5)
     rounded = image + np.nextafter(half, zero)  # the number just below 0.5, plus 0.5, would be 1
-    return np.clip(rounded, 0, 255, out=rounded).astype(np.uint8)
+    return np.clip(rounded, 0, most, out=rounded).astype(dtype)

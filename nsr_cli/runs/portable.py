@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from nsr_cli.errors import UserError
@@ -42,8 +43,6 @@ def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
 
 def to_bytes(network: nn.Module, spec: Spec) -> bytes:
     """The content of the .safetensors file of a portable network."""
-    from safetensors.torch import save  # an extra
-
     state, metadata = network.state_dict(), {"format": "pt", **metadata_of(network, spec)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # none share memory
     content = save(tensors, {**metadata, DIGEST: digest_of(tensors, metadata)})

@@ -40,6 +40,11 @@ class Task:
         """The knob that published weights are listed by."""
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """What names of restored pictures end in, as in ``x2``."""
+        return self.fixed or self.name
+
     def form(self, reads: Sequence[str]) -> str:
         """What of an image a training works on: rgb, luma or grey."""
         return "luma"

@@ -24,6 +24,10 @@ class Denoising(Task):
     def level(self) -> float:
         return self.sigma
 
+    @property
+    def label(self) -> str:
+        return f"sigma{self.sigma:g}"
+
     def form(self, reads: Sequence[str]) -> str:
         return "grey"
 

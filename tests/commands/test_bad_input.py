@@ -23,7 +23,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate protocol=", "nsr ablate: no protocol ''; there are: narrow, paper, short, smoke\n"),
         (
             "ablate --config-name nope",
-            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, export, figure, report, table, train",
+            "nsr ablate: no config 'nope'; there are: ablate, bench, eval, export, figure, report, restore, table",
         ),
         ("ablate 'tau=${tauu}'", "nsr ablate: tau=${tauu}: no key 'tauu' (did you mean tau?); there are: batch, "),
         ("ablate 'tau=${oc.env:NO_SUCH}'", "nsr ablate: tau: \"Environment variable 'NO_SUCH' not found\"\n"),

@@ -64,14 +64,14 @@ def test_only_the_groups_that_a_verb_takes_are_shown(nsr, capfd, monkeypatch, ve
         assert not any("wdsr" in found for found in proposed)
 
 
-@pytest.mark.parametrize("verb", ["train", "export", "table", "figure", "report", "bench"])
+@pytest.mark.parametrize("verb", ["train", "export", "restore", "table", "figure", "report", "bench"])
 def test_the_schema_of_a_verb_admits_its_own_defaults(nsr, verb):
     keys = json.loads(nsr(f"--schema {verb}").out)["properties"]
     for name, key in keys.items():
         kinds = key.get("anyOf", [key])
         assert key["description"] and all({"type", "enum"} & kind.keys() for kind in kinds), name
     assert keys["results"] == {"type": "string", "minLength": 1, "description": "where everything goes (a folder)"}
-    assert ("sparsity" in keys) == (verb in ("train", "export"))
+    assert ("sparsity" in keys) == (verb in ("train", "export", "restore"))
     assert ("protocol" in keys) == (verb not in ("report", "bench"))
     if verb == "train":
         assert keys["scale"]["enum"] == [2, 3, 4] and keys["scale"]["default"] == 2
@@ -103,6 +103,9 @@ def test_cfg_prints_the_composed_config(nsr):
         ("nsr table 1 ru", {"run="}),
         ("nsr figure ", {"4", "5", "compare", "curves", "table2", "table3"}),
         ("nsr figure compare cro", {"crop="}),
+        ("nsr restore photo.png folder/ over", {"overwrite="}),
+        ("nsr restore photo.png task=d", {"task=dejpeg", "task=denoise"}),
+        ("nsr restore photo.png ", {"out=", "compare=", "task="}),
         ("nsr report ", {"paper", "short", "smoke", "out="}),
         ("nsr report short ou", {"out="}),
         ("nsr data ", {"list", "get", "check"}),

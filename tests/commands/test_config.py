@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from nsr_cli.commands import knobs
+from nsr_cli.commands import knobs, ranges
 from nsr_cli.folders import package_folder
 from nsr_cli.runs.build import made
 from nsr_cli.tasks import task_of
@@ -66,14 +66,14 @@ def test_every_knob_admits_its_default_and_says_what_it_is(composed, verb):
 @pytest.mark.parametrize(
     ("knob", "good", "bad"),
     [
-        (knobs.whole(1, "", least=0, most=9), [0, 9], [-1, 10, 1.0, True, "1", None]),
-        (knobs.number(1, ""), [1, 0.1], [0, -1, float("inf"), float("nan"), True, "1"]),
-        (knobs.number(1, "", most=2, zero=True), [0, 2], [2.1, -0.1]),
-        (knobs.choice(2, "", 2, 3), [2, 3], [4, "2", True]),
-        (knobs.choice("a", "", "a", "b").or_null(), ["a", None], ["c", ""]),
-        (knobs.flag(True, ""), [True, False], [0, 1, "true", None]),
-        (knobs.text("a", "", "a folder"), ["a"], ["", None, 5, ["a"]]),
-        (knobs.whole(1, "").list_of("a list"), [[1], (1, 2)], [[], [0], 1, [True], None, [[1]]]),
+        (ranges.whole(1, "", least=0, most=9), [0, 9], [-1, 10, 1.0, True, "1", None]),
+        (ranges.number(1, ""), [1, 0.1], [0, -1, float("inf"), float("nan"), True, "1"]),
+        (ranges.number(1, "", most=2, zero=True), [0, 2], [2.1, -0.1]),
+        (ranges.choice(2, "", 2, 3), [2, 3], [4, "2", True]),
+        (ranges.choice("a", "", "a", "b").or_null(), ["a", None], ["c", ""]),
+        (ranges.flag(True, ""), [True, False], [0, 1, "true", None]),
+        (ranges.text("a", "", "a folder"), ["a"], ["", None, 5, ["a"]]),
+        (ranges.whole(1, "").list_of("a list"), [[1], (1, 2)], [[], [0], 1, [True], None, [[1]]]),
     ],
 )
 def test_what_a_knob_admits(knob, good, bad):

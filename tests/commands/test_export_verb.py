@@ -15,8 +15,6 @@ from nsr_cli.folders import package_folder
 from nsr_cli.runs.export import FORMATS
 from nsr_cli.runs.record import read_record
 
-pytest.importorskip("safetensors", reason="needs the extra safetensors: pip install 'nsr[safetensors]'")
-
 
 @pytest.mark.parametrize("gate", ["none", "softmax", "uniform", "static", "se", "sigmoid"])
 def test_an_exported_run_has_the_score_of_the_run(nsr, tmp_path, tiny, gate):

@@ -1,11 +1,11 @@
 """Weights: state dicts plain, in checkpoints and wrapped; what they say of themselves; and nothing copied by halves."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from weights_files import assert_same, edsr_release, nsr_release, own, refusal, small_dncnn
 
@@ -97,7 +97,6 @@ def test_what_a_file_says_of_itself(tmp_path):
 
 
 def test_safetensors(tmp_path):
-    save_file = pytest.importorskip("safetensors.torch").save_file
     source, model = small_dncnn(), small_dncnn()
     save_file(source.state_dict(), tmp_path / "any.name", metadata={"signature": "ab12", "patch": "40"})
     assert load_weights(model, tmp_path / "any.name") == Loaded("DnCNN", 40, {"signature": "ab12", "patch": "40"})
@@ -110,13 +109,6 @@ def test_safetensors(tmp_path):
         assert refusal(small_dncnn(), tmp_path / "w").startswith("not network weights, or damaged; expected ")
     save_file({}, tmp_path / "w")
     assert refusal(small_dncnn(), tmp_path / "w") == "not network weights: it holds no tensors"
-
-
-def test_safetensors_without_the_package(tmp_path, monkeypatch):
-    (tmp_path / "w").write_bytes((2).to_bytes(8, "little") + b"{}")
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    message = refusal(small_dncnn(), tmp_path / "w")
-    assert message.startswith(".safetensors files need the package safetensors: pip install nsr[safetensors] (")
 
 
 def test_the_averaged_weights_are_preferred(tmp_path):

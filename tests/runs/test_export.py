@@ -96,7 +96,6 @@ def test_a_program_of_torch_computes_the_same_for_any_batch_and_size(network_of,
 
 
 def test_several_formats_share_one_program(network_of, tmp_path, monkeypatch):
-    pytest.importorskip("safetensors", reason="needs the extra safetensors: pip install 'nsr[safetensors]'")
     network, spec = network_of(f"sparsity=softmax {SMALL}")
     programs, real = [], exports.exported
     monkeypatch.setattr(exports, "exported", lambda *given: programs.append(real(*given)) or programs[-1])

@@ -15,7 +15,6 @@ from nsr_cli.models.weights.read import DIGEST, digest_of
 from nsr_cli.runs.build import build, made
 from nsr_cli.runs.portable import open_network, portable, read_spec, save_portable
 
-pytest.importorskip("safetensors", reason="needs the extra safetensors: pip install nsr[safetensors]")
 CPU = torch.device("cpu")
 SMALL = "blocks=1 units=4 width=2 patch=24"
 GATES = ("none", "softmax", "uniform", "static", "se", "sigmoid", "gumbel")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from nsr_cli.data.regular import open_regular
@@ -128,11 +129,6 @@ def check_zip(path: Path) -> None:
 
 
 def read_safetensors(path: Path) -> Content:
-    try:
-        from safetensors import safe_open
-    except ImportError as error:
-        needed = "the package safetensors: pip install nsr[safetensors]"
-        raise UserError(f"{path}: .safetensors files need {needed} ({error})") from None
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no dict)
         metadata = dict(file.metadata() or {})

@@ -1,0 +1,55 @@
+"""The flags of a command line, which are Hydra's: told apart from overrides, and checked."""
+
+import re
+
+from nsr_cli.engine.processes import world_size
+from nsr_cli.errors import did_you_mean
+
+SWEEP = ("-m", "--multirun")
+PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
+VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
+    **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
+    **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
+    **dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), ()),
+}
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """The same command line with its flags in front: argparse refuses overrides on both sides of one."""
+    flags, overrides, words = [], [], iter(arguments)
+    for word in words:
+        (flags if word.startswith("-") else overrides).append(word)
+        if word in VALUE_FLAGS:
+            flags += [value for value in [next(words, None)] if value is not None]
+    return [*flags, *overrides]
+
+
+def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
+    """What is wrong with the flags of a command line, in one line; Hydra's parser would print its usage."""
+    words = iter(arguments)
+    for word in words:
+        flag, _, value = word.partition("=")
+        if not word.startswith("-") or flag in PLAIN_FLAGS:
+            continue
+        if flag not in VALUE_FLAGS:
+            known = [*PLAIN_FLAGS, *VALUE_FLAGS]
+            return f"no flag '{flag}'{did_you_mean(flag, known)}; there are: {', '.join(known)}"
+        value, expected = value or next(words, ""), VALUE_FLAGS[flag]
+        if expected and value not in expected:
+            return f"{flag} {value}: expected one of {', '.join(expected)}"
+    sweeps = any(word in SWEEP for word in arguments)
+    shows = [word for word in arguments if word.partition("=")[0] in ("--cfg", "-c", "--info", "-i")]
+    if sweeps and world_size() > 1:
+        return "-m: the processes of torchrun or srun make one run at a time"
+    if sweeps and shows:
+        return f"{shows[0]} shows one config, -m makes many: give one of them"
+    if sweeps and verb in ("table", "figure", "report", "bench", "export", "restore"):
+        seeds = "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
+        return f"-m: one {verb} at a time{seeds}"
+    budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
+    if budgets and verb in ("table", "figure"):
+        return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
+    launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
+    if launchers and not sweeps and not shows and verb not in ("table", "figure"):
+        return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"
+    return None

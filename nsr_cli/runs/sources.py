@@ -1,0 +1,69 @@
+"""Where the network comes from that restores a user's pictures: a file, a run, or what is shipped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nsr_cli.errors import UserError
+from nsr_cli.folders import PACKAGE
+from nsr_cli.runs.build import build, trained_network
+from nsr_cli.runs.portable import open_network, read_spec, says_its_network
+from nsr_cli.runs.run import Run
+from nsr_cli.runs.spec import Spec
+from nsr_cli.tasks import Task, task_of
+
+SHIPPED = PACKAGE / "shipped"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network comes from.
+
+    Attributes:
+        name: what is said of it.
+        spec: which network it is.
+        open: makes it, with its weights, on a device; or a classical method.
+    """
+
+    name: str
+    spec: Spec
+    open: Callable[[torch.device], Callable]
+
+    @property
+    def task(self) -> Task:
+        return task_of(self.spec.task)
+
+
+def shipped(task: Task) -> Source:
+    """The network that is shipped for a task. Raises UserError, which lists those there are, where there is none."""
+    path = SHIPPED / f"wdsr-{task.label}.safetensors"
+    if not path.exists():
+        labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
+        raise UserError(
+            f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` "
+            "makes one, which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
+        )
+    return of_file(path)
+
+
+def of_file(path: Path) -> Source | None:
+    """The network of a file that says which one it holds; None where another file is named, or none."""
+    if not path.is_file() or not says_its_network(path):
+        return None
+    return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
+
+
+def of_run(run: Run) -> Source:
+    """The method of a run, which was trained before.
+
+    Raises:
+        UserError: it was not.
+    """
+    if run.lacks_weights:
+        where = run.folder.resolve()
+        raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
+
+    make = trained_network if run.trains or run.request.ckpt else build
+    return Source(run.spec.name, run.spec, lambda device: make(run, device))

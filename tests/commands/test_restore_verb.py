@@ -1,0 +1,240 @@
+"""nsr restore: the command line, folders that are shared or were left, and what is shipped."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from terminal import finish, start, wait_until
+
+from nsr_cli import cli
+from nsr_cli.commands.restore import take_paths
+from nsr_cli.data.images import read_image, write_png
+from nsr_cli.data.pictures import read_picture
+from nsr_cli.engine.checkpoint import load
+from nsr_cli.ops.color import quantize
+from nsr_cli.ops.metrics import psnr
+from nsr_cli.ops.resize import imresize
+from nsr_cli.runs.build import made
+from nsr_cli.runs.portable import save_portable
+from nsr_cli.runs.sources import SHIPPED
+from nsr_cli.runs.spec import spec_of
+from nsr_cli.tasks.dejpeg import JpegArtifacts
+from nsr_cli.tasks.denoise import Denoising
+from nsr_cli.tasks.sr import SuperResolution
+
+BICUBIC = "model=bicubic threads=1"  # the shortest way to a restored picture
+
+
+def picture(seed: int = 0, height: int = 40, width: int = 50) -> np.ndarray:
+    """(H, W, 3) uint8: smooth shapes."""
+    small = np.random.default_rng(seed).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
+    return imresize(small, 8.0)[:height, :width]
+
+
+def restored(folder: Path) -> list[str]:
+    """What lies in the folder of outputs, hidden files too."""
+    files = (path for path in (folder / "restored").rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(folder / "restored")) for path in files)
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    write_png(tmp_path / "photo.png", picture())
+    return tmp_path / "photo.png"
+
+
+def test_a_picture_by_a_runs_overrides_is_what_scoring_restores(nsr, tmp_path, trained, tiny):
+    truth = picture(3, 80, 100)
+    write_png(tmp_path / "mine/a.png", truth)
+    low = SuperResolution(scale=2).degraded(tmp_path / "mine/a.png", truth)
+    write_png(tmp_path / "low.png", low)
+    line = f"{tiny} sparsity=softmax model=wdsr"
+    assert nsr(f"eval {line} benchmarks=[./mine] save_images=true").code == 0
+    (scored,) = tmp_path.glob("results/runs/*/images/*/a.png")
+    result = nsr(f"restore low.png {line}")
+    assert result.code == 0, result.err
+    np.testing.assert_array_equal(read_image(tmp_path / "restored/low-x2.png"), read_image(scored))
+    assert "low.png: restored/low-x2.png" in result.out and "1 restored" in result.out
+    result = nsr(f"restore low.png {line}")
+    assert result.code == 0 and "1 there already, and skipped (overwrite=true restores anew)" in result.out
+    assert nsr(f"restore low.png {line} tile=20 overwrite=true").code == 0
+    assert (read_image(tmp_path / "restored/low-x2.png") != read_image(scored)).any()
+
+
+def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained):
+    spec, (weights,) = spec_of(trained.spec), tmp_path.glob("results/runs/*/weights.pt")
+    network = made(spec)
+    network.load_state_dict(load(weights)["model"])
+    save_portable(tmp_path / "my net.safetensors", network, spec)
+    result = nsr("restore photo.png 'ckpt=my net.safetensors' compare=true")
+    assert result.code == 0, result.err
+    assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+    result = nsr("restore photo.png 'ckpt=my net.safetensors' scale=3")
+    assert result.code == 2 and "ckpt=my net.safetensors: a network for x2, not for x3" in result.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("restore", "nsr restore: no picture is named; expected files, folders or patterns, as in"),
+        ("restore nope.png 'no*' out=x", "nsr restore: nope.png: no such file or folder; no*: no pictures there"),
+        ("restore photo.png scale=3", "nsr restore: task=sr: no network for x3 is shipped, but for "),
+        ("restore photo.png task=denoise sigma=31", "nsr restore: task=denoise: no network for sigma31 is shipped"),
+        ("restore photo.png sparsity=sigmoid", "nsr restore: no weights of this run in "),
+        ("restore photo.png colour=red", "nsr restore: colour=red: expected channels or luma, or null"),
+        (f"restore photo.png {BICUBIC} colour=luma", "nsr restore: colour=luma: bicubic-sr-"),
+        ("restore photo.png ckpt=nope.pt", "nsr restore: ckpt=nope.pt: cannot be read"),
+        ("restore photo.png outt=x", "nsr restore: no key 'outt' (did you mean out?)"),
+        ("restore photo.png -m tau=1,2", "nsr restore: -m: one restore at a time\n"),
+        ("restore photo.png out=photo.png", "nsr restore: out=photo.png: cannot be written to (Not a directory"),
+    ],
+)
+def test_refusals(nsr, tmp_path, photo, line, message):
+    result = nsr(line)
+    assert (result.code, result.err.count("\n")) == (2, 1) and result.err.startswith(message), result.err
+    assert list(tmp_path.iterdir()) == [photo]
+
+
+NAMES = ["a b.png", "a,b=c.png", "[x]{y}.png", "$HOME ${x}.png", "'quoted\".png", "größe 写真.png", "scale=2.png"]
+
+
+def test_names_of_every_kind(nsr, tmp_path, capfd):
+    raw = os.fsdecode(b"\xff\xfe.png")
+    for name in [*NAMES, raw]:
+        write_png(tmp_path / name, picture(height=4, width=5))
+    words = [*NAMES[:-1], raw, "./scale=2.png"]
+    out = "o'ut \\${x}, [1]=\\"
+    assert cli.run(["restore", *words, f"out={out}", *BICUBIC.split()]) == 0, capfd.readouterr()
+    assert sorted(os.listdir(out)) == sorted(f"{Path(name).stem}-x2.png" for name in [*NAMES, raw])
+    assert "8 restored" in capfd.readouterr().out
+
+
+def test_what_is_a_path_and_what_an_override(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my=file.png").touch()
+    Path("out=x").touch()
+    words = ["a.png", "scale=3", "my=file.png", "other=file.png", "x y=1", "+scale=2", "task.sigma=3", "--cfg", "job",
+             "-x", "out=x", "hydra.verbose=true", "--", "--cfg", "scale=2"]  # fmt: skip
+    paths, others = take_paths(words)
+    assert paths == ["a.png", "my=file.png", "x y=1", "--cfg", "scale=2"]
+    assert others == ["scale=3", "other=file.png", "+scale=2", "task.sigma=3", "--cfg", "job", "-x", "out='x'",
+                      "hydra.verbose=true"]  # fmt: skip
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_done(nsr, tmp_path, photo, monkeypatch):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:-20])
+    (tmp_path / "text.jpg").write_text("no picture")
+    write_png(tmp_path / "large.png", picture(height=200, width=200))
+    Image.fromarray(picture()).save(tmp_path / "alpha.jpg", "PNG")
+    with Image.open(tmp_path / "alpha.jpg") as image:
+        image.convert("RGBA").save(tmp_path / "alpha.jpg", "PNG")
+    monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "0.02")
+    result = nsr(f"restore . {BICUBIC}")
+    assert result.code == 1 and restored(tmp_path) == ["photo-x2.png"]
+    assert result.err.startswith("nsr restore: 4 of 5 pictures not restored: ") and result.err.count("\n") == 1
+    for words in ("broken.png", "large.png is 200x200", "JPEG holds no alpha", "text.jpg: not a PNG"):
+        assert words in result.err
+    assert "1 restored" in result.out
+
+
+def test_formats_and_folders(nsr, tmp_path):
+    for name in ("in/a.jpg", "in/deep/b.webp", "in/deep/er/c.tif", "in/d.bmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture()).save(tmp_path / name)
+    result = nsr(f"restore in {BICUBIC}")
+    assert result.code == 0, result.err
+    assert restored(tmp_path) == ["a-x2.jpg", "d-x2.bmp", "deep/b-x2.webp", "deep/er/c-x2.tif"]
+    assert nsr(f"restore 'in/**/*.[jw]*' {BICUBIC} format=png out=restored/more").code == 0
+    assert restored(tmp_path / "restored").__len__() == 0 and (tmp_path / "restored/more/deep/b-x2.png").exists()
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "restored/d-x2.bmp").colour, imresize(read_image(tmp_path / "in/d.bmp"), 2)
+    )
+
+
+def many(folder: Path, count: int) -> None:
+    for i in range(count):
+        write_png(folder / f"in/{i:02}.png", picture(i, 300, 300))
+
+
+def test_a_killed_process_leaves_what_is_finished_and_no_block(tmp_path):
+    many(tmp_path, 16)
+    process = start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1")
+    wait_until(lambda: len(list((tmp_path / "restored").glob("[0-9]*.png"))) > 2)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "restored").glob("[0-9]*.png")}
+    assert len(before) < 16
+    for path in before:
+        read_image(path)  # whole
+    (tmp_path / "restored/.15-x2.png.host-1.tmp").write_text("half written")
+    (tmp_path / "restored/.15-x2.png.lock").touch()
+    code, out = finish(start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1"))
+    assert code == 0 and f"{16 - len(before)} restored, {len(before)} there already, and skipped" in out
+    assert restored(tmp_path) == [f"{i:02}-x2.png" for i in range(16)]
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_two_processes_share_a_folder_and_one_finishes_the_other_ones_work(tmp_path):
+    many(tmp_path, 12)
+    first = start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1")
+    wait_until(lambda: list((tmp_path / "restored").glob("[0-9]*.png")))
+    first.send_signal(signal.SIGSTOP)
+    done = len(list((tmp_path / "restored").glob("[0-9]*.png")))
+    assert done < 12
+    second = start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1")
+    wait_until(lambda: len(list((tmp_path / "restored").glob("[0-9]*.png"))) >= 11)
+    first.send_signal(signal.SIGCONT)
+    (first_code, said), (second_code, out) = finish(first), finish(second)
+    assert (first_code, second_code) == (0, 0), said + out
+    assert said.count(": restored/") + out.count(": restored/") == 12 and f"{done} there already" in out
+    assert "restored by another process" in said
+    assert restored(tmp_path) == [f"{i:02}-x2.png" for i in range(12)]
+
+
+def test_overwrite_restores_anew(nsr, tmp_path, photo):
+    assert nsr(f"restore photo.png {BICUBIC}").code == 0
+    output = tmp_path / "restored/photo-x2.png"
+    output.write_text("edited")
+    assert nsr(f"restore photo.png {BICUBIC}").code == 0 and output.read_text() == "edited"
+    result = nsr(f"restore photo.png {BICUBIC} overwrite=true compare=true")
+    assert result.code == 0 and read_image(output).shape == (80, 100, 3)
+    assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+
+
+def test_progress_is_shown_without_a_terminal(nsr, tmp_path, photo, monkeypatch):
+    from nsr_cli.runs import restore
+
+    monkeypatch.setattr(restore, "SAY_EVERY", -1)
+    result = nsr(f"restore photo.png {BICUBIC}")
+    assert "tile 1/1  0:00 left" in result.out and result.err == ""
+
+
+SHIPPED_TASKS = {
+    task.label: task for task in (SuperResolution(scale=2), Denoising(sigma=25), JpegArtifacts(quality=10))
+}
+
+
+@pytest.mark.parametrize("label", [path.stem.removeprefix("wdsr-") for path in sorted(SHIPPED.glob("*.safetensors"))])
+def test_what_is_shipped_restores(nsr, tmp_path, label):
+    """Half a decibel and more on a photograph that none was trained on, in colour, right after installation."""
+    assert (SHIPPED / f"wdsr-{label}.safetensors").stat().st_size < 1.5e6
+    truth, task = skimage.data.coffee()[100:260, 150:350], SHIPPED_TASKS[label]
+    if label == "x2":
+        given = task.degraded(tmp_path / "a.png", truth)
+        naive = imresize(given, 2)
+        Image.fromarray(given).save(tmp_path / "a.png")
+    elif label == "q10":
+        Image.fromarray(truth).save(tmp_path / "a.jpg", quality=10)
+        naive = read_image(tmp_path / "a.jpg")
+    else:
+        naive = quantize(truth + np.random.default_rng(0).normal(0, 25, truth.shape))
+        Image.fromarray(naive).save(tmp_path / "a.png")
+    level = {"x2": "task=sr", "sigma25": "task=denoise", "q10": "task=dejpeg"}[label]
+    result = nsr(f"restore 'a.*' {level} format=png")
+    assert result.code == 0, result.err
+    gained = psnr(read_image(tmp_path / f"restored/a-{label}.png"), truth) - psnr(naive, truth)
+    assert gained > {"x2": 0.5, "sigma25": 6, "q10": 0.5}[label]

@@ -87,7 +87,7 @@ def run(arguments: list[str]) -> int:
         return print_schema(arguments[1:])
     verb, *rest = arguments
     if verb not in VERBS:
-        return complain("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
+        return print_error("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
     name = f"nsr {verb}"
     try:
         if verb in PLAIN:
@@ -103,20 +103,20 @@ def run(arguments: list[str]) -> int:
             from nsr_cli.commands.restore import take_paths
 
             paths, rest = take_paths(rest)
-        from nsr_cli.commands.composing import settled, with_protocols
+        from nsr_cli.commands.composing import checked_overrides, with_protocols
         from nsr_cli.commands.flags import flags_first, problem_of_flags
 
         rest = with_protocols(rest) if verb == "report" else rest
         if problem := problem_of_flags(verb, rest):
-            return complain(name, problem)
-        sys.argv = [name, *flags_first(settled(verb, rest))]
+            return print_error(name, problem)
+        sys.argv = [name, *flags_first(checked_overrides(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
         return call(verb, *([paths] if verb == "restore" else []))
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        complain(name, "interrupted; repeat the command to go on")
+        print_error(name, "interrupted; repeat the command to go on")
         return 130
     except Exception as error:
         from nsr_cli.commands.explain import in_one_line
@@ -132,7 +132,7 @@ def print_schema(verbs: list[str]) -> int:
     from nsr_cli.folders import package_folder
 
     if len(verbs) != 1 or verbs[0] not in OF_VERB:
-        return complain("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
+        return print_error("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
     conf = package_folder("conf")
     taken = {"report": (), "bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
     groups = {group: sorted(path.stem for path in (conf / group).glob("*.yaml")) for group in taken}
@@ -200,7 +200,7 @@ def complete(arguments: list[str]) -> int:
     """Shell completion: of the verb, and of the name behind it, here; of everything behind it by Hydra."""
     if not re.fullmatch(f"(install|uninstall|query)=({'|'.join(SHELLS)})", " ".join(arguments[1:])):
         expected = f"install=SHELL, or uninstall=SHELL, where SHELL is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
-        return complain("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
+        return print_error("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
     sys.argv = ["nsr", *arguments]
     if not arguments[1].startswith("query="):
         call("train")  # any will do
@@ -261,6 +261,6 @@ def named(verb: str) -> list[str]:
     return FIGURES if verb == "figure" else [n.removeprefix("table") for n in names(package_folder("experiments"))]
 
 
-def complain(name: str, message: str) -> int:
+def print_error(name: str, message: str) -> int:
     print(f"{name}: {message}", file=sys.stderr)
     return 2

@@ -73,7 +73,7 @@ def report(name: str, error: BaseException, traces: set[str] | None = None) -> i
     return code
 
 
-def each(function: Callable, names: Iterable[str]) -> dict:
+def find_each(function: Callable, names: Iterable[str]) -> dict:
     """What a function finds for each name. Raises UserError for all that it refuses, not for the first alone."""
     found, refusals = {}, []
     for name in names:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from statistics import median
 
 
-def take_turns(
+def time_in_turns(
     candidates: Mapping[Hashable, Callable[[], object]],
     rounds: int,
     *,

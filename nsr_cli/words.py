@@ -12,6 +12,6 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line at once, also into a file or a pipe."""
     print(text, flush=True)

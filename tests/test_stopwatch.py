@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsr_cli.stopwatch import ratio, take_turns
+from nsr_cli.stopwatch import ratio, time_in_turns
 
 
 class FakeClock:
@@ -27,7 +27,7 @@ class FakeClock:
 def test_every_round_begins_with_another_candidate_and_warm_ups_do_not_count():
     clock = FakeClock()
     candidates = {name: clock.candidate(name, 100, 1, 2, 3) for name in "abc"}
-    seconds = take_turns(candidates, rounds=3, clock=clock)
+    seconds = time_in_turns(candidates, rounds=3, clock=clock)
     assert "".join(clock.ran) == "abc" + "bca" + "cab" + "abc"
     assert seconds == {name: [1, 2, 3] for name in "abc"}
 
@@ -35,7 +35,7 @@ def test_every_round_begins_with_another_candidate_and_warm_ups_do_not_count():
 def test_warm_ups_may_be_none_or_several():
     for warm_ups in (0, 2):
         clock = FakeClock()
-        seconds = take_turns({"a": clock.candidate("a", 1, 2, 3, 4)}, rounds=2, warm_ups=warm_ups, clock=clock)
+        seconds = time_in_turns({"a": clock.candidate("a", 1, 2, 3, 4)}, rounds=2, warm_ups=warm_ups, clock=clock)
         assert seconds == {"a": [1 + warm_ups, 2 + warm_ups]} and len(clock.ran) == 2 + warm_ups
 
 
@@ -49,7 +49,7 @@ def test_what_a_device_still_does_counts_for_the_candidate_that_gave_it():
         clock.now, clock.pending = clock.now + clock.pending, 0.0
 
     clock.pending = 1000  # from before the first candidate
-    assert take_turns({"gpu": give}, rounds=1, warm_ups=0, settle=settle, clock=clock) == {"gpu": [5]}
+    assert time_in_turns({"gpu": give}, rounds=1, warm_ups=0, settle=settle, clock=clock) == {"gpu": [5]}
 
 
 def test_the_ratio_is_the_median_of_those_within_the_rounds():

@@ -20,8 +20,8 @@ from nsr_cli.files import check_writable, write_json, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.runs.build import pick_device
 from nsr_cli.runs.provenance import provenance
-from nsr_cli.stopwatch import ratio, take_turns
-from nsr_cli.words import say
+from nsr_cli.stopwatch import ratio, time_in_turns
+from nsr_cli.words import print_line
 
 PASSES = {"Forward": False, "Forward and backward": True}
 
@@ -60,7 +60,7 @@ def check(cfg: DictConfig) -> None:
 def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     """All times, the settings and the machine that they are of: the content of the JSON file."""
     settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-    race = partial(take_turns, rounds=cfg.rounds, settle=settle)
+    race = partial(time_in_turns, rounds=cfg.rounds, settle=settle)
     groups = list(dict.fromkeys(cfg.groups))
     setting = {name: cfg[name] for name in ("batch", "channels", "size", "cardinality", "precision")}
     setting["kernel"] = timing.setting["kernel"]
@@ -69,13 +69,13 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     for title, backward in PASSES.items():
         kind = backward, device.type, cfg.compile
         wanted = {one for k, n in shapes for one in (*ways(PLAIN, n, backward), *ways(k, n, *kind))}
-        say(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
+        print_line(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), setting, device, backward))
         seconds[title] = {str(one): values for one, values in times.items()}
         tables[title] = {column: table(times, column, groups, setting, device, backward) for column in COLUMNS}
     if cfg.networks:
-        say(f"whole networks: {cfg.rounds} rounds after one to warm up")
-        with heap.kept():  # as in training
+        print_line(f"whole networks: {cfg.rounds} rounds after one to warm up")
+        with heap.keep_freed_memory():  # as in training
             times = race(networks(timing.network, cfg.precision, device, cfg.compile))
         seconds["Whole networks"] = {f"{name}, {mode}": values for (name, mode), values in times.items()}
         rows = [network_row(times, name) for name in dict.fromkeys(name for name, _ in times)]

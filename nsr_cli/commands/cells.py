@@ -47,7 +47,7 @@ def cells_of(
         try:
             run = run_of(values, verb)
             folder = str(Path(data or values["data"]).absolute())
-            cell.run = run.asking(
+            cell.run = run.with_request(
                 results=str(results), data=folder, wait=True
             )  # in the job, for another one of its run
             cell.prepare(store, processes)

@@ -14,7 +14,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 
 
-def settled(verb: str, overrides: Iterable[str]) -> list[str]:
+def checked_overrides(verb: str, overrides: Iterable[str]) -> list[str]:
     """Overrides that add no key and take none away: ``+key=...`` sets a key, which is refused where there is none.
 
     What is not known here may be added: what Hydra itself and sbatch take, and a network of the user's own.

@@ -11,7 +11,7 @@ from nsr_cli.commands.config import run_of
 from nsr_cli.commands.knobs import EXPORTING, check_knobs
 from nsr_cli.errors import UserError
 from nsr_cli.runs.run import REQUEST_KEYS
-from nsr_cli.words import say
+from nsr_cli.words import print_line
 
 ASIDE = {*EXPORTING, *REQUEST_KEYS}  # keys that do not say which network is meant
 
@@ -36,5 +36,5 @@ def main(cfg: DictConfig) -> None:
     network, spec = source_of(run, named=not ASIDE.issuperset(words.values()))
     for path, difference in export(network, spec, paths, values["overwrite"]):
         size = path.stat().st_size / 1e6
-        say(f"{path.resolve()}: {size:.2f} MB; on images, at most {difference:.1g} from the network itself")
-    say(expected_input(network, spec))
+        print_line(f"{path.resolve()}: {size:.2f} MB; on images, at most {difference:.1g} from the network itself")
+    print_line(expected_input(network, spec))

@@ -8,7 +8,7 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import resolved, settled
+from nsr_cli.commands.composing import checked_overrides, resolved
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.explain import explain
 from nsr_cli.commands.knobs import FIGURE, check_knobs
@@ -36,12 +36,12 @@ def main(cfg: DictConfig) -> None:
     check_knobs(values, FIGURE)
     check_matplotlib()
     check_writable("results", values["results"])
-    for name, figure in drawn(values, str(values["figure"])):
+    for name, figure in figures_named(values, str(values["figure"])):
         for path in save(figure, Path(values["results"]) / "figures" / values["protocol"]["name"] / name):
             print(path.resolve())
 
 
-def drawn(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
+def figures_named(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
     """The figures of that name, each with the name of its file."""
     if figure not in FIGURES:
         raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
@@ -150,7 +150,9 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
             said = "seeds" if own[0] == "seed" else own[0]
             raise UserError(f"runs=[{text}]: {own[0]} is the figure's own; expected {said}=... beside runs")
         try:
-            config = resolved(compose("ablate", [*settled("ablate", text.split()), *shared(values)]))
+            config = resolved(
+                compose("ablate", [*checked_overrides("ablate", text.split()), *shared_overrides(values)])
+            )
         except HydraException as error:
             raise UserError(f"runs=[{text}]: {explain(error, 'ablate')}") from None
         runs[text] = run_of(config | {"results": values["results"], "data": values["data"]}, "ablate")
@@ -159,7 +161,7 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
 
 def untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
     """The runs without weights, and the command lines that train them; with run=true they are run first."""
-    commands = {text: [*text.split(), *shared(values), "weights=true"] for text in runs}
+    commands = {text: [*text.split(), *shared_overrides(values), "weights=true"] for text in runs}
     lacking = [["ablate", "-m", *commands[text]] for text, run in runs.items() if run.lacks_weights]
     if values["run"] and (failed := run_missing(values, f"nsr figure {values['figure']}", lacking)):
         raise Failed(f"these failed: {'; '.join(failed)}")
@@ -182,6 +184,6 @@ def first_seed(values: Mapping) -> int:
     return values["seeds"][0] if values["seeds"] else 0
 
 
-def shared(values: Mapping) -> list[str]:
+def shared_overrides(values: Mapping) -> list[str]:
     """Overrides of all the figure's runs."""
     return [f"protocol={values['protocol']['name']}", f"seed={first_seed(values)}"]

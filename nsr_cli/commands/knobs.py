@@ -4,23 +4,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from nsr_cli.commands.ranges import Knob, choice, flag, is_fraction, is_text_or_texts, number, text, whole
+from nsr_cli.commands.ranges import Knob, choice, flag, integer, is_fraction, is_text_or_texts, number, text
 from nsr_cli.errors import UserError
 
 LAST_SEED = 2**31 - 1
 UNSET = object()  # of a knob whose default is the chosen model's
 
-SEED = whole(0, "of the initial weights, the patches and sampling gates", least=0, most=LAST_SEED)
+SEED = integer(0, "of the initial weights, the patches and sampling gates", least=0, most=LAST_SEED)
 DEGRADATION = {
     "scale": choice(2, "task=sr: factor of up-scaling", 2, 3, 4),
     "sigma": number(25, "task=denoise: standard deviation of the noise, in 0..255", most=255),
-    "quality": whole(10, "task=dejpeg: JPEG quality", most=100),
+    "quality": integer(10, "task=dejpeg: JPEG quality", most=100),
 }
 SPARSITY = {
-    "groups": whole(4, "k, sparsity groups; sparsity=none reads none of these"),
-    "cardinality": whole(1, "d, cardinal groups of output channels, each with gates of its own"),
+    "groups": integer(4, "k, sparsity groups; sparsity=none reads none of these"),
+    "cardinality": integer(1, "d, cardinal groups of output channels, each with gates of its own"),
     "tau": number(1.0, "temperature of the gates"),
-    "gate_hidden": whole(0, "units of a hidden layer in the gate; the authors' code has none", least=0),
+    "gate_hidden": integer(0, "units of a hidden layer in the gate; the authors' code has none", least=0),
     "learn_tau": flag(False, "train the temperature, from tau on"),
     "shared_gate": flag(False, "one gate for both convolutions of a block (the rebuttal's row)"),
     "form": choice(
@@ -28,19 +28,19 @@ SPARSITY = {
     ),
 }
 NETWORK = {  # a model has those that its file in conf/model names
-    "blocks": whole(UNSET, "residual blocks"),
-    "units": whole(UNSET, "channels between blocks", most=2**14),
+    "blocks": integer(UNSET, "residual blocks"),
+    "units": integer(UNSET, "channels between blocks", most=2**14),
     "width": number(UNSET, "factor by which a block widens its channels; may be fractional", most=2**10),
     "residual_scale": number(UNSET, "factor of each block's residual"),
 }
 BUDGET = {
     "train": text("${oc.select:task.usual.train,${oc.select:protocol.data.${task.name}.train}}",
                   "training images", "a data set, a folder, or {hr: ..., lr: ...}").or_pair(),
-    "epochs": whole("${protocol.epochs}", "length of the training; or steps, and null for the other").or_null(),
-    "patches_per_image": whole("${protocol.patches_per_image}", "patches of each image in an epoch"),
-    "steps": whole("${protocol.steps}", "null: epochs * images * patches_per_image / batch").or_null(),
-    "batch": whole("${protocol.batch}", "patches in a step"),
-    "patch": whole("${protocol.patch}", "side of a training patch in degraded pixels; also of gates' tiles", least=20),
+    "epochs": integer("${protocol.epochs}", "length of the training; or steps, and null for the other").or_null(),
+    "patches_per_image": integer("${protocol.patches_per_image}", "patches of each image in an epoch"),
+    "steps": integer("${protocol.steps}", "null: epochs * images * patches_per_image / batch").or_null(),
+    "batch": integer("${protocol.batch}", "patches in a step"),
+    "patch": integer("${protocol.patch}", "side of a training patch in degraded pixels, and of gates' tiles", least=20),
     "learning_rate": number(1e-3, "of Adam"),
     "lr_drops": Knob(["20/30", "25/30"], "fractions of the training at which it drops", object, "", is_fraction,
                      {"type": ["number", "string"]}).list_of("a list of fractions of the training, above 0, up to 1"),
@@ -52,7 +52,7 @@ BUDGET = {
 SCORING = {
     "inference": choice("soft", "hard: the group of the largest gate alone (Eq. 5, 6)", "soft", "hard"),
     "ckpt": text(None, "weights instead of a training; `published`: those we know", "a file, published").or_null(),
-    "tile": whole(None, "side of the tiles in which gates decide; null: the patch of the training", least=20).or_null(),
+    "tile": integer(None, "side of the tiles in which gates decide; null: the training's patch", least=20).or_null(),
     "tiling": choice("usual", "authors: images cut as in their released code, for their files", "usual", "authors"),
     "benchmarks": text("${oc.select:task.usual.benchmarks,${oc.select:protocol.data.${task.name}.benchmarks}}",
                        "scored on", "").or_pair().list_of("a list of data sets, as in benchmarks=[set5,set14]"),
@@ -65,11 +65,11 @@ FOLDERS = {
 }
 MACHINE = {
     "device": text("auto", "auto, cpu, cuda, cuda:1, mps", "auto, cpu, cuda, cuda:1, ..."),
-    "threads": whole(None, "of the CPU; null leaves it to torch", most=1024).or_null(),
+    "threads": integer(None, "of the CPU; null leaves it to torch", most=1024).or_null(),
 }
 ASKING = {
     "checkpoint_minutes": number(5, "between checkpoints", zero=True),
-    "validate_every": whole(500, "steps between looks at the PSNR of a few images, for the curves"),
+    "validate_every": integer(500, "steps between looks at the PSNR of a few images, for the curves"),
     "tensorboard": flag(False, "the numbers of stats.jsonl for TensorBoard too (extra: tensorboard)"),
     "wandb": flag(False, "the same for Weights & Biases, with validation images (extra: wandb)"),
     "mlflow": flag(False, "the same for MLflow (extra: mlflow)"),
@@ -107,7 +107,7 @@ FIGURE = {
     .list_of("a list of overrides, as in \"runs=['groups=2','groups=4']\"")
     .or_null(),
     "image": text(None, "5, compare: a file name in the benchmark; null: the figure's own", "a file name").or_null(),
-    "crop": whole(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
+    "crop": integer(64, "compare: side of the zoomed part, in pixels of the ground truth", least=8),
     **FOLDERS,
 }
 REPORT = {
@@ -118,15 +118,15 @@ REPORT = {
     **FOLDERS,
 }
 BENCH = {
-    "batch": whole(100, "samples; this and the two below are the rebuttal's"),
-    "channels": whole(64, "in and, at fixed FLOPs, out"),
-    "size": whole(64, "side of a sample, in pixels"),
+    "batch": integer(100, "samples; this and the two below are the rebuttal's"),
+    "channels": integer(64, "in and, at fixed FLOPs, out"),
+    "size": integer(64, "side of a sample, in pixels"),
     "groups": replace(
         SPARSITY["groups"].list_of("a list in brackets, of a whole number above 0 each"), default=[2, 4, 8, 16]
     ),
     "cardinality": SPARSITY["cardinality"],
     "precision": choice("fp32", "bf16: under autocast, as in training", "fp32", "bf16"),
-    "rounds": whole(5, "every candidate runs once in each; the medians over them are shown"),
+    "rounds": integer(5, "every candidate runs once in each; the medians over them are shown"),
     "networks": flag(True, "also whole networks"),
     "compile": flag(False, "and those through torch.compile, which takes minutes more"),
     **MACHINE,
@@ -170,7 +170,7 @@ def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
             held = values if group is None else values.get(group) or {}
             if name not in held or (group and held[name] is None):
                 continue
-            if not knob.admits(held[name]):
+            if not knob.accepts_value(held[name]):
                 raise UserError(f"{f'{group}.' if group else ''}{name}={written(held[name])}: expected {knob.expected}")
 
 

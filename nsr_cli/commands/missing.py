@@ -17,7 +17,7 @@ from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
 from nsr_cli.launch.local import OnThisMachine, usable_cores, visible_gpus
 from nsr_cli.report.experiments import expand
-from nsr_cli.words import clock, plural, say
+from nsr_cli.words import clock, plural, print_line
 
 
 def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[str]:
@@ -41,12 +41,12 @@ def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[
             cell.words = " ".join([verb, *overrides])
         cells += found
     if cells:
-        say_what_is_missing(cells)
+        print_what_is_missing(cells)
         dispatcher.send(title, cells, results)
     return [cell.words for cell in cells if cell.failure]
 
 
-def say_what_is_missing(cells: list[Cell]) -> None:
+def print_what_is_missing(cells: list[Cell]) -> None:
     """How many trainings and scores there are to make, and about how long they take on this machine."""
     wanted = [cell for cell in cells if not cell.finished and not cell.failure]
     if not wanted:
@@ -59,7 +59,7 @@ def say_what_is_missing(cells: list[Cell]) -> None:
     said = f"{' and '.join(what)} to make"
     with contextlib.suppress(UserError):  # of a run that cannot be, which says so itself
         said += f": about {clock(estimate(list(trainings.values()), [cell.run for cell in wanted]))} of one core"
-    say(said)
+    print_line(said)
 
 
 def chosen_dispatcher() -> Dispatcher:

@@ -31,7 +31,7 @@ class Knob:
     nullable: bool = False
     several: bool = False
 
-    def admits(self, value: Any) -> bool:
+    def accepts_value(self, value: Any) -> bool:
         if value is None:
             return self.nullable
         if not self.several:
@@ -53,7 +53,7 @@ class Knob:
         return replace(self, several=True, expected=expected)
 
 
-def whole(default: Any, help: str, least: int = 1, most: int | None = None) -> Knob:
+def integer(default: Any, help: str, least: int = 1, most: int | None = None) -> Knob:
     words = {1: "a whole number above 0", 0: "a whole number, 0 or above"}.get(
         least, f"a whole number, {least} or above"
     )

@@ -55,7 +55,7 @@ def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
             return [sweep], []
         raise UserError(f"{folder.resolve()}: its sweep.json is damaged; what its jobs printed is in logs/ there")
     sweeps, unreadable = [], []
-    for path in sorted((folder / "sweeps").glob("*/"), key=began, reverse=True):
+    for path in sorted((folder / "sweeps").glob("*/"), key=start_time, reverse=True):
         sweep = read_sweep(path)
         (sweeps if sweep else unreadable).append(sweep or path.absolute())
         if len(sweeps) == SWEEPS:
@@ -66,7 +66,7 @@ def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
     return sweeps, unreadable
 
 
-def began(sweep: Path) -> float:
+def start_time(sweep: Path) -> float:
     """When the jobs of a sweep's folder were written down."""
     for path in (sweep / "sweep.json", sweep):
         with contextlib.suppress(OSError):
@@ -97,17 +97,17 @@ def details(sweep: Sweep, progress: list[Progress], most: int | None) -> str:
         lines += ["", f"{word}:"] if own else []
         for p in own[:most]:
             lines.append(f"  {p.job}")
-            lines += [f"    {text}" for text in about(sweep, p)]
+            lines += [f"    {text}" for text in details_of_job(sweep, p)]
         if len(own) > len(own[:most]):
             lines.append(f"  and {len(own) - most} more (--all shows them)")
     return "\n".join(lines)
 
 
-def about(sweep: Sweep, p: Progress) -> list[str]:
+def details_of_job(sweep: Sweep, p: Progress) -> list[str]:
     """What can be said of a job, below its overrides."""
     detail, own = p.detail, sweep.slurm_job(p.job.index)
     if p.word == "failed" and own and not (p.state and p.state["state"] == "failed"):
-        detail += f"; {slurm.ending(slurm.facts_of(own))}"
+        detail += f"; {slurm.describe_end(slurm.facts_of(own))}"
     job = f"job {p.queued.job}" if p.queued else ""
     log = str(log_of(sweep, p.job, p.state)) if p.word == "failed" else ""
     return [text for text in (", ".join(filter(None, [detail, job])), log) if text]

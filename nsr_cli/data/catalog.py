@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nsr_cli.data.datasets import DATASETS, IN_RGB, Dataset
 from nsr_cli.data.datasets_file import FILE, read_datasets
-from nsr_cli.errors import UserError, each
+from nsr_cli.errors import UserError, find_each
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PAIR = re.compile(r"\{hr: (.+), lr: (.+)\}")
@@ -86,10 +86,10 @@ def locate(dataset: Dataset, root: Path) -> Path | None:
 
 def own_images(dataset: Dataset, folder: Path) -> list[Path]:
     """The images of a folder that belong to the data set, sorted by name."""
-    return belonging(dataset, images_in(folder))
+    return images_of_dataset(dataset, images_in(folder))
 
 
-def belonging(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
+def images_of_dataset(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
     """Those of some images that belong to the data set."""
     names = set(dataset.files)
     return [path for path in paths if not names or path.name in names]
@@ -118,7 +118,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         Paths sorted by file name; for a data set made of parts, one part after the other.
 
     Raises:
-        UserError: unknown name, missing or empty folder, a link that leads nowhere, another number of images than
+        UserError: unknown name, missing or empty folder, a link that is_first nowhere, another number of images than
             the data set has.
     """
     name, _ = split_pair(name)
@@ -126,7 +126,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         return _folder_images(Path(os.path.expanduser(name)), root)
     dataset = find(name, root)
     if dataset.parts:
-        parts = each(lambda part: image_paths(part, root), dataset.parts)
+        parts = find_each(lambda part: image_paths(part, root), dataset.parts)
         return [path for paths in parts.values() for path in paths]
     folder = locate(dataset, root)
     if dataset.package:
@@ -135,7 +135,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         wanted = (Path(root) / dataset.folders[0]).absolute()
         raise UserError(f"{dataset.title}: no folder {wanted}; {how_to_get(dataset)}")
     paths, where = own_images(dataset, folder), folder.absolute()
-    _refuse_broken(belonging(dataset, broken_links(folder)))
+    _refuse_broken(images_of_dataset(dataset, broken_links(folder)))
     if not paths:
         raise UserError(f"{dataset.title}: no images in {where}; {_in_subfolders(folder) or how_to_get(dataset)}")
     if dataset.count and len(paths) != dataset.count:
@@ -165,7 +165,7 @@ def _refuse_broken(links: list[Path]) -> None:
 
 
 def broken_link_text(link: Path) -> str:
-    """What is wrong with a link that leads nowhere, in words."""
+    """What is wrong with a link that is_first nowhere, in words."""
     return f"a link to {os.readlink(link)}, which does not exist"
 
 

@@ -48,7 +48,7 @@ def get(name: str, root: Path, progress: bool = True) -> list[Path]:
                     folder or _fetch(part, root, downloads, progress)
                     for part, folder in zip(parts, folders, strict=True)
                 ]
-                _tidy(parts, downloads)
+                _remove_downloads(parts, downloads)
     return folders
 
 
@@ -103,7 +103,7 @@ def alone(root: Path) -> Iterator[Path]:
                 shutil.rmtree(downloads)
 
 
-def _tidy(parts: list[Dataset], downloads: Path) -> None:
+def _remove_downloads(parts: list[Dataset], downloads: Path) -> None:
     """Remove what was downloaded for these data sets; what is half fetched for others stays."""
     for dataset in parts:
         shutil.rmtree(downloads / dataset.name, ignore_errors=True)

@@ -90,7 +90,7 @@ def _request(url: str, part: Path, have: int, label: str | bool) -> bool:
         have = have if partial else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _room(part.parent, total - have if total else 0, total or 0)
+        _check_free_space(part.parent, total - have if total else 0, total or 0)
         with part.open("ab" if partial else "wb") as file, _bar(label, have, total) as bar:
             for piece in response.iter_content(CHUNK):
                 file.write(piece)
@@ -101,7 +101,7 @@ def _request(url: str, part: Path, have: int, label: str | bool) -> bool:
     return total is None or have == total
 
 
-def _room(folder: Path, needed: int, total: int) -> None:
+def _check_free_space(folder: Path, needed: int, total: int) -> None:
     """Refuse a download that can't fit before it begins."""
     if total > MAX_BYTES:
         raise MirrorFailed(f"{total >> 20} MiB, more than {MAX_BYTES >> 30} GiB")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.data.catalog import IMAGE_SUFFIXES, is_image
-from nsr_cli.errors import UserError, each
+from nsr_cli.errors import UserError, find_each
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def pictures_of(words: Sequence[str], out: Path) -> list[Found]:
     Raises:
         UserError: for all that name no picture.
     """
-    found = each(lambda word: _named(word, out), dict.fromkeys(words))
+    found = find_each(lambda word: _named(word, out), dict.fromkeys(words))
     return list({os.path.realpath(one.path): one for pictures in found.values() for one in pictures}.values())
 
 

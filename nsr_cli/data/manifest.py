@@ -72,7 +72,7 @@ def check(name: str, root: Path) -> Check:
     paths = catalog.own_images(dataset, folder) if folder else []
     if not paths:
         catalog.image_paths(name, root)  # raises, and says what is missing
-    links = catalog.belonging(dataset, catalog.broken_links(folder))
+    links = catalog.images_of_dataset(dataset, catalog.broken_links(folder))
     manifest = read_manifest(name)
     missing, wrong = _compare([*paths, *links], manifest) if manifest else compare_names(dataset, [*paths, *links])
     return Check(name, folder.absolute(), len(paths), "checksums" if manifest else "names and count", missing, wrong)

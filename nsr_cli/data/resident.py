@@ -11,7 +11,7 @@ from nsr_cli.data.sampler import Batch, Crop, PatchSampler
 SHARE = 1 / 3  # of a GPU's free memory that images may take
 
 
-def nearest(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler | SendingSampler":
+def sampler_on_device(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler | SendingSampler":
     """The sampler whose batches lie on the device; its images too, where that is a GPU with plenty of room for them."""
     if device.type != "cuda":
         return sampler

@@ -10,7 +10,7 @@ MIB = 2**20
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Memory that tensors free is for the next ones, as in torch's allocator for GPUs.
 
     By itself glibc gives large blocks back at once, and the system clears every page of the next ones: a tenth to a

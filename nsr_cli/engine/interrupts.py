@@ -27,7 +27,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.came: int | None = None
 
-    def look(self) -> int | None:
+    def pending(self) -> int | None:
         """The signal that has come; to be asked once a step."""
         if TIME_IS_UP and TIME_IS_UP in signal.sigpending():
             self.came = TIME_IS_UP

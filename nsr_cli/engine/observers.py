@@ -116,23 +116,23 @@ class Observers:
         return step == steps or any(step % every == 0 for every in intervals if every)
 
     @contextlib.contextmanager
-    def watching(self, resumed: Resumed, steps: int, leads: bool) -> Iterator[None]:
+    def running(self, resumed: Resumed, steps: int, is_first: bool) -> Iterator[None]:
         """While a training goes on. Only the first process writes."""
         self.best, self.last_step, self.last_line, self.waited = resumed.best, resumed.step, time.monotonic(), 0.0
         with contextlib.ExitStack() as ending:
             self.console.start(resumed.step, steps)
             ending.callback(self.console.close)
-            if leads:
+            if is_first:
                 self.stats.start(resumed.step)
                 for logger in self.loggers:
                     self._start(logger, resumed.step)
                     ending.push(partial(self._close, logger))
             yield
 
-    def stepped(self) -> None:
-        self.console.stepped()
+    def count_step(self) -> None:
+        self.console.count_step()
 
-    def see(self, progress: Progress) -> None:
+    def observe(self, progress: Progress) -> None:
         """Make the line that is due, and show it."""
         step, elapsed = progress.step, max(time.monotonic() - self.last_line, 1e-9)
         line = {
@@ -208,7 +208,7 @@ class Console:
         hidden = not self.has_bar
         self.bar = tqdm(total=steps, initial=step, unit="step", disable=hidden, dynamic_ncols=True, leave=False)
 
-    def stepped(self) -> None:
+    def count_step(self) -> None:
         self.bar.update()
 
     def show(self, line: dict) -> None:

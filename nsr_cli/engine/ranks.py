@@ -27,7 +27,7 @@ class Ranks:
     world: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
@@ -42,7 +42,7 @@ class Ranks:
         if self.world == 1:
             return list(numbers)
         flat = torch.cat([t.flatten() for t in tensors] + [n.reshape(1).to(torch.float32) for n in numbers])
-        with together():
+        with name_lost_peer():
             dist.all_reduce(flat)
         flat /= self.world
         parts = flat.split([t.numel() for t in tensors] + [1] * len(numbers))
@@ -57,12 +57,12 @@ class Ranks:
             elsewhere = f"after step {step}, others elsewhere"
             raise Failed(f"this process would go on {elsewhere}: all must see the same {folder}")
 
-    def agree(self, answer: bool | None = None) -> bool:
+    def broadcast(self, answer: bool | None = None) -> bool:
         """What the first process answers (the others give None, and wait for it)."""
         if self.world == 1:
             return bool(answer)
         told = [answer]
-        with together():
+        with name_lost_peer():
             dist.broadcast_object_list(told, src=0)
         return bool(told[0])
 
@@ -71,10 +71,10 @@ class Ranks:
         """In the first process: a function that calls the others to a training; at the end those not called may go."""
         called = []
         try:
-            yield lambda: called.append(self.agree(True))
+            yield lambda: called.append(self.broadcast(True))
         finally:
             if not called:
-                self.agree(False)
+                self.broadcast(False)
 
 
 class Exchange:
@@ -117,19 +117,19 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # torchrun cannot end its processes if it is killed outright
     place = {"url": "env://"} if "WORLD_SIZE" in os.environ else place_in_step()
-    with together():
+    with name_lost_peer():
         store, rank, world = next(dist.rendezvous(**place, timeout=GATHERING))
         store.set_timeout(PATIENCE)  # from now on it fails at once where the process that holds it is gone
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     yield Ranks(rank, world)
-    with together():
+    with name_lost_peer():
         dist.barrier()
     dist.destroy_process_group()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def name_lost_peer() -> Iterator[None]:
     """One line, instead of gloo's or NCCL's many, where another process is no longer there."""
     try:
         yield

@@ -59,10 +59,10 @@ def train(
     ranks.check_step(step, device, saver.folder)
     model.train()
     with (
-        heap.kept(),
+        heap.keep_freed_memory(),
         Prefetch(batch_at, step, steps) as batches,
         deferred() as interrupts,
-        observers.watching(resumed, steps, ranks.leads),
+        observers.running(resumed, steps, ranks.is_first),
     ):
         exchange = Exchange(ranks)
         while step < steps:
@@ -81,30 +81,30 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             gradients = gradients_of(model, parameters)
-            loss, stopping = exchange(gradients, loss.detach(), interrupts.look())
+            loss, stopping = exchange(gradients, loss.detach(), interrupts.pending())
             scaler.unscale_(optimizer)
             scaler.step(optimizer)
             scaler.update()
             step += 1
             losses.append(loss)
-            observers.stepped()
+            observers.count_step()
 
             if observers.due(step, steps):
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
                 saver.check_finite(values, step, batch_at)
                 losses = []
-                if ranks.leads:
+                if ranks.is_first:
                     norm = nn.utils.get_total_norm(gradients).item()
-                    observers.see(Progress(step, steps, values, rate, norm, batches.waited, model, degraded))
+                    observers.observe(Progress(step, steps, values, rate, norm, batches.waited, model, degraded))
             saved = False
-            if ranks.leads and step < steps and (stopping or saver.due()):
+            if ranks.is_first and step < steps and (stopping or saver.due()):
                 saved = saver.save(step, losses, observers.best)
             if stopping and step < steps:
                 what = "which is saved" if saved else "which is not finite and not saved"
                 observers.say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, {what}")
                 interrupts.leave(stopping)
-        final = saver.finish(step, writes=ranks.leads)
-        if interrupts.look():
+        final = saver.finish(step, writes=ranks.is_first)
+        if interrupts.pending():
             interrupts.leave()
     return final
 

@@ -48,7 +48,7 @@ class Cell:
         """Find out whether it is finished, and if not, whether it can be made by so many processes."""
         try:
             store.images(self.run)
-            self.settle(store)
+            self.check_finished(store)
             if self.finished or self.failure:
                 return
             check_share(self.run, processes)
@@ -57,7 +57,7 @@ class Cell:
         except Reported as error:
             self.failure = error
 
-    def settle(self, store: Store, failure: Exception | None = None) -> dict[str, Record]:
+    def check_finished(self, store: Store, failure: Exception | None = None) -> dict[str, Record]:
         """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
         self.finished, self.failure = False, failure
         try:

@@ -8,11 +8,11 @@ from nsr_cli.errors import Failed, JobFailed, report
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.job import described, do
 from nsr_cli.launch.progress import log_of
-from nsr_cli.launch.sweep import Job, begin
+from nsr_cli.launch.sweep import Job, create_sweep
 from nsr_cli.launch.watched import Watched
 from nsr_cli.runs.record import first_psnr
 from nsr_cli.runs.stored import Store
-from nsr_cli.words import say
+from nsr_cli.words import print_line
 
 OUT_OF_MEMORY = re.compile("exceeded memory limit|oom[-_ ]kill", re.IGNORECASE)  # Slurm's words, in a job's log
 
@@ -54,24 +54,24 @@ class Dispatcher:
         """Have the cells done that are not; afterwards each knows how it ended, unless that is not waited for."""
         self.check(wait)
         if done := sum(cell.finished for cell in cells):
-            say(f"{done} of {len(cells)} are done already")
+            print_line(f"{done} of {len(cells)} are done already")
         for cell in cells:
             if cell.failure:
-                self.tell(cell)
+                self.print_failure(cell)
         groups: dict[Path, list[Cell]] = {}  # of cells that need the same run
         for cell in cells:
             if not cell.finished and not cell.failure:
                 groups.setdefault(cell.run.folder, []).append(cell)
         if dry_run:
             for folder, group in groups.items():
-                say(f"would be submitted: {'; '.join(cell.words for cell in group)}\n  {folder.resolve()}")
+                print_line(f"would be submitted: {'; '.join(cell.words for cell in group)}\n  {folder.resolve()}")
         elif groups:
             adopted, new = self.adopt(list(groups.values()), results)
             watched = [*adopted, *(self.submit(title, new, results) if new else [])]
             if wait:
                 self.follow(watched)
             else:
-                say("wait=false: `nsr status` shows how they do; the command without wait=false waits for them")
+                print_line("wait=false: `nsr status` shows how they do; the command without wait=false waits for them")
 
     def begin(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
         """A new sweep's folder, with a job for each group of cells; and each job as text."""
@@ -79,7 +79,7 @@ class Dispatcher:
         for index, group in enumerate(groups):
             records = [record for cell in group for record in cell.records(results)]
             planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
-        sweep = begin(results, title, self.place, planned)
+        sweep = create_sweep(results, title, self.place, planned)
         pairs = list(zip(planned, groups, strict=True))
         texts = [described(sweep, job, [cell.run for cell in group]) for job, group in pairs]
         return [Watched(sweep, job, group) for job, group in pairs], texts
@@ -109,17 +109,17 @@ class Dispatcher:
         for number, cell in enumerate(watch.cells):
             asked = cell.run.request
             if general is None and (asked.rescore or asked.explain):
-                cell.run = cell.run.asking(rescore=False, explain=False)  # it did
-            records = cell.settle(store, failures.get(str(number), general))
+                cell.run = cell.run.with_request(rescore=False, explain=False)  # it did
+            records = cell.check_finished(store, failures.get(str(number), general))
             if cell.finished:
                 for benchmark, record in records.items():
-                    say(f"{cell.words}: {benchmark} {record.in_words()}")
+                    print_line(f"{cell.words}: {benchmark} {record.in_words()}")
             elif cell.failure is None:
                 cell.failure = Failed(f"its job is done, but not all its records are in {watch.sweep.results}; {log}")
             if cell.failure:
-                self.tell(cell)
+                self.print_failure(cell)
 
-    def tell(self, cell: Cell) -> None:
+    def print_failure(self, cell: Cell) -> None:
         """Say why a cell failed, as the command itself would that makes it alone."""
         report(cell.command, cell.failure, self.traces)
 
@@ -130,21 +130,21 @@ class InProcess(Dispatcher):
     def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
         for cell in cells:
             if cell.failure:
-                self.tell(cell)
+                self.print_failure(cell)
         for number, cell in enumerate(cells, 1):
             if not cell.failure:
-                say(f"{number} of {len(cells)}: {cell.words}")
+                print_line(f"{number} of {len(cells)}: {cell.words}")
                 self.do(cell, wait)
 
     def do(self, cell: Cell, wait: bool) -> None:
         try:
-            cell.psnr = first_psnr(do(cell.run.asking(wait=wait)))
+            cell.psnr = first_psnr(do(cell.run.with_request(wait=wait)))
             cell.finished = True
         except BrokenPipeError:
             raise
         except Exception as error:
             cell.failure = error
-            self.tell(cell)
+            self.print_failure(cell)
 
 
 def tail(log: Path) -> str:

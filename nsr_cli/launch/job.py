@@ -46,9 +46,9 @@ def run(text: str) -> None:
 
     if rank() == 0:
         tell("running")
-    before = kept(job)
+    before = saved_files(job)
     for ending in (signal.SIGTERM, TIME_IS_UP):
-        signal.signal(ending, leave)
+        signal.signal(ending, exit_on_signal)
     failures, number = {}, 0
     try:
         for number, asked in enumerate(job["runs"]):
@@ -61,10 +61,12 @@ def run(text: str) -> None:
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) else 130
         if code == 128 + TIME_IS_UP and job["place"] == "slurm":
-            if rank() == 0 and kept(job) == before:
-                failures[number] = told("the time limit came before anything was saved; expected a larger timeout_min")
-            elif refusal := go_on_later(tell):
-                failures[number] = told(refusal)
+            if rank() == 0 and saved_files(job) == before:
+                failures[number] = print_failure(
+                    "the time limit came before anything was saved; expected a larger timeout_min"
+                )
+            elif refusal := requeue(tell):
+                failures[number] = print_failure(refusal)
             else:
                 return
         elif code in (129, 130, 143, 128 + TIME_IS_UP):
@@ -100,23 +102,23 @@ def do(run: Run) -> dict[str, Record]:
     return perform(run)
 
 
-def leave(number: int, frame: object) -> None:
+def exit_on_signal(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
 def failure_of(error: BaseException) -> dict:
     """What went wrong, for the job's state; it is printed too."""
     text, code, foreseen = describe(error)
-    return told(text, code, "" if foreseen else "".join(traceback.format_exception(error)))
+    return print_failure(text, code, "" if foreseen else "".join(traceback.format_exception(error)))
 
 
-def told(text: str, code: int = 1, trace: str = "") -> dict:
+def print_failure(text: str, code: int = 1, trace: str = "") -> dict:
     text, trace = (words.encode(errors="backslashreplace").decode() for words in (text, trace))  # names of any bytes
     print(f"{trace}{text}", file=sys.stderr, flush=True)
     return {"error": text, "code": code, "trace": trace}
 
 
-def go_on_later(tell: Callable) -> str | None:
+def requeue(tell: Callable) -> str | None:
     """The time is nearly up: back into the queue; returns why not, if Slurm refuses.
 
     Every process asks, for the first one may be waiting for another.
@@ -132,7 +134,7 @@ def go_on_later(tell: Callable) -> str | None:
     return None
 
 
-def kept(job: dict) -> set[tuple[str, int]]:
+def saved_files(job: dict) -> set[tuple[str, int]]:
     """What there is of a run: checkpoints, weights, records."""
     results = Path(job["results"])
     paths = [*(results / "runs" / job["run"]).glob("*.pt"), *(results / record for record in job["records"])]

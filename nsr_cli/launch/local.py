@@ -16,10 +16,10 @@ from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher
-from nsr_cli.launch.job import leave
+from nsr_cli.launch.job import exit_on_signal
 from nsr_cli.launch.sweep import Job, Sweep, local_log
 from nsr_cli.launch.watched import Watched
-from nsr_cli.words import plural, say
+from nsr_cli.words import plural, print_line
 
 
 class OnThisMachine(Dispatcher):
@@ -35,7 +35,7 @@ class OnThisMachine(Dispatcher):
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
         watched, self.texts = self.begin(title, groups, results)
         self.places = slots(**self.settings, wanted=len(groups))
-        say(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
+        print_line(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
         return watched
 
     def follow(self, watched: list[Watched]) -> None:
@@ -120,7 +120,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
         finally:
             free.put(place)
 
-    with ThreadPoolExecutor(len(places)) as pool, answered((signal.SIGTERM, signal.SIGHUP), leave):
+    with ThreadPoolExecutor(len(places)) as pool, answered((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
         futures = [pool.submit(one, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
         try:
             for future in as_completed(futures):

@@ -13,7 +13,7 @@ from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher
 from nsr_cli.launch.sweep import Sweep, read_sweep
 from nsr_cli.launch.watched import Watched
-from nsr_cli.words import plural, say
+from nsr_cli.words import plural, print_line
 
 
 class OnSlurm(Dispatcher):
@@ -57,7 +57,7 @@ class OnSlurm(Dispatcher):
             else:
                 new.append(group)
         for folder, count in Counter(watch.sweep.folder for watch in adopted).items():
-            say(f"{count} are in the queue already, in {folder}")
+            print_line(f"{count} are in the queue already, in {folder}")
         return adopted, new
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
@@ -67,23 +67,25 @@ class OnSlurm(Dispatcher):
             try:
                 count, refusal = slurm.submit(sweep, texts, self.settings)
             except BaseException:
-                self.withdraw(sweep)
+                self.remove_unsubmitted(sweep)
                 raise
-            say(f"submitted {plural(count, 'job')} as {', '.join(a for *_, a in sweep.arrays())}: {sweep.folder}")
+            print_line(
+                f"submitted {plural(count, 'job')} as {', '.join(a for *_, a in sweep.arrays())}: {sweep.folder}"
+            )
             for watch in watched[count:]:
                 for cell in watch.cells:
                     cell.failure = Failed(f"not submitted, for Slurm refuses more: {refusal}; repeat the command later")
-                    self.tell(cell)
-            if interrupts.look():
-                say_that_they_go_on(watched[:count])
+                    self.print_failure(cell)
+            if interrupts.pending():
+                print_detached(watched[:count])
                 interrupts.leave()
         return watched[:count]
 
-    def withdraw(self, sweep: Sweep) -> None:
+    def remove_unsubmitted(self, sweep: Sweep) -> None:
         """Remove a sweep of which nothing was submitted."""
         queued = slurm.queue()
         if queued is None or any(name == sweep.name for name, _ in queued):
-            say(f"some jobs may be in the queue: scancel --me; what they are is in {sweep.folder}")
+            print_line(f"some jobs may be in the queue: scancel --me; what they are is in {sweep.folder}")
             return
         shutil.rmtree(sweep.folder)
         with contextlib.suppress(OSError):  # there are others, and runs
@@ -111,14 +113,14 @@ class OnSlurm(Dispatcher):
                             continue
                         if facts.get("JobState") == "COMPLETED" and now - last_seen[key] < self.lag:
                             continue
-                    self.end(watch, state, slurm.ending(facts))
+                    self.end(watch, state, slurm.describe_end(facts))
                     del left[key]
                 shown = self.show(watched, left, queued, shown)
                 if left:
                     time.sleep(pause)
                     pause = min(1.2 * pause, self.pauses[1])
         except KeyboardInterrupt:
-            say_that_they_go_on(list(left.values()))
+            print_detached(list(left.values()))
             raise
 
     def show(
@@ -128,18 +130,20 @@ class OnSlurm(Dispatcher):
         text = "Slurm does not answer (squeue); still waiting"
         if queued is not None:
             states = [queued[key] for key in left if key in queued]
-            reasons = ", ".join(dict.fromkeys(entry.reason for entry in states if entry.pends and entry.reason))
-            pending = sum(entry.pends for entry in states)
+            reasons = ", ".join(dict.fromkeys(entry.reason for entry in states if entry.is_pending and entry.reason))
+            pending = sum(entry.is_pending for entry in states)
             failed = sum(any(cell.failure for cell in watch.cells) for watch in watched)
             text = f"{len(watched) - len(left) - failed} of {len(watched)} done, {len(states) - pending} running"
             text += f", {pending} pending" if pending else ""
             text += f" ({reasons})" if reasons else ""
             text += f", {failed} failed" if failed else ""
         if text != before:
-            say(text)
+            print_line(text)
         return text
 
 
-def say_that_they_go_on(watched: list[Watched]) -> None:
+def print_detached(watched: list[Watched]) -> None:
     arrays = sorted({array for watch in watched for _, _, array in watch.sweep.arrays()})
-    say(f"\nnot waiting any longer; the jobs go on: `nsr status` shows them, `scancel {' '.join(arrays)}` ends them")
+    print_line(
+        f"\nnot waiting any longer; the jobs go on: `nsr status` shows them, `scancel {' '.join(arrays)}` ends them"
+    )

@@ -65,10 +65,10 @@ def _progress(
     if records.issuperset(job.records) and not diverged:
         return Progress(job, "done", state, took=seconds if said == "done" else None)
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
-    if said == "running" and (lives or silent or (queued and not queued.pends)):
+    if said == "running" and (lives or silent or (queued and not queued.is_pending)):
         return _training(sweep, job, state, queued)
     if queued or lives:
-        word = "pending" if not queued or queued.pends else "running"
+        word = "pending" if not queued or queued.is_pending else "running"
         return Progress(job, word, state, queued, detail=queued.reason if queued and word == "pending" else "")
     if said == "failed":
         return Progress(job, "failed", state, detail=state["error"])

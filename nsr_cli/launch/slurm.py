@@ -34,13 +34,13 @@ class Queued:
     nodes: str
 
     @property
-    def pends(self) -> bool:
+    def is_pending(self) -> bool:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "SUSPENDED")
 
 
 def queue() -> dict[tuple[str, int], Queued] | None:
     """This user's jobs of nsr, by (sweep, index); None when Slurm does not answer."""
-    shown = ask("squeue", "-a", "-h", "-r", "-u", str(os.getuid()), "-o", FORMAT)
+    shown = output_of("squeue", "-a", "-h", "-r", "-u", str(os.getuid()), "-o", FORMAT)
     if shown is None:
         return None
     found = {}
@@ -58,9 +58,9 @@ def queue() -> dict[tuple[str, int], Queued] | None:
 def facts_of(job: str) -> dict[str, str]:
     """What Slurm knows of a job, for some minutes after its end, without any accounting."""
     array, _, task = job.partition("_")
-    for line in (ask("scontrol", "show", "job", "-o", job) or "").splitlines():
+    for line in (output_of("scontrol", "show", "job", "-o", job) or "").splitlines():
         return dict(re.findall(r"(\w+)=(\S*)", line))
-    for line in (ask("scontrol", "show", "job", "-o", array) or "").splitlines() if task else ():
+    for line in (output_of("scontrol", "show", "job", "-o", array) or "").splitlines() if task else ():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
         if int(task) in tasks_in(facts.get("ArrayTaskId", "")):  # those that never began share a record
             return facts
@@ -73,7 +73,7 @@ def tasks_in(text: str) -> set[int]:
     return {task for first, last in ends for task in range(int(first), int(last or first) + 1)}
 
 
-def ending(facts: dict[str, str]) -> str:
+def describe_end(facts: dict[str, str]) -> str:
     """How Slurm says that a job ended."""
     if "JobState" not in facts:
         return "Slurm has no record of it"
@@ -87,7 +87,7 @@ def ending(facts: dict[str, str]) -> str:
 
 def array_limit() -> int:
     """The most jobs of one array."""
-    shown = ask("scontrol", "show", "config") or ""
+    shown = output_of("scontrol", "show", "config") or ""
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", shown)
     return max(1, int(limit[1])) if limit else 1000
 
@@ -147,7 +147,7 @@ SETUP = [
 ]
 
 
-def ask(*command: str) -> str | None:
+def output_of(*command: str) -> str | None:
     """What a command prints; None where it fails, or does not answer."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # of people's taste
     try:

@@ -91,7 +91,7 @@ class Sweep:
         return None
 
 
-def begin(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
+def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
     """Make the folder of a new sweep; no other sweep has it ever."""
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
@@ -134,10 +134,10 @@ def _by_job(paths: Iterable[Path]) -> dict[int, dict]:
         name = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", path.stem)
         if name and (state := _read_state(path)) and state["rank"] == int(name[2] or 0):
             found.setdefault(int(name[1]), []).append(state)
-    return {index: told for index, states in found.items() if (told := _telling(states))}
+    return {index: told for index, states in found.items() if (told := _deciding_state(states))}
 
 
-def _telling(states: list[dict]) -> dict | None:
+def _deciding_state(states: list[dict]) -> dict | None:
     """Of the states of a job's processes: the failure that came first in the last attempt, else the first one's."""
     last = max((state["attempt"] for state in states), default=0)
     failed = [state for state in states if state["state"] == "failed" and state["attempt"] == last]

@@ -28,7 +28,7 @@ from nsr_cli.layers.per_sample import (
     output_size,
 )
 from nsr_cli.layers.transforms import has_any_size, is_transformed
-from nsr_cli.stopwatch import take_turns
+from nsr_cli.stopwatch import time_in_turns
 
 LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays on a CPU
 MEASURED = ("cuda",)  # kinds of devices on which the choice is measured
@@ -114,7 +114,7 @@ def measure(candidates: Candidates, **watch: Callable) -> dict:
         except Exception as error:  # of memory, of a compiler, of a driver: whatever it is, another way is taken
             failed[name] = f"{type(error).__name__}: {error}"[:500]
     able = {name: run for name, run in candidates.items() if name not in failed}
-    seconds = take_turns(able, ROUNDS, **watch) if able else {}
+    seconds = time_in_turns(able, ROUNDS, **watch) if able else {}
     return {"seconds": {name: median(times) for name, times in seconds.items()}, "failed": failed}
 
 

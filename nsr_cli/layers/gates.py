@@ -66,10 +66,10 @@ def activation_of(gate: str) -> Callable:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    return x.to(wide(x.dtype))
+    return x.to(pooling_dtype(x.dtype))
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def pooling_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -83,7 +83,7 @@ class Pool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        dtype = wide(x.dtype)
+        dtype = pooling_dtype(x.dtype)
         cached = dtype == x.dtype or x.device.type != "cpu" or x.numel() < LARGE
         parts = [x] if cached else x.split(1)  # a wider copy of one sample at a time
         return torch.cat([part.mean(dim=(2, 3), dtype=dtype) for part in parts])
@@ -97,7 +97,7 @@ class Pool(torch.autograd.Function):
 def average(x: Tensor) -> Tensor:
     """Global average pool of (B, C, H, W) in at least float32, (B, C)."""
     if is_transformed():
-        return x.mean(dim=(2, 3), dtype=wide(x.dtype))
+        return x.mean(dim=(2, 3), dtype=pooling_dtype(x.dtype))
     return Pool.apply(x)
 
 

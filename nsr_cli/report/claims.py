@@ -122,7 +122,7 @@ def risks(values: list[float] | tuple[float, ...], margin: float) -> tuple[float
     return float(stdtr(count - 1, -t)), float(stdtr(count - 1, t))
 
 
-def judge(claim: Claim, columns: dict[str, dict[str, Scores]]) -> dict[str, list[Finding]]:
+def findings_by_column(claim: Claim, columns: dict[str, dict[str, Scores]]) -> dict[str, list[Finding]]:
     """The finding of each step of a claim, by column; the claim rests on all of them.
 
     Args:

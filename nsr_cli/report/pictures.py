@@ -68,8 +68,8 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
         whole.set_title(panel.title, fontsize=TEXT, color=INK)
         zoom.imshow(panel.picture[top : top + crop, left : left + crop], cmap="gray", vmin=0, vmax=255)
         zoom.set_xlabel(panel.score, fontsize=TEXT, color=INK)
-        bare(whole, "none")
-        bare(zoom, FRAME)
+        hide_ticks(whole, "none")
+        hide_ticks(zoom, FRAME)
     return figure
 
 
@@ -105,7 +105,7 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
         shown = [depth(image)[block, group] for image, group, _ in rows]
         stretched = span(shown)
         for axis, values, (image, _, own) in zip(column, shown, rows, strict=True):
-            drawn = over(axis, values, image, *(stretched if own else (0.0, 1.0)))
+            drawn = overlay_map(axis, values, image, *(stretched if own else (0.0, 1.0)))
             if own:
                 bar_below(bars[block + 1], drawn, stretched)
     bar_below(bars[0], drawn, (0.0, 1.0))
@@ -115,7 +115,7 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
         named = [groups[group]] * (len(groups) > 1) + [RANGES[not own]]
         axis.set_ylabel("\n".join(named), fontsize=SMALL, color=INK)
     for axis in axes.flat:
-        bare(axis, "none")
+        hide_ticks(axis, "none")
     of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
     said = f"mixing weight of {of}, twice: each column in a range of its own, and all from 0 to 1; mean: over the depth"
     if use:
@@ -155,7 +155,7 @@ def span(maps: list[np.ndarray]) -> tuple[float, float]:
     return float(lowest - wider), float(highest + wider)
 
 
-def over(axis: "Axes", values: np.ndarray, image: Gated, lowest: float, highest: float) -> "AxesImage":
+def overlay_map(axis: "Axes", values: np.ndarray, image: Gated, lowest: float, highest: float) -> "AxesImage":
     """Draw a map so that every value lies over the pixels that it stands for."""
     height, width = image.picture.shape[:2]
     rows, columns = values.shape
@@ -167,7 +167,7 @@ def over(axis: "Axes", values: np.ndarray, image: Gated, lowest: float, highest:
     return drawn
 
 
-def bare(axis: "Axes", edge: str) -> None:
+def hide_ticks(axis: "Axes", edge: str) -> None:
     """No ticks, and a frame of that colour."""
     axis.set_xticks([])
     axis.set_yticks([])

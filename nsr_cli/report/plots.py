@@ -19,7 +19,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "X", "P")
 
 
-def look(number: int) -> dict:
+def line_style(number: int) -> dict:
     """Of a line: in grey, its marker and dashes tell it from others. No two of the first 42 look the same."""
     color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
     return {"color": color, "linestyle": dashes, "marker": MARKERS[number % len(MARKERS)]}
@@ -48,18 +48,20 @@ def against_cardinality(panels: dict[str, dict[str, list[float]]], heading: str)
     for axis, (benchmark, values) in zip(axes, panels.items(), strict=True):
         points = sorted((int(label), psnrs) for label, psnrs in values.items() if label.isdigit() and psnrs)
         if points:
-            spread(axis, [d for d, _ in points], [psnrs for _, psnrs in points], "sparse, softmax", look(0))
+            plot_means(axis, [d for d, _ in points], [psnrs for _, psnrs in points], "sparse, softmax", line_style(0))
         others = [(label, psnrs) for label, psnrs in values.items() if not label.isdigit() and psnrs]
         for number, (label, psnrs) in enumerate(others, 1):
             level, around = mean(psnrs), deviation(psnrs)
-            axis.axhline(level, label=label, **(look(number) | {"marker": ""}))
+            axis.axhline(level, label=label, **(line_style(number) | {"marker": ""}))
             axis.axhspan(level - around, level + around, color=COLORS[number], alpha=0.15, linewidth=0)
         axis.set_xscale("log", base=2)
         cardinalities = sorted(int(label) for label in values if label.isdigit())
         axis.set_xticks(cardinalities, [str(d) for d in cardinalities])
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xlim(cardinalities[0] / 1.3, cardinalities[-1] * 1.3)
-        dress(axis, "cardinality d (groups of channels with gates of their own)", f"PSNR in RGB on {benchmark} [dB]")
+        style_axis(
+            axis, "cardinality d (groups of channels with gates of their own)", f"PSNR in RGB on {benchmark} [dB]"
+        )
     legend(figure)
     return figure
 
@@ -74,15 +76,15 @@ def against_cost(lines: dict[str, list[Point]], benchmark: str, heading: str) ->
         if not points:  # it keeps its look for when it has some
             continue
         psnrs = [point.psnr for point in points]
-        spread(macs, [point.macs / 1e6 for point in points], psnrs, label, look(number))
-        spread(parameters, [point.parameters / 1e6 for point in points], psnrs, label, look(number))
+        plot_means(macs, [point.macs / 1e6 for point in points], psnrs, label, line_style(number))
+        plot_means(parameters, [point.parameters / 1e6 for point in points], psnrs, label, line_style(number))
     for axis in (macs, parameters):
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
-    dress(macs, "multiply-accumulates per input pixel [millions]", f"PSNR in RGB on {benchmark} [dB]")
-    dress(parameters, "parameters [millions]", "")
+    style_axis(macs, "multiply-accumulates per input pixel [millions]", f"PSNR in RGB on {benchmark} [dB]")
+    style_axis(parameters, "parameters [millions]", "")
     legend(figure)
     return figure
 
@@ -103,16 +105,18 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
         values = smoothed([255 * line["loss"] for line in lines], window)
         every = max(1, len(lines) // 8)
         marks = number * every // len(runs), every  # of close lines, not one upon the other
-        loss.plot(steps, values, label=label, markersize=4, linewidth=1.2, markevery=marks, **look(number))
+        loss.plot(steps, values, label=label, markersize=4, linewidth=1.2, markevery=marks, **line_style(number))
         lowest = min(lowest, *values)
         highest = max([highest, *(value for step, value in zip(steps, values, strict=True) if step >= begun)])
         if measured := [(line["step"], line["psnr"]) for line in lines if "psnr" in line]:
-            validation[0].plot(*zip(*measured, strict=True), label=label, markersize=4, linewidth=1.2, **look(number))
+            validation[0].plot(
+                *zip(*measured, strict=True), label=label, markersize=4, linewidth=1.2, **line_style(number)
+            )
     loss.set_ylim(0.98 * lowest, 1.02 * highest)  # the first steps would flatten all others
     mark_drops(loss, next(iter(runs.values())))
-    dress(loss, "training step", "L1 loss, running mean [grey levels of 255]")
+    style_axis(loss, "training step", "L1 loss, running mean [grey levels of 255]")
     for axis in validation:
-        dress(axis, "training step", "validation PSNR [dB]")
+        style_axis(axis, "training step", "validation PSNR [dB]")
     legend(figure)
     return figure
 
@@ -133,7 +137,7 @@ def mark_drops(axis: "Axes", lines: list[dict]) -> None:
             axis.text(last["step"], 0.99, text, fontsize=SMALL, color=INK, **place)
 
 
-def spread(axis: "Axes", x: list[float], psnrs: list[list[float]], label: str, style: dict) -> None:
+def plot_means(axis: "Axes", x: list[float], psnrs: list[list[float]], label: str, style: dict) -> None:
     """A line of means over seeds, with the standard deviation where there are several."""
     kept = [(at, values) for at, values in zip(x, psnrs, strict=True) if values]
     deviations = [deviation(values) for _, values in kept]
@@ -153,7 +157,7 @@ def deviation(values: list[float]) -> float:
     return stdev(values) if len(values) > 1 else 0.0
 
 
-def dress(axis: "Axes", x: str, y: str) -> None:
+def style_axis(axis: "Axes", x: str, y: str) -> None:
     axis.set_xlabel(x, fontsize=SMALL, color=INK)
     axis.set_ylabel(y, fontsize=SMALL, color=INK)
     axis.tick_params(labelsize=SMALL, colors=INK)

@@ -116,7 +116,7 @@ class Study:
     def unusual_metrics(self, cell: Cell) -> list[str]:
         """Those that the experiment shows and a cell's benchmark is not scored by unless they are asked for."""
         run = self.runs[cell.job]
-        usual = run.asking(metrics=[]).conventions(cell.benchmark)[0].metrics
+        usual = run.with_request(metrics=[]).conventions(cell.benchmark)[0].metrics
         return [metric for metric in run.request.metrics if metric not in usual]
 
     def what_is_missing(self, shown: Shown) -> list[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, judge, overall, weakest
+from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, findings_by_column, overall, weakest
 from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
@@ -82,7 +82,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
         if not panels:
             continue
         gone = Counter({(c, r) if of_rows else (r, c): n for (r, c), n in lost.items()})
-        found.append(Verdict(shown, judge(shown, panels), gone))
+        found.append(Verdict(shown, findings_by_column(shown, panels), gone))
     return found
 
 

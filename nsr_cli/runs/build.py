@@ -28,7 +28,7 @@ def build(run: Run, device: torch.device) -> Callable:
     """
     spec = run.spec
     torch.manual_seed(spec.training.seed if spec.training else 0)
-    method = made(spec)
+    method = fresh_method(spec)
     if not isinstance(method, nn.Module):
         return method
     if run.request.ckpt:
@@ -45,7 +45,7 @@ def trained_network(run: Run, device: torch.device) -> nn.Module:
     return network.eval()
 
 
-def made(spec: Spec) -> Callable:
+def fresh_method(spec: Spec) -> Callable:
     """A fresh method.
 
     Raises:

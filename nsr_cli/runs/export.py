@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from nsr_cli.errors import Failed, Reported, UserError, each
+from nsr_cli.errors import Failed, Reported, UserError, find_each
 from nsr_cli.files import replacing
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
@@ -153,7 +153,7 @@ def exporting(path: Path) -> Iterator[None]:
 
 def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
     """Raise UserError for all files that cannot be written, or whose format needs a package that is not there."""
-    each(lambda path: check_target(Path(path), overwrite), map(str, paths))
+    find_each(lambda path: check_target(Path(path), overwrite), map(str, paths))
     for path in paths:
         for package in FORMATS[path.suffix].packages:
             try:

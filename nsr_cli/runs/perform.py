@@ -19,7 +19,7 @@ from nsr_cli.runs.run import Run, check_share
 from nsr_cli.runs.score import explanation, record, score_run, tiling_for
 from nsr_cli.runs.stored import Store, show
 from nsr_cli.runs.train import prepare_training
-from nsr_cli.words import say
+from nsr_cli.words import print_line
 
 SMOKE = "protocol smoke: seconds on a few photographs, to see that all works; for real: protocol=short, paper"
 
@@ -41,12 +41,12 @@ def perform(run: Run) -> dict[str, Record]:
     with joined(device) as ranks:
         check_share(run, ranks.world)
         if run.request.dry_run:
-            if ranks.leads:
+            if ranks.is_first:
                 print(plan(run, build(run, device), device))
-        elif ranks.leads:
+        elif ranks.is_first:
             with ranks.calling() as call:
-                return _lead(run, store, images, device, ranks, call)
-        elif ranks.agree():
+                return _run_first_rank(run, store, images, device, ranks, call)
+        elif ranks.broadcast():
             _follow(run, store, images, device, ranks)
     return {}
 
@@ -56,23 +56,23 @@ def _follow(run: Run, store: Store, images: dict[str, list[Path]], device: torch
     try:
         prepare_training(run, build(run, device), store.training_images(run), images)(ranks)
     except Diverged:
-        ranks.agree()  # once the first process has recorded it
+        ranks.broadcast()  # once the first process has recorded it
         raise
 
 
-def _lead(
+def _run_first_rank(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> dict[str, Record]:
     """The work of the first process, which is the only one but for torchrun's."""
     method = None
     if not store.is_finished(run):
         for path, damage in store.damaged.items():
-            say(f"{path.resolve()} counts as missing: {damage}")
+            print_line(f"{path.resolve()} counts as missing: {damage}")
         method = _make_missing(run, store, images, device, ranks, call)
     records = Store().finished(run)
     show(run, records)
     for name, paths in images.items() if run.request.explain else ():
-        say(explanation(run, method, name, paths))
+        print_line(explanation(run, method, name, paths))
     return records
 
 
@@ -94,8 +94,8 @@ def _make_missing(
             raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
         begin = prepare_training(run, method, store.training_images(run), images)  # bad images are found here
     if run.spec.budget == "smoke":
-        say(SMOKE)
-    with hold(run.folder, run.request.wait, say):
+        print_line(SMOKE)
+    with hold(run.folder, run.request.wait, print_line):
         sweep_up(run.records, f"{run.spec.name}--")
         if begin and _diverged(run).exists() and not run.request.rescore:  # once is enough, whatever is scored
             _record_divergence(run, method, {name: images[name] for name in missing})
@@ -123,7 +123,7 @@ def _train(
     except Diverged as error:
         write_text(_diverged(run), error.what)
         _record_divergence(run, method, missing)
-        ranks.agree(True)  # the others may leave
+        ranks.broadcast(True)  # the others may leave
         raise
 
 

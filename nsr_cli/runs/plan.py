@@ -14,7 +14,7 @@ from nsr_cli.data.images import image_size
 from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
 from nsr_cli.engine.trainer import autocast
-from nsr_cli.runs.build import check_network, initialise, made
+from nsr_cli.runs.build import check_network, fresh_method, initialise
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
 from nsr_cli.runs.stored import Store
@@ -50,7 +50,7 @@ def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
         check_size(path.name, size[0] // task.scale, size[1] // task.scale, spec.patch)
     channels = task.channels_given(run.reads)
     images = sum(height * width for height, width in sizes) * channels * (1 + 1 / task.scale**2)
-    seconds, memory = rehearse(run, network, device)
+    seconds, memory = measure_step(run, network, device)
     done = "" if run.lacks_weights else ", finished: would be skipped"
     return [
         *([f"init            {initialise(run, network)}"] if run.request.init else []),
@@ -61,7 +61,7 @@ def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     ]
 
 
-def rehearse(
+def measure_step(
     run: Run, network: nn.Module, device: torch.device, steps: int = 4, clock: Callable = time.monotonic
 ) -> tuple[float, float]:
     """(seconds of a training step, bytes that training needs), from a few real steps on zeros."""
@@ -75,7 +75,7 @@ def rehearse(
     spec = run.spec.training
     batch = torch.zeros(spec.batch, run.task.channels_given(run.reads), spec.patch, spec.patch, device=device)
     durations = []
-    with heap.kept():  # as in training
+    with heap.keep_freed_memory():  # as in training
         for _ in range(steps):
             began = clock()
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -99,7 +99,7 @@ def multiply_accumulates_per_second(clock: Callable = time.process_time) -> floa
     conv = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.zeros(1, 64, 64, 64).to(memory_format=torch.channels_last)
     durations = []
-    with torch.no_grad(), heap.kept():
+    with torch.no_grad(), heap.keep_freed_memory():
         for _ in range(5):
             began = clock()
             conv(x)
@@ -132,12 +132,12 @@ def estimate(trainings: list[Run], scored: list[Run]) -> float:
         spec = run.spec.training
         key = str((run.spec.model, run.spec.sparsity, spec.batch, spec.patch))
         if key not in steps:
-            network = made(run.spec)
+            network = fresh_method(run.spec)
             guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / multiply_accumulates_per_second()
-            steps[key] = guess if guess > BRIEF else rehearse(run, network, device, 2, time.process_time)[0]
+            steps[key] = guess if guess > BRIEF else measure_step(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
     for run in scored:
-        method = made(run.spec)
+        method = fresh_method(run.spec)
         macs = cost_of(run, method).macs if isinstance(method, nn.Module) else 0
         for paths in store.images(run).values():
             pixels = sum(height * width for height, width in map(image_size, paths)) / run.task.scale**2

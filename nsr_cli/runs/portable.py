@@ -14,7 +14,7 @@ from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of, read
 from nsr_cli.names import imported
-from nsr_cli.runs.build import made, set_inference
+from nsr_cli.runs.build import fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
 
@@ -96,6 +96,6 @@ def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:
         UserError: as of :func:`read_spec`; or weights that are not those of the network.
     """
     spec = read_spec(path)
-    network = portable(made(spec), spec)
+    network = portable(fresh_method(spec), spec)
     network.tile = load_weights(network, path).tile
     return network.to(device), spec

@@ -123,7 +123,7 @@ def write_record(path: Path, record: Record) -> None:
     for name, score in record.scores.items():
         content["scores"][name] = {"convention": score.convention.spelled_out(), **score.means, "images": score.images}
     text = json.dumps(_without_infinity(content), indent=1, allow_nan=False).removesuffix("\n}")
-    write_text(path, text + DIGEST + _sealed(text))
+    write_text(path, text + DIGEST + _digest_line(text))
 
 
 def read_record(path: Path) -> Record | None:
@@ -148,7 +148,7 @@ def is_whole(path: Path) -> bool:
         text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
     except (OSError, ValueError):
         return False
-    return bool(found) and digest == _sealed(text)
+    return bool(found) and digest == _digest_line(text)
 
 
 @lru_cache(maxsize=8)  # a run's records are read when it is asked for, and again to be shown
@@ -157,7 +157,7 @@ def _parsed(text: str) -> Record:
     head, found, digest = text.rpartition(DIGEST)
     if content["format"] != FORMAT:
         raise Damaged(f"it has format {content['format']}; this version of nsr reads {FORMAT}")
-    if not found or digest != _sealed(head):
+    if not found or digest != _digest_line(head):
         raise Damaged("it was changed since it was written")
     del content["digest"]
     _check_kinds(content)
@@ -208,6 +208,6 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
-def _sealed(text: str) -> str:
+def _digest_line(text: str) -> str:
     """What stands behind DIGEST after this text, up to the end of the file."""
     return f'"{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'

@@ -19,7 +19,7 @@ from nsr_cli.files import claimed
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
-from nsr_cli.words import clock, plural, say
+from nsr_cli.words import clock, plural, print_line
 
 SAY_EVERY = 10  # seconds between lines, where there is no bar
 
@@ -95,7 +95,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
                         failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     counts = {"restored": restored, "restored by another process": elsewhere}
     counts["there already, and skipped (overwrite=true restores anew)"] = there
-    say(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
+    print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
 
@@ -151,9 +151,9 @@ class Progress:
         if self.bar.disable and time.monotonic() - self.last_said > SAY_EVERY:
             self.last_said = time.monotonic()
             left = (self.last_said - self.began) / self.done * (self.total - self.done) if self.done else 0
-            say(f"tile {self.done:,}/{self.total:,}  {clock(left)} left")
+            print_line(f"tile {self.done:,}/{self.total:,}  {clock(left)} left")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         with tqdm.external_write_mode():
-            say(text)
+            print_line(text)

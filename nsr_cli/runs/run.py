@@ -150,7 +150,7 @@ class Run:
         folder = self.images_folder(benchmark)
         return {path: folder / f"{path.name if stems[path.stem] > 1 else path.stem}.png" for path in paths}
 
-    def asking(self, **changes) -> "Run":
+    def with_request(self, **changes) -> "Run":
         """The same run, asked for something else."""
         return replace(self, request=replace(self.request, **changes))
 

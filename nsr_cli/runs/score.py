@@ -22,7 +22,7 @@ from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
-from nsr_cli.words import clock, say
+from nsr_cli.words import clock, print_line
 
 SAY_EVERY = 60  # seconds between lines in a log, while a benchmark is scored
 
@@ -37,7 +37,7 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     tiling, used = tiling_for(run, method), run.conventions(benchmark)
     found, places = {}, run.saved_images(benchmark, paths)
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
-    with GateUse(method) as gates, heap.kept():
+    with GateUse(method) as gates, heap.keep_freed_memory():
         scored = evaluate(method, paths, task, used, tiling, luma_only)
         for path, by_convention, restored in counted(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
             found[path.name] = by_convention
@@ -65,7 +65,7 @@ def counted(scored: Iterator, what: str, total: int) -> Iterator:
         now = time.monotonic()
         if bar.disable and done < total and now - said > SAY_EVERY:
             said = now
-            say(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
+            print_line(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
 
 
 def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:

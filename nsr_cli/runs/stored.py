@@ -6,11 +6,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from nsr_cli.data.catalog import find, image_paths, is_folder
-from nsr_cli.errors import Failed, UserError, each
+from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import chooses
-from nsr_cli.words import say
+from nsr_cli.words import print_line
 
 
 class Store:
@@ -36,10 +36,10 @@ class Store:
             if not is_folder(name):
                 find(name, run.data)  # complains about an unknown one, for that is another matter
         try:
-            return each(lambda name: self._images(name, run.data), benchmarks)
+            return find_each(lambda name: self._images(name, run.data), benchmarks)
         except UserError:
             if run.request.may_train and run.lacks_weights:
-                each(lambda name: self._images(name, run.data), dict.fromkeys([*benchmarks, run.request.train]))
+                find_each(lambda name: self._images(name, run.data), dict.fromkeys([*benchmarks, run.request.train]))
             raise
 
     def training_images(self, run: Run) -> list[Path]:
@@ -108,9 +108,9 @@ class Store:
 def show(run: Run, records: dict[str, Record]) -> None:
     """Print the scores of a finished run, and where they are."""
     for name, record in records.items():
-        say(f"{run.spec.name} on {name}: {record.in_words()}\n  {run.record(name).resolve()}")
+        print_line(f"{run.spec.name} on {name}: {record.in_words()}\n  {run.record(name).resolve()}")
         if run.request.save_images:
-            say(f"  {run.images_folder(name).resolve()}")
+            print_line(f"  {run.images_folder(name).resolve()}")
 
 
 def seeds_in(folder: Path) -> dict[str, int]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from nsr_cli.data.examples import load_examples
 from nsr_cli.data.identity import digest_of
-from nsr_cli.data.resident import nearest
+from nsr_cli.data.resident import sampler_on_device
 from nsr_cli.data.sampler import PatchSampler
 from nsr_cli.engine.loggers import LOGGERS
 from nsr_cli.engine.observers import GateStatistics, Observers, Validation
@@ -23,7 +23,7 @@ from nsr_cli.engine.validation import validation
 from nsr_cli.errors import UserError
 from nsr_cli.runs.build import initialise
 from nsr_cli.runs.run import Run
-from nsr_cli.words import say
+from nsr_cli.words import print_line
 
 
 def prepare_training(
@@ -45,7 +45,7 @@ def prepare_training(
         torch.use_deterministic_algorithms(True)
     if request.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
-    examples = load_examples(sources, task, task.form(run.reads), spec.patch, *run.cache, say)
+    examples = load_examples(sources, task, task.form(run.reads), spec.patch, *run.cache, print_line)
     sizes = {"patch": spec.patch, "batch": spec.batch, "patches_per_image": spec.patches_per_image}
     sampler = PatchSampler(examples, task.scale, **sizes, seed=spec.seed, sigma=task.sigma)
     steps, device = steps_of(run, len(examples)), next(network.parameters()).device
@@ -55,24 +55,24 @@ def prepare_training(
     validate = validation(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
 
     def begin(ranks: Ranks) -> None:
-        if ranks.leads:
+        if ranks.is_first:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
-            say(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
+            print_line(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
             if started:
-                say(started)
+                print_line(started)
         digest = digest_of(task.sources(sources))
         drops = drop_steps(spec.lr_drops, steps)
         train(
             network,
-            nearest(sampler, device),
+            sampler_on_device(sampler, device),
             Schedule(steps, spec.learning_rate, drops, spec.lr_factor),
             Saver(run.folder, run.spec.of_weights.signature, digest, request.checkpoint_minutes),
             Observers(
                 run.folder,
                 [Validation(validate, request.validate_every), GateStatistics()],
                 [LOGGERS[name](run.folder, run.spec.signed) for name in LOGGERS if getattr(request, name)],
-                say=say if ranks.leads else lambda text: None,
-                bar=ranks.leads and sys.stderr.isatty(),
+                say=print_line if ranks.is_first else lambda text: None,
+                bar=ranks.is_first and sys.stderr.isatty(),
             ),
             patch=spec.patch,
             seed=spec.seed,

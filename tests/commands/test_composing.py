@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from nsr_cli.commands.composing import Composer, resolved, settled
+from nsr_cli.commands.composing import Composer, checked_overrides, resolved
 from nsr_cli.commands.hydra_setup import introduce_to_hydra
 from nsr_cli.folders import package_folder
 
@@ -63,4 +63,4 @@ def test_an_unknown_key_is_refused_as_hydra_refuses_it(ablate):
     ],
 )
 def test_a_plus_adds_only_what_is_not_known_here(verb, given, kept):
-    assert settled(verb, [given]) == [kept]
+    assert checked_overrides(verb, [given]) == [kept]

@@ -6,7 +6,7 @@ import pytest
 
 from nsr_cli.commands import knobs, ranges
 from nsr_cli.folders import package_folder
-from nsr_cli.runs.build import made
+from nsr_cli.runs.build import fresh_method
 from nsr_cli.tasks import task_of
 
 
@@ -27,12 +27,12 @@ def test_every_method_is_made_for_the_tasks_that_it_is_for(asked, composed):
     for model, task in product(options("model"), options("task")):
         group = composed(f"eval model={model} task={task}")["model"]
         if not group.get("tasks") or task in group["tasks"]:
-            assert callable(made(asked(f"eval model={model} task={task}").spec)), (model, task)
+            assert callable(fresh_method(asked(f"eval model={model} task={task}").spec)), (model, task)
 
 
 @pytest.mark.parametrize("sparsity", options("sparsity"))
 def test_every_sparsity_makes_a_network(asked, sparsity):
-    network = made(asked(f"train sparsity={sparsity} blocks=1 units=4").spec)
+    network = fresh_method(asked(f"train sparsity={sparsity} blocks=1 units=4").spec)
     layer = network.body[0].conv1
     assert layer.sparsity.gate == sparsity and layer.is_gated == (sparsity not in ("none", "uniform", "static"))
 
@@ -58,27 +58,27 @@ def test_the_papers_settings_to_the_letter(asked):
 def test_every_knob_admits_its_default_and_says_what_it_is(composed, verb):
     values = composed(f"{verb} {verb}=1" if verb in ("table", "figure") else verb)
     for name, knob in knobs.OF_VERB[verb].items():
-        assert knob.admits(values[name]), name
-        assert knob.help and knob.expected and not knob.admits(object()), name
-        assert knob.admits(None) == knob.nullable, name
+        assert knob.accepts_value(values[name]), name
+        assert knob.help and knob.expected and not knob.accepts_value(object()), name
+        assert knob.accepts_value(None) == knob.nullable, name
 
 
 @pytest.mark.parametrize(
     ("knob", "good", "bad"),
     [
-        (ranges.whole(1, "", least=0, most=9), [0, 9], [-1, 10, 1.0, True, "1", None]),
+        (ranges.integer(1, "", least=0, most=9), [0, 9], [-1, 10, 1.0, True, "1", None]),
         (ranges.number(1, ""), [1, 0.1], [0, -1, float("inf"), float("nan"), True, "1"]),
         (ranges.number(1, "", most=2, zero=True), [0, 2], [2.1, -0.1]),
         (ranges.choice(2, "", 2, 3), [2, 3], [4, "2", True]),
         (ranges.choice("a", "", "a", "b").or_null(), ["a", None], ["c", ""]),
         (ranges.flag(True, ""), [True, False], [0, 1, "true", None]),
         (ranges.text("a", "", "a folder"), ["a"], ["", None, 5, ["a"]]),
-        (ranges.whole(1, "").list_of("a list"), [[1], (1, 2)], [[], [0], 1, [True], None, [[1]]]),
+        (ranges.integer(1, "").list_of("a list"), [[1], (1, 2)], [[], [0], 1, [True], None, [[1]]]),
     ],
 )
 def test_what_a_knob_admits(knob, good, bad):
-    assert [knob.admits(value) for value in good] == [True] * len(good)
-    assert [knob.admits(value) for value in bad] == [False] * len(bad)
+    assert [knob.accepts_value(value) for value in good] == [True] * len(good)
+    assert [knob.accepts_value(value) for value in bad] == [False] * len(bad)
 
 
 @pytest.mark.parametrize("verb", knobs.OF_VERB)

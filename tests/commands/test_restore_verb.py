@@ -18,7 +18,7 @@ from nsr_cli.engine.checkpoint import load
 from nsr_cli.ops.color import quantize
 from nsr_cli.ops.metrics import psnr
 from nsr_cli.ops.resize import imresize
-from nsr_cli.runs.build import made
+from nsr_cli.runs.build import fresh_method
 from nsr_cli.runs.portable import save_portable
 from nsr_cli.runs.sources import SHIPPED
 from nsr_cli.runs.spec import spec_of
@@ -67,7 +67,7 @@ def test_a_picture_by_a_runs_overrides_is_what_scoring_restores(nsr, tmp_path, t
 
 def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained):
     spec, (weights,) = spec_of(trained.spec), tmp_path.glob("results/runs/*/weights.pt")
-    network = made(spec)
+    network = fresh_method(spec)
     network.load_state_dict(load(weights)["model"])
     save_portable(tmp_path / "my net.safetensors", network, spec)
     result = nsr("restore photo.png 'ckpt=my net.safetensors' compare=true")

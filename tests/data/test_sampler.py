@@ -5,7 +5,7 @@ import pytest
 import torch
 from plain_sampler import plain_batch
 
-from nsr_cli.data.resident import ResidentSampler, SendingSampler, nearest
+from nsr_cli.data.resident import ResidentSampler, SendingSampler, sampler_on_device
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.errors import UserError
 
@@ -88,8 +88,8 @@ def test_images_move_to_a_gpu_with_room_for_them(monkeypatch, free, way):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
     monkeypatch.setattr(f"nsr_cli.data.resident.{way}", lambda sampler, device: (sampler, device))
     draw, gpu = sampler(), torch.device("cuda:1")
-    assert nearest(draw, gpu) == (draw, gpu)
-    assert nearest(draw, CPU) is draw
+    assert sampler_on_device(draw, gpu) == (draw, gpu)
+    assert sampler_on_device(draw, CPU) is draw
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -97,7 +97,7 @@ def test_images_move_to_a_gpu_with_room_for_them(monkeypatch, free, way):
 @pytest.mark.parametrize("way", [ResidentSampler, SendingSampler])
 def test_batches_on_a_gpu(way, settings):
     draw, gpu = PatchSampler(noise_images(settings["scale"], True), **settings), torch.device("cuda")
-    assert isinstance(nearest(draw, gpu), ResidentSampler)
+    assert isinstance(sampler_on_device(draw, gpu), ResidentSampler)
     there = way(draw, gpu)
     for step in range(12):
         batch, expected = there(step), draw(step)

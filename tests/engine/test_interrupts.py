@@ -70,10 +70,10 @@ def thread():
 def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind, acted):
     with deferred() as interrupts:
         child = start(kind)
-        assert interrupts.look() is None
+        assert interrupts.pending() is None
         for pid in (child, os.getpid()):  # as Slurm sends it to all processes of a job
             os.kill(pid, TIME_IS_UP)
-        wait_until(lambda: interrupts.look() == TIME_IS_UP)
+        wait_until(lambda: interrupts.pending() == TIME_IS_UP)
         assert waiting_signals(child) == {TIME_IS_UP}  # for ever: it neither ends nor acts
 
 
@@ -103,7 +103,7 @@ def test_that_the_time_is_up_counts_most(others, acted):
     with deferred() as interrupts:
         for number in (*others, TIME_IS_UP):
             os.kill(os.getpid(), number)
-        wait_until(lambda: interrupts.look() == TIME_IS_UP)
+        wait_until(lambda: interrupts.pending() == TIME_IS_UP)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -111,7 +111,7 @@ def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
     with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
         with deferred() as interrupts:
             os.kill(os.getpid(), number)
-            wait_until(lambda: interrupts.look() == number)  # any thread may take it
+            wait_until(lambda: interrupts.pending() == number)  # any thread may take it
             interrupts.leave()
     assert isinstance(ended.value, KeyboardInterrupt) if number == signal.SIGINT else ended.value.code == 128 + number
 
@@ -120,7 +120,7 @@ def test_a_hangup_that_nohup_has_ignored_stays_ignored(acted):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the end of `acted`
     with deferred() as interrupts:
         signal.raise_signal(signal.SIGHUP)
-        assert interrupts.look() is None
+        assert interrupts.pending() is None
     assert acted == []
 
 

@@ -91,7 +91,7 @@ def straight(tmp_path_factory) -> dict[str, torch.Tensor]:
 def test_a_process_alone_has_the_whole_batch_and_averages_nothing():
     tensor = torch.ones(3)
     assert Ranks().share(16) == slice(0, 16) and Ranks().average([tensor], torch.tensor(2.0)) == [2.0]
-    assert Ranks().agree(True) is True and Ranks().agree(False) is False
+    assert Ranks().broadcast(True) is True and Ranks().broadcast(False) is False
 
 
 def test_shares_make_up_the_batch():

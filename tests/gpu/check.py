@@ -24,7 +24,7 @@ from tabulate import tabulate
 from nsr_cli.files import write_json, write_text
 from nsr_cli.folders import child_environment, code_digest
 from nsr_cli.runs.provenance import provenance
-from nsr_cli.words import plural, say
+from nsr_cli.words import plural, print_line
 
 ROOT = Path(__file__).resolve().parents[2]
 IN_ALL = 460  # seconds
@@ -62,15 +62,17 @@ def main(arguments: list[str]) -> int:
     made = provenance(torch.device("cuda" if gpu else "cpu")) | {"code": code_digest()}
     stem = results / "bench" / f"gpu-check-{'-'.join(made['device'].lower().split())}"
     if not gpu:
-        say(f"no GPU: torch {torch.__version__} sees none. What a CPU can check follows; nothing of it ran on a GPU.")
+        print_line(
+            f"no GPU: torch {torch.__version__} sees none. What a CPU can check follows; nothing of it ran on a GPU."
+        )
     known = {} if "--again" in arguments or not gpu else earlier(stem.with_suffix(".json"), made)
     end = time.monotonic() + (IN_ALL if gpu else 3600)
     for name in wanted:
         if known.get(name, {}).get("state") == "passed":
-            say(f"{name}: passed before (--again repeats it)")
+            print_line(f"{name}: passed before (--again repeats it)")
             continue
         known[name] = run(*parts[name], end - time.monotonic(), results, "cuda" if gpu else "cpu")
-        say(f"{name}: {told(known[name])}")
+        print_line(f"{name}: {told(known[name])}")
         if gpu:
             content = {"format": 1, "made": made, "parts": known}
             write_json(stem.with_suffix(".json"), content)

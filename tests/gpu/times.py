@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from nsr_cli.bench.workloads import graphed, networks
-from nsr_cli.data.resident import nearest
+from nsr_cli.data.resident import sampler_on_device
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.engine import heap
 from nsr_cli.files import write_json
 from nsr_cli.layers import choice, per_sample
-from nsr_cli.stopwatch import take_turns
+from nsr_cli.stopwatch import time_in_turns
 
 STEP = "training step"
 PAPER = {"blocks": 16, "units": 32, "width": 4, "batch": 16, "patch": 48, "groups": 4, "cardinality": 16}
@@ -109,8 +109,8 @@ def patches(device: torch.device) -> Iterator[dict]:
         for i in range(40)
     ]
     sampler = PatchSampler(examples, 2, patch=48, batch=16, patches_per_image=100, seed=0)
-    for name, draw in {"by the CPU": sampler, "on the device": nearest(sampler, device)}.items():
-        seconds = take_turns({name: lambda draw=draw: [draw(step) for step in range(50)]}, 5, settle=settled(device))
+    for name, draw in {"by the CPU": sampler, "on the device": sampler_on_device(sampler, device)}.items():
+        seconds = time_in_turns({name: lambda draw=draw: [draw(step) for step in range(50)]}, 5, settle=settled(device))
         yield {"what": f"patches of 48x48 cut {name}", "patches/s": round(800 / median(seconds[name]))}
 
 
@@ -160,7 +160,7 @@ def main(part: str, file: str, device: str) -> None:
         one(torch.device(device))
         return
     rows = []
-    with heap.kept():
+    with heap.keep_freed_memory():
         for row in PARTS[part](torch.device(device)):
             rows.append(row)
             print(row, flush=True)

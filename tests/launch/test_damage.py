@@ -13,7 +13,7 @@ from nsr_cli.launch import slurm
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.on_slurm import OnSlurm
 from nsr_cli.launch.slurm import Queued
-from nsr_cli.launch.sweep import Job, Sweep, begin, read_sweep
+from nsr_cli.launch.sweep import Job, Sweep, create_sweep, read_sweep
 from nsr_cli.launch.watched import Watched
 
 VALUES = (
@@ -28,9 +28,9 @@ LAUNCHER = dict.fromkeys(OnSlurm.least)  # null: as the cluster likes
 def sweep(tmp_path, monkeypatch) -> Sweep:
     """A sweep of three jobs beside an older one: one has failed, one trains, one pends."""
     results = tmp_path / "results"
-    begin(results, "nsr table 1", "local", [Job(0, "older", ["tau=9"], ["records/smoke/older.json"])])
+    create_sweep(results, "nsr table 1", "local", [Job(0, "older", ["tau=9"], ["records/smoke/older.json"])])
     jobs = [Job(i, f"run{i}", [f"tau={i}"], [f"records/smoke/run{i}.json"]) for i in range(3)]
-    sweep = begin(results, "nsr ablate", "slurm", jobs)
+    sweep = create_sweep(results, "nsr ablate", "slurm", jobs)
     sweep.note_arrays([(0, 3, "5")])
     say(sweep, 0, "failed", error="ValueError: no", trace="Traceback\n")
     say(sweep, 1, "running")

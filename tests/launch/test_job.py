@@ -9,7 +9,7 @@ from samples import bicubic
 from nsr_cli.engine.interrupts import TIME_IS_UP
 from nsr_cli.errors import UserError
 from nsr_cli.launch import job
-from nsr_cli.launch.sweep import Job, begin
+from nsr_cli.launch.sweep import Job, create_sweep
 from nsr_cli.runs.run import Run
 
 RUNS = [bicubic("set5"), bicubic("set14", metrics=["ssim8"], rescore=True)]
@@ -20,7 +20,7 @@ def run(tmp_path, monkeypatch):
     """Run a job of two runs, with what is done for each; the exit code, and the job's last word."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, TIME_IS_UP)}
     planned = Job(0, "bicubic-0", ["tau=1", "tau=1 benchmarks=[set14]"], [])
-    sweep = begin(tmp_path / "results", "nsr eval", "slurm", [planned])
+    sweep = create_sweep(tmp_path / "results", "nsr eval", "slurm", [planned])
     monkeypatch.setenv(job.SUBMITTED_CODE, "")  # and is taken back, which the job would not do
     monkeypatch.setenv("SLURM_JOB_ID", "7")
 

@@ -12,7 +12,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.progress import last_line, progress_of, records_in, seconds_left
 from nsr_cli.launch.slurm import Queued
-from nsr_cli.launch.sweep import Job, begin, read_sweep
+from nsr_cli.launch.sweep import Job, create_sweep, read_sweep
 from nsr_cli.runs.record import Record, write_record
 
 
@@ -20,7 +20,7 @@ from nsr_cli.runs.record import Record, write_record
 def sweep(tmp_path):
     """A sweep of five jobs of Slurm."""
     jobs = [Job(i, f"run{i}", [f"tau={i}"], [f"records/smoke/run{i}--set5.json"]) for i in range(5)]
-    sweep = begin(tmp_path / "results", "nsr ablate", "slurm", jobs)
+    sweep = create_sweep(tmp_path / "results", "nsr ablate", "slurm", jobs)
     sweep.note_arrays([(0, 5, "5")])
     return sweep
 
@@ -87,7 +87,9 @@ def test_a_diverged_run_has_failed_although_it_is_recorded(sweep):
 
 
 def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
-    local = begin(tmp_path / "results", "nsr ablate", "local", [Job(0, "run0", ["tau=0"], ["records/smoke/a.json"])])
+    local = create_sweep(
+        tmp_path / "results", "nsr ablate", "local", [Job(0, "run0", ["tau=0"], ["records/smoke/a.json"])]
+    )
     assert words(local, {}) == ["pending"]  # the process that launched it is this one
     say(local, 0, "running", pid=os.getpid(), started=started(os.getpid()))
     assert words(local, {}) == ["running"]
@@ -151,7 +153,9 @@ def test_a_sweep_of_which_all_is_done_is_two_lines(sweep, monkeypatch, capsys):
 
 def test_several_sweeps_are_a_line_each_and_the_newest_in_full(sweep, monkeypatch, capsys):
     monkeypatch.setattr(slurm, "queue", dict)
-    other = begin(sweep.results, "nsr table 1", "slurm", [Job(0, "run9", ["ablate tau=9"], ["records/smoke/b.json"])])
+    other = create_sweep(
+        sweep.results, "nsr table 1", "slurm", [Job(0, "run9", ["ablate tau=9"], ["records/smoke/b.json"])]
+    )
     os.utime(sweep.folder / "sweep.json", (1, 1))
     assert cli.run(["status", str(sweep.results)]) == 0
     out = capsys.readouterr().out
@@ -162,7 +166,7 @@ def test_several_sweeps_are_a_line_each_and_the_newest_in_full(sweep, monkeypatc
 def test_many_jobs_of_a_kind_are_cut_short_unless_all_are_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(slurm, "queue", dict)
     jobs = [Job(i, f"run{i}", [f"tau={i}"], [f"records/smoke/{i}.json"]) for i in range(30)]
-    begin(tmp_path, "nsr ablate", "slurm", jobs)
+    create_sweep(tmp_path, "nsr ablate", "slurm", jobs)
     assert cli.run(["status", str(tmp_path)]) == 0
     assert capsys.readouterr().out.endswith("  tau=9\n  and 20 more (--all shows them)\n")
     assert cli.run(["status", str(tmp_path), "--all"]) == 0
@@ -187,9 +191,9 @@ def test_bad_input(tmp_path, capsys, arguments, message):
 def test_what_scontrol_says_of_an_end(monkeypatch):
     line = "JobId=5 JobName=nsr JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125"
     monkeypatch.setattr(slurm, "ask", lambda *command: line)
-    assert slurm.ending(slurm.facts_of("5")) == "Slurm: OUT_OF_MEMORY, OutOfMemory, exit code 0, signal 125"
+    assert slurm.describe_end(slurm.facts_of("5")) == "Slurm: OUT_OF_MEMORY, OutOfMemory, exit code 0, signal 125"
     monkeypatch.setattr(slurm, "ask", lambda *command: None)
-    assert slurm.ending(slurm.facts_of("5")) == "Slurm has no record of it"
+    assert slurm.describe_end(slurm.facts_of("5")) == "Slurm has no record of it"
 
 
 def test_jobs_of_an_array_that_never_began_share_a_record(monkeypatch):
@@ -213,7 +217,7 @@ def test_a_failure_of_an_earlier_attempt_is_forgotten(sweep):
 
 
 def test_a_path_that_slurm_would_read_otherwise_is_refused(tmp_path):
-    odd = begin(tmp_path / "50%A", "nsr ablate", "slurm", [Job(0, "run0", ["tau=0"], [])])
+    odd = create_sweep(tmp_path / "50%A", "nsr ablate", "slurm", [Job(0, "run0", ["tau=0"], [])])
     with pytest.raises(UserError, match="50%A: Slurm reads % in the names of files as its own"):
         slurm.submit(odd, [""], {})
 
@@ -229,4 +233,4 @@ def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
     found = slurm.queue()
     assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
     array, single = found.values()
-    assert array.pends and (array.reason, single.reason, single.nodes) == ("Priority", "", "n[1-2]")
+    assert array.is_pending and (array.reason, single.reason, single.nodes) == ("Priority", "", "n[1-2]")

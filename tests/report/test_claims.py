@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, compare, judge, overall, weakest
+from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, compare, findings_by_column, overall, weakest
 
 
 def scores(level: float, seeds: int = 3, images: int = 40, over_seeds: float = 0.01, over_images: float = 0.05) -> dict:
@@ -99,7 +99,7 @@ def test_a_chain_holds_only_with_all_of_its_steps_in_all_columns():
     rows = {"1": scores(0.0), "2": scores(0.1), "4": scores(0.2)}
 
     def verdict(order: tuple[str, ...], **columns: dict) -> tuple[str, dict]:
-        judged = judge(Claim("rises", order), columns)
+        judged = findings_by_column(Claim("rises", order), columns)
         return overall(finding for findings in judged.values() for finding in findings), judged
 
     found, judged = verdict(("1", "2", "4"), b100=rows)
@@ -123,7 +123,7 @@ def test_failing_is_corrected_for_all_comparisons_that_a_claim_rests_on():
                 str(k): {s: {f"{i}": 30 + level[k][s] + chance.gauss(0, 0.01) for i in range(20)} for s in range(3)}
                 for k in range(5)
             }
-        judged = judge(Claim("does not fall", tuple("01234")), columns)
+        judged = findings_by_column(Claim("does not fall", tuple("01234")), columns)
         failed += overall(finding for findings in judged.values() for finding in findings) == FAILS
     assert failed <= 8  # a twentieth of 60 is expected at most
 

@@ -9,7 +9,7 @@ from overlaps import assert_apart
 from nsr_cli.errors import UserError
 from nsr_cli.report import figures
 from nsr_cli.report.figures import save
-from nsr_cli.report.plots import Point, against_cardinality, against_cost, curves, look, smoothed
+from nsr_cli.report.plots import Point, against_cardinality, against_cost, curves, line_style, smoothed
 
 HEADING = "Figure X: what it shows of sparsity and of cardinality (x2, k = 4)\nprotocol short, seeds 0, 1, 2; a note"
 LABELS = ("N/A", "Gumbel-softmax", "Sigmoid", "Softmax, tau = 0.1", "Softmax, tau = 1", "Softmax, tau = 10")
@@ -125,7 +125,7 @@ def test_lines_differ_without_their_colours():
         lines = [drawn_line(handle) for handle, _ in legend_of(figure.axes[0])]
         assert len({line.get_marker() for line in lines}) == len(lines)
         assert len({str(line._dash_pattern) for line in lines}) == len(lines)
-    assert len({str(look(number)) for number in range(42)}) == 42
+    assert len({str(line_style(number)) for number in range(42)}) == 42
 
 
 @pytest.mark.parametrize("name", ["cost", "curves"])

@@ -12,7 +12,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of
-from nsr_cli.runs.build import build, made
+from nsr_cli.runs.build import build, fresh_method
 from nsr_cli.runs.portable import open_network, portable, read_spec, save_portable
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def test_a_file_opens_by_itself_and_computes_the_same(network_of, tmp_path, gate
     sparse = [m for m in opened.modules() if isinstance(m, SparseConv2d)]
     assert bool(sparse) == (gate not in ("none", "uniform", "static"))
     assert not any("parametrizations" in name for name in opened.state_dict())
-    fresh = made(spec).eval()
+    fresh = fresh_method(spec).eval()
     loaded = load_weights(fresh, path)  # into the layers that they were folded from
     assert (loaded.architecture, loaded.tile) == ("WDSR", 24)
     torch.testing.assert_close(fresh(x), network(x), rtol=1e-5, atol=1e-5)
@@ -114,7 +114,7 @@ def test_a_kernel_of_zeros_stays_one(network_of, tmp_path):
     network, spec = network_of(f"sparsity=none {SMALL}")
     network.head.parametrizations.weight.original0[1] = 0
     save_portable(tmp_path / "net", network, spec)
-    fresh, x = made(spec).eval(), image(spec)
+    fresh, x = fresh_method(spec).eval(), image(spec)
     load_weights(fresh, tmp_path / "net")
     torch.testing.assert_close(fresh(x), network(x), rtol=1e-5, atol=1e-5)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nsr_cli.engine.conventions import Convention
-from nsr_cli.runs.record import DIGEST, Damaged, Record, Score, _sealed, is_whole, read_record, write_record
+from nsr_cli.runs.record import DIGEST, Damaged, Record, Score, _digest_line, is_whole, read_record, write_record
 
 RGB = Convention("rgb", "rgb", rounded=True, measured="rgb", border=8)
 
@@ -40,7 +40,7 @@ def path(tmp_path, record):
 def resealed(path, content: dict) -> None:
     """Write any content as if it were a record's, with a digest that fits."""
     text = json.dumps(content, indent=1).removesuffix("\n}")
-    path.write_text(f"{text}{DIGEST}{_sealed(text)}")
+    path.write_text(f"{text}{DIGEST}{_digest_line(text)}")
 
 
 def test_what_is_written_is_read(path, record):
@@ -132,7 +132,7 @@ def test_no_number_that_is_none(path, number):
     del content["digest"]
     text = json.dumps(content, indent=1).removesuffix("\n}").replace("30.0", number)
     assert number in text
-    path.write_text(f"{text}{DIGEST}{_sealed(text)}")
+    path.write_text(f"{text}{DIGEST}{_digest_line(text)}")
     with pytest.raises(Damaged):
         read_record(path)
 

@@ -117,7 +117,7 @@ def from_matconvnet(content: dict[str, Any], path: Path) -> State:
     if other:
         found = ", ".join(other)
         raise UserError(f"{path}: layers of type {found}; expected conv (batch norm merged) and relu")
-    return chain("noise", [layer["weights"] for layer in layers if layer["type"] == "conv"])
+    return sequence_state("noise", [layer["weights"] for layer in layers if layer["type"] == "conv"])
 
 
 def from_kair(content: State, path: Path) -> State:
@@ -139,7 +139,7 @@ def is_vdsr(content: dict[str, Any]) -> bool:
 
 
 def from_vdsr(content: dict[str, Any], path: Path) -> State:
-    return chain("residual", list(zip(content["model"]["weight"], content["model"]["bias"], strict=True)))
+    return sequence_state("residual", list(zip(content["model"]["weight"], content["model"]["bias"], strict=True)))
 
 
 VDSR = Architecture("VDSR", "residual.", (Release(is_vdsr, from_vdsr),))
@@ -165,7 +165,7 @@ def from_arcnn(content: dict[str, Any], path: Path) -> State:
 ARCNN = Architecture("ARCNN", "reconstruct.", (Release(is_arcnn, from_arcnn),))
 
 
-def chain(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> State:
+def sequence_state(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> State:
     """The convolutions of a sequence that alternates them with ReLUs."""
     state = {}
     for i, (weight, bias) in enumerate(convs):

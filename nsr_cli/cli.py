@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from nsr_cli.errors import describe, did_you_mean, report
+from nsr_cli.errors import describe, did_you_mean, report_error
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -24,8 +24,8 @@ VERBS = {
     "status": "how sweeps do that were launched on a cluster, or on several GPUs",
 }
 
-NAMING = ("table", "figure", "report")  # what comes next is a name
-PLAIN = ("data", "status")  # they have nothing to compose or sweep
+TAKE_NAMES = ("table", "figure", "report")  # what comes next is a name
+WITHOUT_HYDRA = ("data", "status")  # they have nothing to compose or sweep
 
 HELP = """nsr: the experiments of Neural Sparse Representation for Image Restoration (NeurIPS 2020)
 
@@ -90,19 +90,19 @@ def run(arguments: list[str]) -> int:
         return print_error("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
     name = f"nsr {verb}"
     try:
-        if verb in PLAIN:
-            return plain(verb)(rest)
+        if verb in WITHOUT_HYDRA:
+            return plain_function(verb)(rest)
         if verb in ("table", "figure") and not rest:
-            print(list_of(verb))
+            print(verb_help(verb))
             return 0
         if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
             rest[0] = f'table="{rest[0]}"'
         if verb == "restore":
-            from nsr_cli.commands.restore import take_paths
+            from nsr_cli.commands.restore import split_paths
 
-            paths, rest = take_paths(rest)
+            paths, rest = split_paths(rest)
         from nsr_cli.commands.composing import checked_overrides, with_protocols
         from nsr_cli.commands.flags import flags_first, problem_of_flags
 
@@ -111,7 +111,7 @@ def run(arguments: list[str]) -> int:
             return print_error(name, problem)
         sys.argv = [name, *flags_first(checked_overrides(verb, rest))]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
-        return call(verb, *([paths] if verb == "restore" else []))
+        return run_with_hydra(verb, *([paths] if verb == "restore" else []))
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -121,26 +121,26 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from nsr_cli.commands.explain import in_one_line
 
-        return report(name, in_one_line(error, verb))
+        return report_error(name, in_one_line(error, verb))
 
 
 def print_schema(verbs: list[str]) -> int:
     """JSON schema of a verb's keys, for editors."""
     import json
 
-    from nsr_cli.commands.knobs import OF_VERB, schema
+    from nsr_cli.commands.knobs import VERB_KNOBS, schema_of
     from nsr_cli.folders import package_folder
 
-    if len(verbs) != 1 or verbs[0] not in OF_VERB:
-        return print_error("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
+    if len(verbs) != 1 or verbs[0] not in VERB_KNOBS:
+        return print_error("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(VERB_KNOBS)}")
     conf = package_folder("conf")
     taken = {"report": (), "bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
     groups = {group: sorted(path.stem for path in (conf / group).glob("*.yaml")) for group in taken}
-    print(json.dumps(schema(verbs[0], groups), indent=1))
+    print(json.dumps(schema_of(verbs[0], groups), indent=1))
     return 0
 
 
-def plain(verb: str) -> Callable[[list[str]], int]:
+def plain_function(verb: str) -> Callable[[list[str]], int]:
     """What a verb without Hydra does with its arguments."""
     if verb == "data":
         from nsr_cli.commands.data import run
@@ -149,7 +149,7 @@ def plain(verb: str) -> Callable[[list[str]], int]:
     return run
 
 
-def task_of(verb: str) -> Callable:
+def task_function(verb: str) -> Callable:
     """What a verb does with its config."""
     if verb == "table":
         from nsr_cli.commands.table import main
@@ -170,7 +170,7 @@ def task_of(verb: str) -> Callable:
     return main
 
 
-def call(verb: str, *more: list[str]) -> int:
+def run_with_hydra(verb: str, *more: list[str]) -> int:
     """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep.
 
     Args:
@@ -184,7 +184,7 @@ def call(verb: str, *more: list[str]) -> int:
     from nsr_cli.folders import package_folder
 
     introduce_to_hydra()
-    job = Job(verb, lambda cfg: task_of(verb)(cfg, *more))
+    job = Job(verb, lambda cfg: task_function(verb)(cfg, *more))
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(job)()
     if job.failure:
         raise job.failure
@@ -203,7 +203,7 @@ def complete(arguments: list[str]) -> int:
         return print_error("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
     sys.argv = ["nsr", *arguments]
     if not arguments[1].startswith("query="):
-        call("train")  # any will do
+        run_with_hydra("train")  # any will do
         return 0
     line = os.environ.get("COMP_LINE", "")
     words = line.split()[1:]
@@ -212,21 +212,21 @@ def complete(arguments: list[str]) -> int:
         print("\n".join(VERBS))
         return 0
     verb = words[0] if words[0] in VERBS else "train"
-    if verb in PLAIN:
+    if verb in WITHOUT_HYDRA:
         from nsr_cli.data.catalog import DATASETS
 
         actions = {2: ("list", "get", "check")}
         print("\n".join(actions.get(at, ("weights", *DATASETS)) if verb == "data" else ("--all",)))
         return 0
-    if at == 2 and verb in NAMING:
-        print("\n".join(named(verb)))
+    if at == 2 and verb in TAKE_NAMES:
+        print("\n".join(names_behind(verb)))
     if verb == "restore":  # the shell itself completes paths, where no key begins so
         overrides, last = [word for word in words[1 : at - 1] if "=" in word], "" if line.endswith(" ") else words[-1]
         line = " ".join(["nsr", verb, *overrides, last])
-    taken = 2 if at > 2 and verb in NAMING and "=" not in words[1] else 1
+    taken = 2 if at > 2 and verb in TAKE_NAMES and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
     with contextlib.redirect_stdout(io.StringIO()) as proposed:
-        call(verb)
+        run_with_hydra(verb)
     print(without_other_groups(verb, proposed.getvalue()), end="")
     return 0
 
@@ -241,7 +241,7 @@ def without_other_groups(verb: str, proposed: str) -> str:
     return re.sub(rf"(?<!\S)[+~]?({others})=\S*\s?", "", proposed) if others else proposed
 
 
-def list_of(verb: str) -> str:
+def verb_help(verb: str) -> str:
     """What tables, or figures, there are: the head of the verb's help."""
     import yaml
 
@@ -250,15 +250,17 @@ def list_of(verb: str) -> str:
     return yaml.safe_load((package_folder("conf") / f"{verb}.yaml").read_text(encoding="utf-8"))["help"]
 
 
-def named(verb: str) -> list[str]:
+def names_behind(verb: str) -> list[str]:
     """What `nsr table`, `nsr figure` and `nsr report` are followed by."""
     from nsr_cli.commands.figure import FIGURES
     from nsr_cli.folders import package_folder
-    from nsr_cli.report.experiments import names
+    from nsr_cli.report.experiments import table_names
 
     if verb == "report":
         return [path.stem for path in (package_folder("conf") / "protocol").glob("*.yaml")]
-    return FIGURES if verb == "figure" else [n.removeprefix("table") for n in names(package_folder("experiments"))]
+    return (
+        FIGURES if verb == "figure" else [n.removeprefix("table") for n in table_names(package_folder("experiments"))]
+    )
 
 
 def print_error(name: str, message: str) -> int:

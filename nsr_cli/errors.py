@@ -56,7 +56,7 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
     return f"{type(error).__name__}: {error}", 1, False
 
 
-def report(name: str, error: BaseException, traces: set[str] | None = None) -> int:
+def report_error(name: str, error: BaseException, traces: set[str] | None = None) -> int:
     """Say what went wrong: one line if that was foreseen, else with a traceback. Returns the exit code.
 
     Args:

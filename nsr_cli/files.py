@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there takes its place, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    with naming(path, temporary):
+    with name_file_in_errors(path, temporary):
         try:
             yield temporary
             with open(temporary, "rb+") as file:
@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def name_file_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Have what the system refuses name the file that it is about: "no space left" does not by itself.
 
     Args:
@@ -65,7 +65,7 @@ def check_writable(name: str, folder: str) -> None:
         raise UserError(f"{name}={folder}: cannot be written to ({error.strerror}: {there})") from None
 
 
-def sweep_up(folder: Path, stem: str = "") -> None:
+def remove_temporary_files(folder: Path, stem: str = "") -> None:
     """Remove what a killed process was writing; for whoever alone may write files that begin with ``stem``."""
     for path in folder.glob(f".{glob.escape(stem)}*.tmp"):
         path.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def read_json_lines(path: Path) -> list[dict]:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+def hold_folder(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Be the only process that works in ``folder``; the system lets go when the process ends, however it ends.
 
     Raises:
@@ -120,10 +120,10 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         say(f"{holder}; waiting for it (wait=false leaves)")
         acquire(timeout=-1)
     try:
-        with naming(note):
+        with name_file_in_errors(note):
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
-        sweep_up(folder)
+        remove_temporary_files(folder)
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def claimed(path: Path, wait: bool) -> Iterator[bool]:
+def claim_file(path: Path, wait: bool) -> Iterator[bool]:
     """Be the only process that makes a file; the system lets go when the process ends, however it ends.
 
     Yields:
@@ -147,7 +147,7 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
         yield False
         return
     try:
-        sweep_up(path.parent, f"{path.name}.")
+        remove_temporary_files(path.parent, f"{path.name}.")
         yield True
     finally:
         with contextlib.suppress(OSError):  # Windows keeps it while it is held

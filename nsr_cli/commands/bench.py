@@ -72,7 +72,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         print_line(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), setting, device, backward))
         seconds[title] = {str(one): values for one, values in times.items()}
-        tables[title] = {column: table(times, column, groups, setting, device, backward) for column in COLUMNS}
+        tables[title] = {column: table_rows(times, column, groups, setting, device, backward) for column in COLUMNS}
     if cfg.networks:
         print_line(f"whole networks: {cfg.rounds} rounds after one to warm up")
         with heap.keep_freed_memory():  # as in training
@@ -83,14 +83,14 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         "format": 1,
         "setting": {**setting, "groups": groups, "rounds": cfg.rounds},
         "network": timing.network,
-        "made": {**provenance(device), **machine(device)},
+        "made": {**provenance(device), **machine_facts(device)},
         "tables": tables,
         "networks": rows,
         "seconds": seconds,
     }
 
 
-def table(
+def table_rows(
     times: dict[Convolution, list[float]],
     column: str,
     groups: list[int],
@@ -117,15 +117,15 @@ def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
     return row
 
 
-def machine(device: torch.device) -> dict:
+def machine_facts(device: torch.device) -> dict:
     """What times depend on, beside the versions that every record names."""
     found = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
     if device.type == "cuda":
         return {**found, "cudnn": torch.backends.cudnn.version()}
-    return {**found, "device": processor()}
+    return {**found, "device": processor_name()}
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The name of the CPU where the system tells it, else its architecture."""
     with contextlib.suppress(OSError):
         if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):

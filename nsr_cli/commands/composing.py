@@ -48,7 +48,7 @@ class Composer:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Iterable[str]) -> dict:
-        read = {text: parsed(text) for text in overrides}
+        read = {text: parse_override(text) for text in overrides}
         chosen = tuple(text for text, override in read.items() if not self.is_plain(override))
         if chosen not in self.composed:
             self.composed[chosen] = base = self.compose(list(chosen))
@@ -62,7 +62,7 @@ class Composer:
         except OmegaConfBaseException:
             self.compose(list(read))  # says what is wrong as Hydra does
             raise
-        return resolved(config)
+        return resolved_values(config)
 
     def is_plain(self, override: Override) -> bool:
         """Whether it sets one value, and chooses nothing."""
@@ -70,7 +70,7 @@ class Composer:
         return override.type is OverrideType.CHANGE and override.package is None and not group
 
 
-def resolved(config: DictConfig) -> dict:
+def resolved_values(config: DictConfig) -> dict:
     """The values of a config, without Hydra's own."""
     own = config
     if "hydra" in config:
@@ -81,5 +81,5 @@ def resolved(config: DictConfig) -> dict:
 
 
 @functools.lru_cache(maxsize=2**16)
-def parsed(text: str) -> Override:
+def parse_override(text: str) -> Override:
     return OverridesParser.create().parse_override(text)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from nsr_cli.commands.knobs import RUN, check_knobs, written
+from nsr_cli.commands.knobs import RUN, as_typed, check_knobs
 from nsr_cli.data.catalog import DATASETS, find, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
@@ -72,11 +72,11 @@ def check_groups(values: Mapping) -> None:
     for group in GROUPS:
         if not isinstance(values.get(group), Mapping):
             options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
-            raise UserError(f"{group}={written(values.get(group))}: expected one of {', '.join(options)}")
+            raise UserError(f"{group}={as_typed(values.get(group))}: expected one of {', '.join(options)}")
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(
-                f"{group}.name={written(name)}: expected letters, digits, _, - and . alone, for names of files"
+                f"{group}.name={as_typed(name)}: expected letters, digits, _, - and . alone, for names of files"
             )
 
 
@@ -84,7 +84,7 @@ def check_together(values: Mapping, trains: bool) -> None:
     """Raise UserError for values that do not go together."""
     task, model, gate = values["task"]["name"], values["model"], values["sparsity"]["gate"]
     if (values["steps"] is None) == (values["epochs"] is None):
-        found = f"steps={written(values['steps'])} and epochs={written(values['epochs'])}"
+        found = f"steps={as_typed(values['steps'])} and epochs={as_typed(values['epochs'])}"
         raise UserError(f"{found}: expected one of them, and null for the other")
     if "width" in values and int(values["units"] * values["width"]) < 1:
         raise UserError(f"width={values['width']}: expected at least 1/{values['units']}, for one channel in a block")

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     if options.action == "list":
         if options.names:
             raise UserError(f"list takes no name, and shows all; found {' '.join(options.names)}")
-        show(root)
+        print_listing(root)
     elif options.action == "get":
         get(options.names, root)
     else:
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def show(root: Path) -> None:
+def print_listing(root: Path) -> None:
     from tabulate import tabulate
 
     print(tabulate(listing(root), ["name", "what", "images", "where", "licence"]))
@@ -67,7 +67,7 @@ def get(names: list[str], root: Path) -> None:
             print(path.resolve())
 
 
-def present(dataset: Dataset, root: Path) -> bool:
+def is_present(dataset: Dataset, root: Path) -> bool:
     folder = locate(dataset, root)
     return bool(folder and own_images(dataset, folder))
 
@@ -75,7 +75,7 @@ def present(dataset: Dataset, root: Path) -> bool:
 def check(names: list[str], root: Path) -> None:
     from nsr_cli.data.manifest import check
 
-    here = [name for name, dataset in datasets(root).items() if not dataset.parts and present(dataset, root)]
+    here = [name for name, dataset in datasets(root).items() if not dataset.parts and is_present(dataset, root)]
     wrong, absent = [], []
     for name in names:
         find(name, root)

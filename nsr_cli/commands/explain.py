@@ -56,7 +56,7 @@ def explain(error: Exception, verb: str) -> str:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
         if key in keys:
             return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
-        return no_key(key, keys)
+        return no_key_message(key, keys)
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         configs = sorted(path.stem for path in package_folder("conf").glob("[!_]*.yaml"))
         return f"no config '{found[1]}'{did_you_mean(found[1], configs)}; there are: {', '.join(configs)}"
@@ -77,7 +77,7 @@ def explain_value(error: OmegaConfBaseException, verb: str) -> str:
     """What is wrong with the value of a key, or with that of the environment variable which sets it."""
     text, key = str(error), error.full_key
     if found := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"{key}=${{{found[1]}}}: {no_key(found[1], top_level_keys(verb))}"
+        return f"{key}=${{{found[1]}}}: {no_key_message(found[1], top_level_keys(verb))}"
     if found := re.search(r"Value '(.*?)' .*(?:converted to|not a valid) (Integer|Float|bool)", text):
         kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}[found[2]]
         variable = re.search(r"\{oc\.env:(\w+)", text)
@@ -85,7 +85,7 @@ def explain_value(error: OmegaConfBaseException, verb: str) -> str:
     return f"{key}: {re.sub('^.* raised while resolving interpolation: ', '', text.splitlines()[0])}"
 
 
-def no_key(key: str, keys: list[str]) -> str:
+def no_key_message(key: str, keys: list[str]) -> str:
     return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
 
 

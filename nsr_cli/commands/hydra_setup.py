@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
-OTHERS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
+NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
 
 SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
     "defaults": [{"sampler": "tpe"}, "_self_"],
@@ -34,14 +34,14 @@ def introduce_to_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.OF_VERB[verb] for verb in OTHERS}}
+    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     Plugins.instance()  # which store their configs
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
-    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
-    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
-    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch_folder().name, replace=True)
+    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups_help(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys_help(_root_), replace=True)
 
 
 def groups_of(config: DictConfig) -> dict[str, list[str]]:
@@ -51,18 +51,18 @@ def groups_of(config: DictConfig) -> dict[str, list[str]]:
     return {group: sorted(loader.get_group_options(group)) for group in sorted(taken)}
 
 
-def _groups(config: DictConfig) -> str:
+def _groups_help(config: DictConfig) -> str:
     lines = [f"{group}: {', '.join(options)}\n" for group, options in groups_of(config).items()]
     return "".join(["Groups (GROUP=OPTION)\n\n", *lines, "\n"]) if lines else ""
 
 
-def _keys(config: DictConfig) -> str:
+def _keys_help(config: DictConfig) -> str:
     plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
-    own = knobs.OF_VERB.get(config.hydra.job.config_name, knobs.RUN)
-    return knobs.explained(values, knobs.with_network(own).items())
+    own = knobs.VERB_KNOBS.get(config.hydra.job.config_name, knobs.RUN)
+    return knobs.keys_help(values, knobs.with_network(own).items())
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory:
+def _scratch_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="nsr-")

@@ -149,8 +149,8 @@ RESTORE = {
     **FOLDERS,
 }  # fmt: skip
 RESTORE |= {name: replace(RESTORE[name], default=None) for name in ("colour", "format")}
-OF_VERB = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE, "figure": FIGURE,
-           "report": REPORT, "bench": BENCH, "restore": RESTORE}  # fmt: skip
+VERB_KNOBS = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE,
+              "figure": FIGURE, "report": REPORT, "bench": BENCH, "restore": RESTORE}  # fmt: skip
 
 
 def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
@@ -171,32 +171,34 @@ def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
             if name not in held or (group and held[name] is None):
                 continue
             if not knob.accepts_value(held[name]):
-                raise UserError(f"{f'{group}.' if group else ''}{name}={written(held[name])}: expected {knob.expected}")
+                raise UserError(
+                    f"{f'{group}.' if group else ''}{name}={as_typed(held[name])}: expected {knob.expected}"
+                )
 
 
-def written(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as it is typed on a command line."""
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(written, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def explained(values: dict, knobs: Iterable[tuple[str, Knob]]) -> str:
+def keys_help(values: dict, knobs: Iterable[tuple[str, Knob]]) -> str:
     """The keys of a verb with their present values and their help, a line each."""
     lines = []
     for name, knob in knobs:
         if name in values:
             expected = "" if knob.kind is bool else f" ({knob.expected})"
-            lines.append(f"{f'{name}: {written(values[name])}':30}  # {knob.help}{expected}")
+            lines.append(f"{f'{name}: {as_typed(values[name])}':30}  # {knob.help}{expected}")
     return "\n".join(lines)
 
 
-def schema(verb: str, groups: dict[str, list[str]]) -> dict:
+def schema_of(verb: str, groups: dict[str, list[str]]) -> dict:
     """JSON schema of a verb's overrides, for editors that know it."""
     found: dict[str, dict] = {
         group: {"enum": options, "description": "config group"} for group, options in groups.items()
     }
-    knobs = OF_VERB[verb]
+    knobs = VERB_KNOBS[verb]
     for name, knob in with_network(knobs).items():
         own = {"type": "array", "items": knob.schema} if knob.several else knob.schema
         own = {"anyOf": [own, {"type": "null"}]} if knob.nullable else own

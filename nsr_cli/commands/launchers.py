@@ -11,8 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.cells import cells_of
-from nsr_cli.commands.composing import Composer, resolved
-from nsr_cli.commands.knobs import OF_VERB, check_knobs
+from nsr_cli.commands.composing import Composer, resolved_values
+from nsr_cli.commands.knobs import VERB_KNOBS, check_knobs
 from nsr_cli.files import check_writable
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
@@ -20,7 +20,7 @@ from nsr_cli.launch.local import OnThisMachine
 from nsr_cli.launch.on_slurm import OnSlurm
 
 
-class Ended(JobReturn):
+class CellReturn(JobReturn):
     """A cell's end. Hydra's own class raises the first failure, and the batches behind it would not be tried."""
 
     def __init__(self, cell: Cell):
@@ -46,16 +46,16 @@ class SweepLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        verb, values = self.task.verb, resolved(self.config)
+        verb, values = self.task.verb, resolved_values(self.config)
         composer = Composer(partial(self.context.config_loader.load_sweep_config, self.config))
-        check_knobs(values, OF_VERB[verb])
+        check_knobs(values, VERB_KNOBS[verb])
         results = Path(values["results"]).absolute()
         cells = cells_of(verb, job_overrides, composer, results, self.dispatcher.processes)
         if not values["dry_run"] and not all(cell.finished or cell.failure for cell in cells):
             check_writable("results", values["results"])
         self.dispatcher.send(f"nsr {verb}", cells, results, values["wait"], values["dry_run"])
         self.task.ends.extend(cell.failure for cell in cells if cell.failure or cell.finished)
-        return [Ended(cell) for cell in cells]
+        return [CellReturn(cell) for cell in cells]
 
 
 class PlainLauncher(SweepLauncher):

@@ -16,7 +16,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
 from nsr_cli.launch.local import OnThisMachine, usable_cores, visible_gpus
-from nsr_cli.report.experiments import expand
+from nsr_cli.report.experiments import expand_command
 from nsr_cli.words import clock, plural, print_line
 
 
@@ -34,7 +34,7 @@ def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[
     dispatcher, results = chosen_dispatcher(), Path(values["results"]).absolute()
     cells: list[Cell] = []
     for words in commands:
-        verb, combinations = expand(words)
+        verb, combinations = expand_command(words)
         composer, data = Composer(partial(compose, verb)), Path(values["data"])
         found = cells_of(verb, combinations, composer, results, dispatcher.processes, data)
         for cell, overrides in zip(found, combinations, strict=True):

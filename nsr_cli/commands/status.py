@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     folder = Path(options.folder)
-    sweeps, unreadable = found_in(folder)
+    sweeps, unreadable = sweeps_in(folder)
     queue = slurm.queue() if any(sweep.place == "slurm" for sweep in sweeps) else {}
     if queue is None:
         print("Slurm does not answer (squeue): what pends and runs there is not known\n")
@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
+def sweeps_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
     """The sweep of a folder, or the last ones below results, the newest first; and folders that cannot be read."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a sweep's, or results with sweeps below")

@@ -8,32 +8,32 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import Composer, resolved
+from nsr_cli.commands.composing import Composer, resolved_values
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.knobs import TABLE, check_knobs
 from nsr_cli.commands.missing import run_missing
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.experiments import Experiment, load_experiment
 from nsr_cli.report.study import Shown, Study
 from nsr_cli.report.tables import FORMATS, render
 
 
 def main(cfg: DictConfig) -> None:
-    values = resolved(cfg)
+    values = resolved_values(cfg)
     check_knobs(values, TABLE)
     if values["run"]:
         check_writable("results", values["results"])
-    experiment = load(package_folder("experiments"), str(values["table"]))
+    experiment = load_experiment(package_folder("experiments"), str(values["table"]))
     study = study_of(values, experiment)
 
     def meanwhile(shown: Shown) -> None:
         if values["format"] == "markdown":
-            print(render(experiment, shown.cells, study.protocol, said=False), flush=True)
+            print(render(experiment, shown.cells, study.protocol, prose=False), flush=True)
 
-    shown, failed = completed(values, f"nsr table {values['table']}", study, meanwhile)
-    missing = study.what_is_missing(shown)
+    shown, failed = complete_study(values, f"nsr table {values['table']}", study, meanwhile)
+    missing = study.remarks(shown)
     if values["run"] and not failed and not any(cell.record for cell in shown.cells):
         raise UserError(f"{experiment.name}: no cell can be made. {' '.join(missing)}")
     text = render(experiment, shown.cells, study.protocol, values["format"])
@@ -70,7 +70,7 @@ def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Com
     return Study(experiment, protocol, runs, Path(values["data"]), Path(values["results"]))
 
 
-def completed(
+def complete_study(
     values: Mapping, title: str, study: Study, meanwhile: Callable[[Shown], None] = lambda shown: None
 ) -> tuple[Shown, list[str]]:
     """What a study shows, and what failed; with run=true the missing cells are made first.
@@ -81,7 +81,7 @@ def completed(
     if not values["run"]:
         return shown, failed
     for trained in (False, True):
-        commands = study.filling([cell for cell in shown.cells if cell.trained == trained])
+        commands = study.missing_commands([cell for cell in shown.cells if cell.trained == trained])
         if trained and commands and any(cell.record for cell in shown.cells):
             meanwhile(shown)
         if commands:

@@ -11,7 +11,7 @@ from nsr_cli.errors import Failed
 from nsr_cli.files import replacing
 from nsr_cli.models.weights.read import check_zip
 
-KEPT = 2
+MOST_KEPT = 2
 FINAL = dict.fromkeys(("model", "signature", "step", "seconds")).keys()  # what weights.pt holds
 STATE = FINAL | {"optimizer", "scaler", "losses", "best", "data"}  # what a checkpoint holds
 
@@ -75,7 +75,7 @@ def save_step(folder: Path, step: int, state: dict) -> Path:
     """Write the checkpoint after ``step`` steps, then drop all but the last two."""
     path = folder / f"checkpoint-{step:09d}.pt"
     save(path, state)
-    for old in checkpoints(folder)[:-KEPT]:
+    for old in checkpoints(folder)[:-MOST_KEPT]:
         old.unlink(missing_ok=True)
     return path
 

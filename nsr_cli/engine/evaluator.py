@@ -1,7 +1,6 @@
 """Scoring: any method, any data set, by the conventions of the published tables."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -122,9 +121,3 @@ def check_large_enough(path: Path, image: np.ndarray, task: Degradation, convent
     if min(height, width) - 2 * border < SSIM_WINDOW:
         least = 2 * border + SSIM_WINDOW
         raise UserError(f"{path}: {width}x{height} is too small to be scored; expected at least {least}x{least}")
-
-
-def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The mean of per-image values (not of mean squared errors)."""
-    names = next(iter(images.values()))
-    return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}

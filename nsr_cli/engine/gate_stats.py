@@ -44,7 +44,7 @@ class GateUse:
 
         return hook
 
-    def found(self) -> dict[str, dict]:
+    def statistics(self) -> dict[str, dict]:
         """By the layer's name, each a mean over samples and cardinal groups; empty where nothing is gated.
 
         ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
@@ -71,11 +71,11 @@ def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
     """What the gates do on a batch (B, C, H, W), evaluated as after training: Gumbel gates take their largest group.
 
     Returns:
-        As :meth:`GateUse.found`; empty where nothing is gated.
+        As :meth:`GateUse.statistics`; empty where nothing is gated.
     """
     training = network.training
     with GateUse(network) as use:
         if use.gates:
             network.eval()(x)
             network.train(training)
-    return use.found()
+    return use.statistics()

@@ -11,7 +11,7 @@ SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name)
 
 
 @contextlib.contextmanager
-def answered(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
+def handling(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
     """Have a function called for signals, but not for those that this process was told to ignore, as by nohup."""
     before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
@@ -22,27 +22,27 @@ def answered(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
 
 
 class Interrupts:
-    """Which signal has come, if any; ``leave`` ends the process as that signal would have."""
+    """Which signal has come, if any; ``end_process`` ends the process as that signal would have."""
 
     def __init__(self) -> None:
-        self.came: int | None = None
+        self.received: int | None = None
 
     def pending(self) -> int | None:
         """The signal that has come; to be asked once a step."""
         if TIME_IS_UP and TIME_IS_UP in signal.sigpending():
-            self.came = TIME_IS_UP
-        return self.came
+            self.received = TIME_IS_UP
+        return self.received
 
-    def leave(self, number: int | None = None) -> None:
+    def end_process(self, number: int | None = None) -> None:
         """End as the signal that has come ends a process, or one that came to another process."""
-        self.came = number or self.came
-        if self.came == signal.SIGINT:
+        self.received = number or self.received
+        if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.came)
+        raise SystemExit(128 + self.received)
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Interrupts]:
+def deferred_signals() -> Iterator[Interrupts]:
     """Collect signals instead of acting on them, until the end; a second SIGINT acts at once.
 
     A second SIGTERM does not, for Slurm sends several. Nohup's SIGHUP is still ignored.
@@ -56,19 +56,22 @@ def deferred() -> Iterator[Interrupts]:
     usual = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: object) -> None:
-        if interrupts.came is None or interrupts.came != TIME_IS_UP:  # which counts most
-            interrupts.came = number
+        if interrupts.received is None or interrupts.received != TIME_IS_UP:  # which counts most
+            interrupts.received = number
         if number == signal.SIGINT:
             signal.signal(number, usual[number])
 
-    with answered(SIGNALS, note), _blocked():  # SIGUSR2 is noted at the end, or when a thread of before takes it
+    with (
+        handling(SIGNALS, note),
+        _time_is_up_blocked(),
+    ):  # SIGUSR2 is noted at the end, or when a thread of before takes it
         yield interrupts
-    if interrupts.came:  # and was not left by
-        signal.raise_signal(interrupts.came)
+    if interrupts.received:  # and was not left by
+        signal.raise_signal(interrupts.received)
 
 
 @contextlib.contextmanager
-def _blocked() -> Iterator[None]:
+def _time_is_up_blocked() -> Iterator[None]:
     """SIGUSR2 waits, here and in all that is started here."""
     if not TIME_IS_UP:
         yield

@@ -37,7 +37,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, config: Mapping | None = None):
         self.folder, self.config = folder / "tensorboard", config
-        self.writer = _package("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        self.writer = _import_package("torch.utils.tensorboard", "tensorboard").SummaryWriter
 
     def start(self, step: int) -> None:
         self.board = self.writer(str(self.folder), purge_step=step + 1)
@@ -61,7 +61,7 @@ class Wandb:
     """A run of Weights & Biases, in its project nsr; WANDB_MODE=offline keeps it in the run's folder."""
 
     def __init__(self, folder: Path, config: Mapping | None = None):
-        self.folder, self.config, self.wandb = folder, config, _package("wandb", "wandb")
+        self.folder, self.config, self.wandb = folder, config, _import_package("wandb", "wandb")
 
     def start(self, step: int) -> None:
         remembered = self.folder / "wandb-run.txt"
@@ -85,7 +85,7 @@ class Mlflow:
     """A run of MLflow, in its experiment nsr, where MLFLOW_TRACKING_URI says."""
 
     def __init__(self, folder: Path, config: Mapping | None = None):
-        self.folder, self.config, self.mlflow = folder, config, _package("mlflow", "mlflow")
+        self.folder, self.config, self.mlflow = folder, config, _import_package("mlflow", "mlflow")
 
     def start(self, step: int) -> None:
         remembered = self.folder / "mlflow-run.txt"
@@ -110,7 +110,7 @@ class Mlflow:
 LOGGERS = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
 
 
-def _package(module: str, extra: str) -> ModuleType:
+def _import_package(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -19,10 +19,10 @@ from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.loggers import Logger, flattened
 from nsr_cli.engine.saver import Resumed
 from nsr_cli.errors import UserError
-from nsr_cli.files import naming, read_json_lines, write_text
+from nsr_cli.files import name_file_in_errors, read_json_lines, write_text
 from nsr_cli.words import clock
 
-SAY_EVERY = 10  # seconds between lines, where there is no bar
+PRINT_EVERY = 10  # seconds between lines, where there is no bar
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Observers:
         self.observers, self.loggers, self.every = observers, list(loggers), every
         self.say = self.console.say
 
-    def due(self, step: int, steps: int) -> bool:
+    def is_due(self, step: int, steps: int) -> bool:
         """Whether a line is due after ``step`` steps."""
         intervals = [self.every, *(observer.every for observer in self.observers)]
         return step == steps or any(step % every == 0 for every in intervals if every)
@@ -194,7 +194,7 @@ class StatsFile:
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
 
     def add(self, line: dict) -> None:
-        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
+        with name_file_in_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
@@ -215,7 +215,7 @@ class Console:
         step, steps, speed = line["step"], line["steps"], line["steps_per_second"]
         loss, rate = line["loss"], line["learning_rate"]
         self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.0e}")
-        if not self.has_bar and (time.monotonic() - self.last_said > SAY_EVERY or step == steps):
+        if not self.has_bar and (time.monotonic() - self.last_said > PRINT_EVERY or step == steps):
             self.last_said = time.monotonic()
             left = clock((steps - step) / speed) if speed else "?"
             self.say(f"step {step:,}/{steps:,}  loss {loss:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")

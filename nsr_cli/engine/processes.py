@@ -24,7 +24,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) if world_size() > 1 else 0
 
 
-def place_in_step() -> dict:
+def slurm_rendezvous() -> dict:
     """What torch asks of a process in a step of Slurm: where the first one listens, its rank, how many there are."""
     job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
     port = 20000 + (31 * job + step) % 12000  # below those that systems give away
@@ -46,7 +46,7 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def started(pid: int) -> float | None:
+def start_time(pid: int) -> float | None:
     """When a process of this machine began, by a clock of its own that tells it from a later one with the same number.
 
     None where there is no such process, or on a system that does not say.

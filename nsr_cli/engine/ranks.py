@@ -12,11 +12,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nsr_cli.engine.interrupts import SIGNALS
-from nsr_cli.engine.processes import end_with_parent, place_in_step, world_size
+from nsr_cli.engine.processes import end_with_parent, slurm_rendezvous, world_size
 from nsr_cli.errors import Failed
 
-GATHERING = timedelta(minutes=10)  # from the first process that is there to the last
-PATIENCE = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
+START_TIMEOUT = timedelta(minutes=10)  # from the first process that is there to the last
+TIMEOUT = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Ranks:
         return bool(told[0])
 
     @contextlib.contextmanager
-    def calling(self) -> Iterator[Callable[[], None]]:
+    def calling_others(self) -> Iterator[Callable[[], None]]:
         """In the first process: a function that calls the others to a training; at the end those not called may go."""
         called = []
         try:
@@ -104,7 +104,7 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def join_processes(device: torch.device) -> Iterator[Ranks]:
     """Be together with the other processes that were started with this one, if any; each has its own ``device``.
 
     All leave together, unless one fails: then torchrun, or srun, ends the others.
@@ -116,12 +116,12 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # torchrun cannot end its processes if it is killed outright
-    place = {"url": "env://"} if "WORLD_SIZE" in os.environ else place_in_step()
+    place = {"url": "env://"} if "WORLD_SIZE" in os.environ else slurm_rendezvous()
     with name_lost_peer():
-        store, rank, world = next(dist.rendezvous(**place, timeout=GATHERING))
-        store.set_timeout(PATIENCE)  # from now on it fails at once where the process that holds it is gone
+        store, rank, world = next(dist.rendezvous(**place, timeout=START_TIMEOUT))
+        store.set_timeout(TIMEOUT)  # from now on it fails at once where the process that holds it is gone
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     yield Ranks(rank, world)
     with name_lost_peer():
         dist.barrier()

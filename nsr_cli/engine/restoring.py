@@ -89,15 +89,15 @@ def restore_picture(
     with parametrize.cached():
         for band in restorer.bands(picture.colour):
             end = top + len(band)
-            rows = quantized(band, canvas.dtype)
+            rows = quantized_to(band, canvas.dtype)
             if beside:
                 before = enlarged(picture.colour, top, end, scale)
                 white = np.full((len(band), GAP, channels), 1.0)
                 parts = before / np.iinfo(picture.colour.dtype).max, white, rows / np.iinfo(rows.dtype).max
-                beside.put(top, 0, quantized(np.concatenate(parts, axis=1), beside.dtype))
+                beside.put(top, 0, quantized_to(np.concatenate(parts, axis=1), beside.dtype))
             if picture.alpha is not None:
                 alpha = enlarged(picture.alpha, top, end, scale) / np.iinfo(picture.alpha.dtype).max
-                rows = np.concatenate([rows, quantized(alpha, canvas.dtype)], axis=2)
+                rows = np.concatenate([rows, quantized_to(alpha, canvas.dtype)], axis=2)
             canvas.put(top, 0, rows)
             top, so_far = end, tiles * end // height
             progress(so_far - done)
@@ -107,7 +107,7 @@ def restore_picture(
             made.write(picture.exif, picture.icc)
 
 
-def quantized(image: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
+def quantized_to(image: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
     """Whole numbers of an image in [0, 1]; of a size with dtype's range."""
     return quantize(image * np.iinfo(dtype).max, dtype)
 

@@ -82,7 +82,7 @@ class Saver:
         self.began -= state["seconds"]
         return Resumed(state["step"], state["losses"], state["best"])
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         return time.monotonic() - self.last_save > 60 * self.minutes
 
     def save(self, step: int, losses: list[Tensor], best: dict) -> bool:

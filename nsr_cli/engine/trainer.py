@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import heap
-from nsr_cli.engine.interrupts import deferred
+from nsr_cli.engine.interrupts import deferred_signals
 from nsr_cli.engine.observers import Observers, Progress
 from nsr_cli.engine.prefetch import Prefetch
 from nsr_cli.engine.ranks import Exchange, Ranks
@@ -61,7 +61,7 @@ def train(
     with (
         heap.keep_freed_memory(),
         Prefetch(batch_at, step, steps) as batches,
-        deferred() as interrupts,
+        deferred_signals() as interrupts,
         observers.running(resumed, steps, ranks.is_first),
     ):
         exchange = Exchange(ranks)
@@ -89,7 +89,7 @@ def train(
             losses.append(loss)
             observers.count_step()
 
-            if observers.due(step, steps):
+            if observers.is_due(step, steps):
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
                 saver.check_finite(values, step, batch_at)
                 losses = []
@@ -97,15 +97,15 @@ def train(
                     norm = nn.utils.get_total_norm(gradients).item()
                     observers.observe(Progress(step, steps, values, rate, norm, batches.waited, model, degraded))
             saved = False
-            if ranks.is_first and step < steps and (stopping or saver.due()):
+            if ranks.is_first and step < steps and (stopping or saver.is_due()):
                 saved = saver.save(step, losses, observers.best)
             if stopping and step < steps:
                 what = "which is saved" if saved else "which is not finite and not saved"
                 observers.say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, {what}")
-                interrupts.leave(stopping)
+                interrupts.end_process(stopping)
         final = saver.finish(step, writes=ranks.is_first)
         if interrupts.pending():
-            interrupts.leave()
+            interrupts.end_process()
     return final
 
 

@@ -20,7 +20,7 @@ IMAGES, SIDE = 8, 192  # at most so many images, and so many pixels a side of ea
 SHOWN = 4  # so many of them are returned
 
 
-def validation(
+def validation_of(
     paths: list[Path], task: Degradation, convention: Convention, patch: int, luma_only: bool = False
 ) -> Callable[[nn.Module], dict[str, float | np.ndarray]]:
     """A function from a network to its mean ``psnr`` in dB and ``restored/NAME``, the first images in uint8.

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import ClassVar
 
-from nsr_cli.errors import Failed, JobFailed, report
+from nsr_cli.errors import Failed, JobFailed, report_error
 from nsr_cli.launch.cells import Cell
-from nsr_cli.launch.job import described, do
+from nsr_cli.launch.job import do_run, job_text
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, create_sweep
 from nsr_cli.launch.watched import Watched
@@ -73,7 +73,7 @@ class Dispatcher:
             else:
                 print_line("wait=false: `nsr status` shows how they do; the command without wait=false waits for them")
 
-    def begin(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
+    def create_jobs(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
         """A new sweep's folder, with a job for each group of cells; and each job as text."""
         planned = []
         for index, group in enumerate(groups):
@@ -81,10 +81,10 @@ class Dispatcher:
             planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
         sweep = create_sweep(results, title, self.place, planned)
         pairs = list(zip(planned, groups, strict=True))
-        texts = [described(sweep, job, [cell.run for cell in group]) for job, group in pairs]
+        texts = [job_text(sweep, job, [cell.run for cell in group]) for job, group in pairs]
         return [Watched(sweep, job, group) for job, group in pairs], texts
 
-    def end(self, watch: Watched, state: dict | None, died: str) -> None:
+    def note_end(self, watch: Watched, state: dict | None, died: str) -> None:
         """Note how a job ended, and say it.
 
         Args:
@@ -102,7 +102,7 @@ class Dispatcher:
             }
             general = next(iter(failures.values()))
         elif word != "done":
-            printed = tail(log)
+            printed = last_lines(log)
             how = f"out of memory; {died}" if OUT_OF_MEMORY.search(printed) else died
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         store = Store()
@@ -121,7 +121,7 @@ class Dispatcher:
 
     def print_failure(self, cell: Cell) -> None:
         """Say why a cell failed, as the command itself would that makes it alone."""
-        report(cell.command, cell.failure, self.traces)
+        report_error(cell.command, cell.failure, self.traces)
 
 
 class InProcess(Dispatcher):
@@ -138,7 +138,7 @@ class InProcess(Dispatcher):
 
     def do(self, cell: Cell, wait: bool) -> None:
         try:
-            cell.psnr = first_psnr(do(cell.run.with_request(wait=wait)))
+            cell.psnr = first_psnr(do_run(cell.run.with_request(wait=wait)))
             cell.finished = True
         except BrokenPipeError:
             raise
@@ -147,7 +147,7 @@ class InProcess(Dispatcher):
             self.print_failure(cell)
 
 
-def tail(log: Path) -> str:
+def last_lines(log: Path) -> str:
     """The last lines of a file, which need not be there."""
     try:
         return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from nsr_cli.engine.interrupts import answered
+from nsr_cli.engine.interrupts import handling
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.launch.cells import Cell
@@ -33,16 +33,16 @@ class OnThisMachine(Dispatcher):
             raise UserError("wait=false: the jobs of hydra/launcher=local end with the command; expected wait=true")
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
-        watched, self.texts = self.begin(title, groups, results)
+        watched, self.texts = self.create_jobs(title, groups, results)
         self.places = slots(**self.settings, wanted=len(groups))
         print_line(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
         return watched
 
     def follow(self, watched: list[Watched]) -> None:
-        with contextlib.closing(run_all(watched[0].sweep, self.texts, self.places)) as ends:
+        with contextlib.closing(run_jobs(watched[0].sweep, self.texts, self.places)) as ends:
             for job, how in ends:
                 watch = watched[job.index]
-                self.end(watch, watch.sweep.state_of(job.index), how)
+                self.note_end(watch, watch.sweep.state_of(job.index), how)
 
 
 def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:
@@ -82,7 +82,7 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
+def run_jobs(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
     """Run a sweep's jobs, as many at once as there are places; yields each, and how its process ended.
 
     When this is left early, by Ctrl-C or a signal, the jobs that run are told to stop, and save what they have.
@@ -93,7 +93,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
     running: set[subprocess.Popen] = set()
     leaving = threading.Event()
 
-    def one(job: Job, text: str) -> tuple[Job, str]:
+    def run_job(job: Job, text: str) -> tuple[Job, str]:
         place = free.get()
         try:
             with open(local_log(sweep, job), "a", encoding="utf-8") as log:
@@ -120,8 +120,8 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
         finally:
             free.put(place)
 
-    with ThreadPoolExecutor(len(places)) as pool, answered((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
-        futures = [pool.submit(one, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
+    with ThreadPoolExecutor(len(places)) as pool, handling((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
+        futures = [pool.submit(run_job, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from nsr_cli.engine.interrupts import deferred
+from nsr_cli.engine.interrupts import deferred_signals
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.cells import Cell
@@ -35,7 +35,7 @@ class OnSlurm(Dispatcher):
                 raise UserError(f"hydra.launcher.{name}={value}: expected a whole number, {least} or above")
 
     def check(self, wait: bool) -> None:
-        slurm.check_here()
+        slurm.check_slurm()
 
     def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
         """Those of whose runs another sweep has a job in the queue, and the rest."""
@@ -61,9 +61,9 @@ class OnSlurm(Dispatcher):
         return adopted, new
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
-        watched, texts = self.begin(title, groups, results)
+        watched, texts = self.create_jobs(title, groups, results)
         sweep = watched[0].sweep
-        with deferred() as interrupts:  # half a submission would leave jobs that do not find what they are for
+        with deferred_signals() as interrupts:  # half a submission would leave jobs that do not find what they are for
             try:
                 count, refusal = slurm.submit(sweep, texts, self.settings)
             except BaseException:
@@ -78,7 +78,7 @@ class OnSlurm(Dispatcher):
                     self.print_failure(cell)
             if interrupts.pending():
                 print_detached(watched[:count])
-                interrupts.leave()
+                interrupts.end_process()
         return watched[:count]
 
     def remove_unsubmitted(self, sweep: Sweep) -> None:
@@ -113,9 +113,9 @@ class OnSlurm(Dispatcher):
                             continue
                         if facts.get("JobState") == "COMPLETED" and now - last_seen[key] < self.lag:
                             continue
-                    self.end(watch, state, slurm.describe_end(facts))
+                    self.note_end(watch, state, slurm.describe_end(facts))
                     del left[key]
-                shown = self.show(watched, left, queued, shown)
+                shown = self.print_counts(watched, left, queued, shown)
                 if left:
                     time.sleep(pause)
                     pause = min(1.2 * pause, self.pauses[1])
@@ -123,7 +123,7 @@ class OnSlurm(Dispatcher):
             print_detached(list(left.values()))
             raise
 
-    def show(
+    def print_counts(
         self, watched: list[Watched], left: dict, queued: dict[tuple[str, int], slurm.Queued] | None, before: str
     ) -> str:
         """Say how many are done, run, pend and why, if that has changed."""

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.engine.processes import started
+from nsr_cli.engine.processes import start_time
 from nsr_cli.launch import slurm
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, Sweep, local_log
@@ -25,8 +25,8 @@ class Progress:
         word: one of WORDS.
         state: what it says of itself, or None.
         queued: its line of the queue, or None.
-        left: seconds until it is done, where that can be told.
-        took: seconds that it took, or will, where that can be told.
+        remaining: seconds until it is done, where that can be told.
+        duration: seconds that it took, or will, where that can be told.
         detail: why it failed, why it pends, how far it is.
     """
 
@@ -34,8 +34,8 @@ class Progress:
     word: str
     state: dict | None = None
     queued: Queued | None = None
-    left: float | None = None
-    took: float | None = None
+    remaining: float | None = None
+    duration: float | None = None
     detail: str = ""
 
 
@@ -63,10 +63,10 @@ def _progress(
     seconds = state["seconds"] if state else None
     diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # which is recorded
     if records.issuperset(job.records) and not diverged:
-        return Progress(job, "done", state, took=seconds if said == "done" else None)
+        return Progress(job, "done", state, duration=seconds if said == "done" else None)
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
     if said == "running" and (lives or silent or (queued and not queued.is_pending)):
-        return _training(sweep, job, state, queued)
+        return _training_progress(sweep, job, state, queued)
     if queued or lives:
         word = "pending" if not queued or queued.is_pending else "running"
         return Progress(job, word, state, queued, detail=queued.reason if queued and word == "pending" else "")
@@ -86,7 +86,7 @@ def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
     return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
 
 
-def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
+def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
     """A running job, with how far its training is."""
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
     line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
@@ -100,19 +100,19 @@ def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Pro
 
 def seconds_left(found: list[Progress]) -> float | None:
     """Seconds until all that run and pend will be done, if as many run at once as do now; None if nothing tells."""
-    took = [progress.took for progress in found if progress.took]
+    durations = [progress.duration for progress in found if progress.duration]
     running = [progress for progress in found if progress.word == "running"]
     pending = sum(progress.word == "pending" for progress in found)
-    if not took or not running:
+    if not durations or not running:
         return None
-    usual = statistics.fmean(took)
-    left = [usual if progress.left is None else progress.left for progress in running]
+    usual = statistics.fmean(durations)
+    left = [usual if progress.remaining is None else progress.remaining for progress in running]
     return max(max(left), (sum(left) + pending * usual) / len(running))
 
 
 def is_alive(process: dict) -> bool:
     """Whether a process is there: on this machine by looking, on another by its word."""
-    return process["host"] != socket.gethostname() or started(process["pid"]) == process["started"]
+    return process["host"] != socket.gethostname() or start_time(process["pid"]) == process["started"]
 
 
 def last_line(path: Path) -> dict | None:

@@ -113,7 +113,7 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
     from nsr_cli.launch.job import run
 
     limit = array_limit()
-    settings = {name: value for name, value in settings.items() if name not in OURS}
+    settings = {name: value for name, value in settings.items() if name not in FIXED_SETTINGS}
     settings["setup"] = [*SETUP, *(settings["setup"] or [])]
     arrays = -(-len(texts) // limit)
     settings["array_parallelism"] = max(1, settings["array_parallelism"] // arrays)  # which run side by side
@@ -124,7 +124,7 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
         executor.update_parameters(
             name=NAME.format(sweep=sweep.name, first=first),
             stderr_to_stdout=True,
-            **{name if name in COMMON else f"slurm_{name}": value for name, value in settings.items()},
+            **{name if name in UNPREFIXED else f"slurm_{name}": value for name, value in settings.items()},
         )
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # else submitit repeats there what it raises
@@ -139,8 +139,8 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
     return len(texts), ""
 
 
-OURS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
-COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes")
+FIXED_SETTINGS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
+UNPREFIXED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes")
 SETUP = [
     'if [ "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi',  # srun takes it no more
     "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
@@ -162,7 +162,7 @@ def log_of(sweep: Sweep, job: str, rank: int = 0) -> Path:
     return sweep.folder / "logs" / f"{job}_{rank}_log.out"
 
 
-def check_here() -> None:
+def check_slurm() -> None:
     """Raise UserError on a machine without Slurm."""
     if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
         raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nsr_cli.engine.processes import started
+from nsr_cli.engine.processes import start_time
 from nsr_cli.files import write_json
 
 
@@ -68,11 +68,11 @@ class Sweep:
         state = _read_state(own)
         if state and state["world"] == 1:  # else look for others, among the states of all jobs
             return state
-        return _by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
+        return _states_by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
 
     def states(self) -> dict[int, dict]:
         """What all jobs that have begun say of themselves."""
-        return _by_job((self.folder / "states").glob("*.json"))
+        return _states_by_job((self.folder / "states").glob("*.json"))
 
     def note_arrays(self, arrays: list[tuple[int, int, str]]) -> None:
         """Write down the arrays of its jobs: (index of the first job, how many, the array's id)."""
@@ -80,7 +80,7 @@ class Sweep:
 
     def arrays(self) -> list[tuple[int, int, str]]:
         """What was noted of them."""
-        noted = (_read(self.folder / "arrays.json") or {}).get("arrays")
+        noted = (_read_object(self.folder / "arrays.json") or {}).get("arrays")
         return [tuple(one) for one in noted] if _is_list(noted, _is_array) else []
 
     def slurm_job(self, index: int) -> str | None:
@@ -95,7 +95,7 @@ def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Swee
     """Make the folder of a new sweep; no other sweep has it ever."""
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
-    sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, started(pid))
+    sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, start_time(pid))
     (folder / "states").mkdir(parents=True)
     (folder / "logs").mkdir()
     head = {"title": title, "place": place, "host": sweep.host, "pid": pid, "started": sweep.started}
@@ -105,9 +105,9 @@ def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Swee
 
 def read_sweep(folder: Path) -> Sweep | None:
     """The sweep in a folder, or None where there is none, or its file is damaged."""
-    content = _read(folder / "sweep.json") or {}
+    content = _read_object(folder / "sweep.json") or {}
     jobs = content.pop("jobs", None)
-    if content.pop("format", None) != 1 or not _fits(content, HEAD) or not _is_list(jobs, _is_job):
+    if content.pop("format", None) != 1 or not _has_entries(content, HEAD) or not _is_list(jobs, _is_job):
         return None
     if [job["index"] for job in jobs] != list(range(len(jobs))):
         return None
@@ -127,7 +127,7 @@ def local_log(sweep: Sweep, job: Job) -> Path:
     return sweep.folder / "logs" / f"{job.index}.log"
 
 
-def _by_job(paths: Iterable[Path]) -> dict[int, dict]:
+def _states_by_job(paths: Iterable[Path]) -> dict[int, dict]:
     """What jobs say of themselves in these files, by their index; files that are none of theirs are passed over."""
     found: dict[int, list[dict]] = {}
     for path in paths:
@@ -146,7 +146,7 @@ def _deciding_state(states: list[dict]) -> dict | None:
     return next((state for state in states if state["rank"] == 0), None)
 
 
-def _read(path: Path) -> dict | None:
+def _read_object(path: Path) -> dict | None:
     """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
         content = json.loads(text := path.read_text(encoding="utf-8"))
@@ -161,7 +161,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_whole(value: Any, least: int = 0, most: int = 2**31) -> bool:
+def _is_integer(value: Any, least: int = 0, most: int = 2**31) -> bool:
     return type(value) is int and least <= value <= most
 
 
@@ -173,24 +173,24 @@ def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and all(map(holds, value))
 
 
-def _fits(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
+def _has_entries(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
     return isinstance(value, dict) and all(holds(value.get(key)) for key, holds in entries.items())
 
 
 def _is_job(value: Any) -> bool:
-    return _fits(value, JOB)
+    return _has_entries(value, JOB)
 
 
 def _is_array(value: Any) -> bool:
-    whole = isinstance(value, list) and len(value) == 3 and all(map(_is_whole, value[:2]))
+    whole = isinstance(value, list) and len(value) == 3 and all(map(_is_integer, value[:2]))
     return whole and _is_text(value[2]) and value[2].isdecimal()
 
 
 PLACES = ("slurm", "local")
 WORDS = ("running", "requeued", "stopped", "failed", "done")
-HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid": _is_whole}
+HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid": _is_integer}
 JOB = {
-    "index": _is_whole,
+    "index": _is_integer,
     "run": lambda value: _is_text(value) and re.fullmatch(r"[\w.-]{1,200}", value),  # a folder's name
     "cells": lambda value: _is_list(value, _is_text),
     "records": lambda value: _is_list(value, _is_text),
@@ -198,21 +198,21 @@ JOB = {
 STATE = {
     "state": WORDS.__contains__,
     "host": _is_text,
-    **dict.fromkeys(("pid", "rank", "world", "attempt"), _is_whole),
+    **dict.fromkeys(("pid", "rank", "world", "attempt"), _is_integer),
     **dict.fromkeys(("time", "seconds"), _is_seconds),
 }
-FAILURE = {"error": _is_text, "code": lambda value: _is_whole(value, 1, 255), "trace": _is_text}
+FAILURE = {"error": _is_text, "code": lambda value: _is_integer(value, 1, 255), "trace": _is_text}
 
 
 def _read_state(path: Path) -> dict | None:
     """What a process says of itself; None where it says nothing, or the file is damaged."""
-    state = _read(path)
-    if not _fits(state, STATE):
+    state = _read_object(path)
+    if not _has_entries(state, STATE):
         return None
     if state["state"] == "failed":
         failures = state.get("failures")
-        if not _fits(state, FAILURE) or not isinstance(failures, dict) or not failures:
+        if not _has_entries(state, FAILURE) or not isinstance(failures, dict) or not failures:
             return None
-        if not all(_fits(one, FAILURE) for one in failures.values()):
+        if not all(_has_entries(one, FAILURE) for one in failures.values()):
             return None
     return state | {"started": state.get("started")}

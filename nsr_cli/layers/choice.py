@@ -104,7 +104,7 @@ def measure(candidates: Candidates, **watch: Callable) -> dict:
 
     Args:
         candidates: what to call, by name.
-        **watch: settle and clock, as in :func:`nsr_cli.stopwatch.take_turns`.
+        **watch: settle and clock, as in :func:`nsr_cli.stopwatch.time_in_turns`.
     """
     failed = {}
     for name, run in candidates.items():

@@ -72,7 +72,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Summary:
     """A verdict in short.
 
     Attributes:
@@ -138,13 +138,13 @@ class Unmeasured:
     Attributes:
         commands: that make it.
         absent: benchmarks that are not on this machine, and how to get them.
-        elsewhere: whether another chapter shows its columns that need no training.
+        shown_elsewhere: whether another chapter shows its columns that need no training.
     """
 
     experiment: Experiment
     commands: list[str]
     absent: list[str] = field(default_factory=list)
-    elsewhere: bool = False
+    shown_elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ class Chapter:
     unmeasured: list[Unmeasured] = field(default_factory=list)
 
     @cached_property
-    def summary(self) -> list[tuple[Section, list[Judged], list[Judged]]]:
+    def summary(self) -> list[tuple[Section, list[Summary], list[Summary]]]:
         """Of each table with a measured claim: the verdicts on the paper's, and on ours, measured or not."""
-        found = [(s, judged(s.sheet.claims), judged(s.sheet.own_claims)) for s in self.sections]
+        found = [(s, summaries_of(s.sheet.claims), summaries_of(s.sheet.own_claims)) for s in self.sections]
         return [
             (s, [v for v in paper if v.finding], own) for s, paper, own in found if any(v.finding for v in paper + own)
         ]
@@ -187,7 +187,7 @@ class Chapter:
         return {word: words.count(word) for word in (HOLDS, FAILS, UNDECIDED)} | {"not measured": claims - len(words)}
 
 
-def judged(found: Iterable[Verdict]) -> list[Judged]:
+def summaries_of(found: Iterable[Verdict]) -> list[Summary]:
     """Each verdict with the measured finding that decides."""
     decided = []
     for verdict in found:
@@ -195,7 +195,7 @@ def judged(found: Iterable[Verdict]) -> list[Judged]:
         step = weakest([finding for finding, _ in placed]) if placed else None
         where = next((column for finding, column in placed if finding is step), "")
         decided.append(
-            Judged(verdict.claim.says, verdict.word if step else "not measured", verdict.counts, where, step)
+            Summary(verdict.claim.says, verdict.word if step else "not measured", verdict.counts, where, step)
         )
     return decided
 
@@ -234,21 +234,21 @@ def add_untouched(chapter: Chapter, experiment: Experiment, seen: set[str]) -> N
     """Name a table in a chapter of a protocol that has no records, without a look at its runs."""
     makes = [f"nsr {' '.join(words)} protocol={chapter.protocol}" for words in experiment.commands(chapter.protocol)]
     commands = [f"{table_command(experiment, chapter.protocol)} run=true", *makes]
-    elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
-    chapter.unmeasured.append(Unmeasured(experiment, commands, elsewhere=elsewhere))
+    shown_elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
+    chapter.unmeasured.append(Unmeasured(experiment, commands, shown_elsewhere=shown_elsewhere))
 
 
 def section_of(study: Study, shown: Shown) -> Section:
     sources = [source_of(study, cell) for cell in shown.cells if cell.record]
     lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-    absent = sorted(name for name in lacking if not study.at_hand(name))
+    absent = sorted(name for name in lacking if not study.is_at_hand(name))
     return Section(
         sheet=sheet_of(study.experiment, shown.cells, study.protocol),
         sources=sources,
         cells=(len(sources), len(shown.cells)),
         seeds=shown.seeds,
         left_out=shown.left_out,
-        missing=[f"nsr {' '.join(words)}" for words in study.filling(shown.cells)],
+        missing=[f"nsr {' '.join(words)}" for words in study.missing_commands(shown.cells)],
         absent=[study.how_to_get(name) for name in absent],
     )
 

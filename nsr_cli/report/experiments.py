@@ -126,14 +126,14 @@ class Experiment:
             if not command:
                 continue
             wanted = set(self.words(other.pick, protocol)) if other else set()
-            verb, jobs = expand(command)
+            verb, jobs = expand_command(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
                 raise ValueError(f"{self.name}: {len(matching)} jobs of {command} have {wanted}, expected one")
             yield row, column, verb, matching[0]
 
 
-def expand(command: list[str]) -> tuple[str, list[list[str]]]:
+def expand_command(command: list[str]) -> tuple[str, list[list[str]]]:
     """The verb and the jobs (lists of overrides) of a command line; commas outside of brackets make a sweep."""
     verb, *words = command
     choices = []
@@ -149,7 +149,7 @@ def expand(command: list[str]) -> tuple[str, list[list[str]]]:
 OTHER_READERS = ("figure5", "timing", "search", "errata")  # files of experiments/ that are no tables
 
 
-def names(folder: Path) -> list[str]:
+def table_names(folder: Path) -> list[str]:
     """The experiments that are tables of cells, the numbered ones first."""
     stems = [path.stem for path in folder.glob("*.yaml") if path.stem not in OTHER_READERS]
     return sorted(stems, key=lambda stem: (not stem.startswith("table"), stem))
@@ -159,13 +159,13 @@ def read_yaml(path: Path) -> dict:
     return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def load(folder: Path, name: str) -> Experiment:
+def load_experiment(folder: Path, name: str) -> Experiment:
     """Read an experiment: experiments/<name>.yaml, a table by its number alone, or any file that ends in .yaml.
 
     Raises:
         UserError: there is none of that name, or the file does not describe one.
     """
-    known, path = names(folder), Path(name)
+    known, path = table_names(folder), Path(name)
     if path.suffix != ".yaml":
         stem = f"table{name}" if name.isdigit() else name
         if stem not in known:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#222222", "#8a8a8a"
 TEXT, SMALL = 11, 9  # points
-UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same picture is the same bytes
+METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same picture is the same bytes
 
 
 def check_matplotlib() -> None:
@@ -24,7 +24,7 @@ def check_matplotlib() -> None:
         raise UserError("figures need matplotlib: pip install 'nsr[figures]'")
 
 
-def blank(width: float, height: float, heading: str) -> "Figure":
+def blank_figure(width: float, height: float, heading: str) -> "Figure":
     """A figure of so many inches with a heading, whose lines are wrapped to its width."""
     from matplotlib.figure import Figure
 
@@ -46,7 +46,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph
     paths = []
-    for form, metadata in UNDATED.items():
+    for form, metadata in METADATA.items():
         content = io.BytesIO()
         with rc_context({"pdf.fonttype": 42}):  # text that can be searched and edited
             figure.savefig(content, format=form, metadata=metadata)

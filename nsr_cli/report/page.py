@@ -19,8 +19,8 @@ from nsr_cli.runs.record import Record
 from nsr_cli.words import plural
 
 WIDEST = 1600  # pixels of an embedded picture
-STRONG = 0.3  # dB at which the colour of a difference is full
-OTHERS = 200  # records of no table that are listed
+FULL_COLOUR = 0.3  # dB at which the colour of a difference is full
+MOST_OTHERS = 200  # records of no table that are listed
 FIGURES = {  # by the beginning of a file's name: what is drawn, and its name behind `nsr figure`
     "figure4": ("PSNR against cardinality", "4"),
     "figure5": ("Figure 5: what the gates choose, a map for each block over images", "5"),
@@ -83,7 +83,7 @@ class Report:
         return list(dict.fromkeys([every[0], every[-1]])) if every else []
 
 
-def page(report: Report) -> str:
+def render_page(report: Report) -> str:
     """Its HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -94,7 +94,7 @@ def page(report: Report) -> str:
     )
     environment.filters |= {"minus": minus, "strong": strong, "slug": slug, "strength": strength, "plot": plot}
     template = environment.get_template("page.html.j2")
-    said = {"RULE": RULE, "CONTROLS": CONTROLS, "GATES": GATES, "OTHERS": OTHERS, "version": __version__}
+    said = {"RULE": RULE, "CONTROLS": CONTROLS, "GATES": GATES, "MOST_OTHERS": MOST_OTHERS, "version": __version__}
     helpers = {"steps_of": steps_of, "scores": scores_in_words, "plural": plural}
     return template.render(report=report, **said, **helpers).lstrip()
 
@@ -117,7 +117,7 @@ def slug(text: str) -> str:
 
 def strength(number: float) -> str:
     """How strong the colour of a difference in dB is, from 0 to 1."""
-    return f"{min(1.0, abs(number) / STRONG):.2f}"
+    return f"{min(1.0, abs(number) / FULL_COLOUR):.2f}"
 
 
 def plot(finding: object, widest: float) -> Markup:
@@ -141,7 +141,7 @@ def pictures_of(results: Path, protocol: str, damaged: dict[str, str]) -> list[P
         own = path.stem.removeprefix(kind_of(path)).strip("-")
         command = f"nsr figure {name} protocol={protocol}" + (f"   (file {own})" if own else "")
         try:
-            pictures.append(Picture(*embedded(path), what, file, command))
+            pictures.append(Picture(*embedded_picture(path), what, file, command))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture
             damaged[file] = " ".join(str(error).split()).replace(str(path), "it")
     return pictures
@@ -152,7 +152,7 @@ def kind_of(path: Path) -> str:
 
 
 @functools.cache
-def embedded(path: Path) -> tuple[str, int, int]:
+def embedded_picture(path: Path) -> tuple[str, int, int]:
     """(address that holds it, width, height) of a picture, as WebP and no wider than is of use on a screen."""
     from PIL import Image
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nsr_cli.report.figures import INK, SMALL, TEXT, blank, wrapped
+from nsr_cli.report.figures import INK, SMALL, TEXT, blank_figure, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ class Gated:
     stride: int
 
 
-def busiest(truth: np.ndarray, side: int) -> tuple[int, int]:
+def busiest_corner(truth: np.ndarray, side: int) -> tuple[int, int]:
     """Top left corner of the square of ``side`` pixels in which neighbouring pixels differ most."""
     grey = truth.astype(np.float64).mean(axis=2) if truth.ndim == 3 else truth.astype(np.float64)
     detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
@@ -58,9 +58,9 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
 
     truth = panels[-1].picture
     crop = min(crop, *(side - 1 for side in truth.shape[:2]))
-    top, left = busiest(truth, crop)
+    top, left = busiest_corner(truth, crop)
     height = truth.shape[0] / truth.shape[1]
-    figure = blank(2.6 * len(panels), 2.6 * (height + 1) + 0.7, heading)
+    figure = blank_figure(2.6 * len(panels), 2.6 * (height + 1) + 0.7, heading)
     axes = figure.subplots(2, len(panels), height_ratios=[height, 1], squeeze=False)
     for (whole, zoom), panel in zip(axes.T, panels, strict=True):
         whole.imshow(panel.picture, cmap="gray", vmin=0, vmax=255)
@@ -76,7 +76,7 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
 RANGES = ("own range", "0 to 1")
 
 
-def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict] = ()) -> "Figure":
+def gates_figure(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict] = ()) -> "Figure":
     """Each image beside the gates of every block and their mean over the depth; two rows for each group that is shown.
 
     Gates may differ little over an image, and much from block to block: in the upper row every column has a range of
@@ -94,7 +94,7 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
     rows = [(image, group, own) for image in images for group in range(len(groups)) for own in (True, False)]
     ratios = [image.picture.shape[0] / image.picture.shape[1] for image, _, _ in rows]
     height = sum(ratio * wide + 0.08 for ratio in ratios) + 1.5 + 0.4 * bool(use)
-    figure = blank(wide * (blocks + 2) + 0.4, height, heading)
+    figure = blank_figure(wide * (blocks + 2) + 0.4, height, heading)
     *axes, bars = figure.subplots(len(rows) + 1, blocks + 2, height_ratios=[*ratios, 0.1 / wide])
     axes = np.array(axes)
     for (image, group, own), axis in zip(rows, axes[:, 0], strict=True):
@@ -102,13 +102,13 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
             axis.imshow(image.picture, cmap="gray", vmin=0, vmax=255)
             axis.set_ylabel(image.name, fontsize=SMALL, color=INK)
     for block, column in enumerate(axes.T[1:]):
-        shown = [depth(image)[block, group] for image, group, _ in rows]
-        stretched = span(shown)
+        shown = [with_mean_map(image)[block, group] for image, group, _ in rows]
+        stretched = value_range(shown)
         for axis, values, (image, _, own) in zip(column, shown, rows, strict=True):
             drawn = overlay_map(axis, values, image, *(stretched if own else (0.0, 1.0)))
             if own:
-                bar_below(bars[block + 1], drawn, stretched)
-    bar_below(bars[0], drawn, (0.0, 1.0))
+                draw_colour_bar(bars[block + 1], drawn, stretched)
+    draw_colour_bar(bars[0], drawn, (0.0, 1.0))
     for axis, title in zip(axes[0], titles_of(blocks, use), strict=True):
         axis.set_title(title, fontsize=TEXT - bool(use), color=INK)
     for axis, (_, group, own) in zip(axes[:, 1], rows, strict=True):
@@ -134,7 +134,7 @@ def titles_of(blocks: int, use: Sequence[dict]) -> list[str]:
     return ["input", *names]
 
 
-def bar_below(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float]) -> None:
+def draw_colour_bar(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float]) -> None:
     """The colours of a picture in a bar, with the numbers at its ends."""
     bar = axis.figure.colorbar(drawn, cax=axis, orientation="horizontal")
     digits = 0 if ends == (0, 1) else 2 if ends[1] - ends[0] >= 0.1 else 3
@@ -143,12 +143,12 @@ def bar_below(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float]) -> No
         label.set(horizontalalignment=side, fontsize=SMALL, color=INK)
 
 
-def depth(image: Gated) -> np.ndarray:
+def with_mean_map(image: Gated) -> np.ndarray:
     """The maps of every block, and behind them their mean over the blocks."""
     return np.concatenate([image.maps, image.maps.mean(axis=0, keepdims=True)])
 
 
-def span(maps: list[np.ndarray]) -> tuple[float, float]:
+def value_range(maps: list[np.ndarray]) -> tuple[float, float]:
     """The least and largest value, and at least 0.002 between them: less is not shown as a difference."""
     lowest, highest = min(map(np.min, maps)), max(map(np.max, maps))
     wider = max(0, 0.001 - (highest - lowest) / 2)

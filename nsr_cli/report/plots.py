@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from nsr_cli.report.experiments import Experiment
-from nsr_cli.report.figures import FAINT, INK, SMALL, blank
+from nsr_cli.report.figures import FAINT, INK, SMALL, blank_figure
 from nsr_cli.report.values import Value
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def against_cardinality(panels: dict[str, dict[str, list[float]]], heading: str)
     """
     from matplotlib.ticker import NullLocator
 
-    figure = blank(max(4.6 * len(panels), 6), 4.4, heading)
+    figure = blank_figure(max(4.6 * len(panels), 6), 4.4, heading)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (benchmark, values) in zip(axes, panels.items(), strict=True):
         points = sorted((int(label), psnrs) for label, psnrs in values.items() if label.isdigit() and psnrs)
@@ -62,7 +62,7 @@ def against_cardinality(panels: dict[str, dict[str, list[float]]], heading: str)
         style_axis(
             axis, "cardinality d (groups of channels with gates of their own)", f"PSNR in RGB on {benchmark} [dB]"
         )
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -70,7 +70,7 @@ def against_cost(lines: dict[str, list[Point]], benchmark: str, heading: str) ->
     """PSNR against multiply-accumulates and against parameters, side by side; a line for each label."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = blank(9.2, 4.6, heading)
+    figure = blank_figure(9.2, 4.6, heading)
     macs, parameters = figure.subplots(1, 2, sharey=True)
     for number, (label, points) in enumerate(lines.items()):
         if not points:  # it keeps its look for when it has some
@@ -85,11 +85,11 @@ def against_cost(lines: dict[str, list[Point]], benchmark: str, heading: str) ->
         axis.xaxis.set_minor_formatter(NullFormatter())
     style_axis(macs, "multiply-accumulates per input pixel [millions]", f"PSNR in RGB on {benchmark} [dB]")
     style_axis(parameters, "parameters [millions]", "")
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
-def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
+def curves_figure(runs: dict[str, list[dict]], heading: str) -> "Figure":
     """The loss against steps, and the validation PSNR where there is one; a line for each run.
 
     Args:
@@ -97,7 +97,7 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
         heading: of the figure.
     """
     validated = any("psnr" in line for lines in runs.values() for line in lines)
-    figure = blank(10.5 if validated else 7.5, 4.8, heading)
+    figure = blank_figure(10.5 if validated else 7.5, 4.8, heading)
     loss, *validation = figure.subplots(1, 1 + validated, squeeze=False)[0]
     lowest, highest, begun = math.inf, 0.0, max(lines[-1]["step"] for lines in runs.values()) / 10
     for number, (label, lines) in enumerate(runs.items()):
@@ -117,7 +117,7 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
     style_axis(loss, "training step", "L1 loss, running mean [grey levels of 255]")
     for axis in validation:
         style_axis(axis, "training step", "validation PSNR [dB]")
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -166,7 +166,7 @@ def style_axis(axis: "Axes", x: str, y: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure: "Figure") -> None:
+def add_legend(figure: "Figure") -> None:
     """One for all panels, below them, where it covers nothing."""
     found = dict(pair for axis in figure.axes for pair in zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     wide = 0.85 + max(map(len, found)) * 0.6 * SMALL / 72  # inches of an entry

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CELLS = 60  # values of a map along the longer side of an image
 
 
-def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop: int, heading: str) -> "Figure":
+def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop: int, heading: str) -> "Figure":
     """One image: low resolution, bicubic, each of the runs, ground truth.
 
     Args:
@@ -60,18 +60,18 @@ def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop
     return pictures.side_by_side(panels, crop, whole)
 
 
-def gates(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
+def gates_figure(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
     """Figure 5: the gates of every block of a trained run over images."""
     network = with_weights(build(run, pick_device("auto")), run)
     gate = second_gates(network)[0]
     both = gate.sparsity_groups == 2 and gate.activation in ("softmax", "gumbel")  # sum to 1: one says all
     groups = range(1 if both else gate.sparsity_groups)
     with GateUse(network) as use:
-        images = [gated(network, run, path, list(groups)) for path in paths]
-    names, found = {id(own): name for name, own in use.gates.items()}, use.found()
+        images = [gated_image(network, run, path, list(groups)) for path in paths]
+    names, found = {id(own): name for name, own in use.gates.items()}, use.statistics()
     told = [found[names[id(own)]] for own in second_gates(network) if id(own) in names]
     of = f", the first of {gate.cardinality} cardinal groups" if gate.cardinality > 1 else ""
-    return pictures.gates(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}", told)
+    return pictures.gates_figure(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}", told)
 
 
 def check_gates(given: str, run: Run) -> None:
@@ -80,7 +80,7 @@ def check_gates(given: str, run: Run) -> None:
         raise UserError(f"runs=[{given}]: its network has no blocks with gates to show")
 
 
-def gated(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
+def gated_image(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
     """An image as the network is given it, and the gates over it."""
     benchmark = run.request.benchmarks[0]
     convention = run.conventions(benchmark)[0]

@@ -16,18 +16,18 @@ class Place:
 
     Attributes:
         text: as it is read.
-        off: measured - printed, behind it; empty where the printed digits are met.
+        difference: measured - printed, behind it; empty where the printed digits are met.
         number: what a colour may tell the sign of, in dB: that difference, or a gain; of a printed PSNR, its own gain.
         value: the measured numbers that it shows.
     """
 
     text: str
-    off: str = ""
+    difference: str = ""
     number: float | None = None
     value: Value | None = None
 
     def __str__(self) -> str:
-        return self.text + self.off
+        return self.text + self.difference
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,17 @@ def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
     return Sheet(
         experiment,
         protocol,
-        paper=_grid_of(experiment, values, cells, protocol, paper),
-        controls=_grid_of(experiment, values, cells, protocol, controls) if controls else None,
+        paper=_main_grid(experiment, values, cells, protocol, paper),
+        controls=_main_grid(experiment, values, cells, protocol, controls) if controls else None,
         caption=_caption(experiment, cells, protocol),
         conventions=_conventions(experiment, cells),
         claims=verdicts(experiment, experiment.claims, cells, protocol),
         own_claims=verdicts(experiment, experiment.own_claims, cells, protocol) if controls else [],
-        gates=_gates(rows, cells) if experiment.gates else None,
+        gates=_gates_grid(rows, cells) if experiment.gates else None,
     )
 
 
-def _grid_of(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
+def _main_grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
     """Some of the rows."""
     if experiment.baseline:
         return _gains(experiment, values, rows)
@@ -143,7 +143,7 @@ def _side_by_side(
             value = at[row.label, column.label]
             has = [metric for metric in experiment.metrics if value.measured[metric]]
             measured = " / ".join(value.shown(metric, digits) for metric in has) or value.shown("psnr")
-            off = _off(value) if comparable else ""
+            off = _differences_text(value) if comparable else ""
             line.append(Place(measured, off, value.difference("psnr") if off else None, value))
             line += [Place(" / ".join(value.printed.values()))] * with_printed
         body.append(line)
@@ -167,7 +167,7 @@ def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
     return "", printed
 
 
-def _off(value: Value) -> str:
+def _differences_text(value: Value) -> str:
     """Differences from print, where they show in the printed digits."""
     off = []
     for metric, printed in value.printed.items():
@@ -222,7 +222,7 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[st
     return columns
 
 
-def _gates(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
+def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
     """What the gates do: the mean over layers and seeds of the groups in use and of adaptivity, in each column."""
     columns = list(dict.fromkeys(cell.column for cell in cells))
     body = []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.data.catalog import find, is_folder, locate, own_images, split_pair
-from nsr_cli.report.experiments import Experiment, expand
+from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.stored import Store
@@ -93,23 +93,23 @@ class Study:
                     found.append(Cell(row.label, label, name, seed, store.record(run, name), job, run.trains))
         return found
 
-    def filling(self, cells: list[Cell]) -> list[list[str]]:
+    def missing_commands(self, cells: list[Cell]) -> list[list[str]]:
         """The command lines (as words behind ``nsr``) that make the missing cells, on the benchmarks at hand."""
-        here = {name for name in {cell.benchmark for cell in cells} if self.at_hand(name)}
+        here = {name for name in {cell.benchmark for cell in cells} if self.is_at_hand(name)}
         lacking = [cell for cell in cells if cell.record is None and cell.benchmark in here]
         lines = []
         for command in self.experiment.commands(self.protocol):
-            verb, jobs = expand(command)
+            verb, jobs = expand_command(command)
             made = {(verb, *job) for job in jobs}
             own = [cell for cell in lacking if cell.job in made]
             if not own:
                 continue
             words = [w for w in command if w != "-m" and not w.startswith(("benchmarks=", "metrics="))]
             if any(cell.trained for cell in own):
-                words += [f"protocol={self.protocol}", f"seed={_joined(cell.seed for cell in own)}"]
-            words.append(f"benchmarks=[{_joined(cell.benchmark for cell in own)}]")
+                words += [f"protocol={self.protocol}", f"seed={_comma_list(cell.seed for cell in own)}"]
+            words.append(f"benchmarks=[{_comma_list(cell.benchmark for cell in own)}]")
             if more := self.unusual_metrics(own[0]):
-                words.append(f"metrics=[{_joined(more)}]")
+                words.append(f"metrics=[{_comma_list(more)}]")
             lines.append([words[0], "-m", *words[1:]])
         return lines
 
@@ -119,7 +119,7 @@ class Study:
         usual = run.with_request(metrics=[]).conventions(cell.benchmark)[0].metrics
         return [metric for metric in run.request.metrics if metric not in usual]
 
-    def what_is_missing(self, shown: Shown) -> list[str]:
+    def remarks(self, shown: Shown) -> list[str]:
         """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
         said = []
         if shown.left_out:
@@ -127,14 +127,14 @@ class Study:
             others = ", ".join(map(str, shown.left_out))
             said.append(f"Not shown, though there are records: seed {others}; seeds=[{every}] shows all")
         said += [f"Damaged, and so missing: {path.resolve()}: {what}" for path, what in shown.damaged.items()]
-        if commands := self.filling(shown.cells):
-            said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
+        if commands := self.missing_commands(shown.cells):
+            said.append(missing_commands_text(f"nsr {' '.join(words)}" for words in commands))
         lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-        if absent := sorted(name for name in lacking if not self.at_hand(name)):
+        if absent := sorted(name for name in lacking if not self.is_at_hand(name)):
             said.append(f"Not on this machine, or not whole: {', '.join(map(self.how_to_get, absent))}")
         return said
 
-    def at_hand(self, benchmark: str) -> bool:
+    def is_at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
         if is_folder(benchmark):
             return Path(split_pair(benchmark)[0]).expanduser().is_dir()
@@ -149,9 +149,9 @@ class Study:
         return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
-def to_run(commands: Iterable[str]) -> str:
+def missing_commands_text(commands: Iterable[str]) -> str:
     return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
 
 
-def _joined(values: Iterable) -> str:
+def _comma_list(values: Iterable) -> str:
     return ",".join(dict.fromkeys(str(value) for value in values))

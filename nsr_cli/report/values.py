@@ -47,9 +47,9 @@ class Value:
             return "diverged" if self.diverged else "missing" if self.seeds else ""
         digits = psnr_digits if metric == "psnr" else 4
         spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
-        return short(mean(numbers), digits) + spread + self.lacking(len(numbers))
+        return shortened(mean(numbers), digits) + spread + self.shortfall(len(numbers))
 
-    def lacking(self, found: int) -> str:
+    def shortfall(self, found: int) -> str:
         """How many of the seeds are there, where that is not all of them."""
         if found >= self.seeds:
             return ""
@@ -69,7 +69,7 @@ class Value:
         return mean(own[seed] - other[seed] for seed in both) if both else None
 
 
-def short(number: float, digits: int) -> str:
+def shortened(number: float, digits: int) -> str:
     """A number with so many decimals; SSIM without its leading zero, as papers print it."""
     text = f"{number:.{digits}f}"
     return text.removeprefix("0") if digits == 4 else text

@@ -9,8 +9,8 @@ from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
 
-SAID = {FAILS: "fail", UNDECIDED: "undecided"}
-FEW = 4  # columns that a claim is shown in, a line each; of more, the one that decides
+WORDS = {FAILS: "fail", UNDECIDED: "undecided"}
+MOST_COLUMNS = 4  # columns that a claim is shown in, a line each; of more, the one that decides
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Verdict:
         if (total := words.total()) == 1:
             return ""
         holding = f"{words[HOLDS]} of {plural(total, 'step')} hold"
-        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in SAID.items() if words[w]]])
+        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in WORDS.items() if words[w]]])
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Step:
     Attributes:
         finding: of the step between two rows that these are the words of.
         effect, margin: in dB.
-        end: the verdict there, and why.
+        verdict: in that column, and why.
     """
 
     column: str
@@ -57,7 +57,7 @@ class Step:
     margin: str
     p_images: str
     p_seeds: str
-    end: str
+    verdict: str
 
 
 def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
@@ -70,7 +70,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
     found = []
     for claim in claims:
         of_rows = not claim.labels <= {line.label for line in experiment.columns}
-        shown = _restricted(claim, rows if of_rows else columns)
+        shown = _shown_part(claim, rows if of_rows else columns)
         if not shown.steps:
             continue
         places = {cell.column if of_rows else cell.row: None for cell in cells}
@@ -86,7 +86,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
     return found
 
 
-def _restricted(claim: Claim, shown: set[str]) -> Claim:
+def _shown_part(claim: Claim, shown: set[str]) -> Claim:
     """The steps of a claim between labels that are shown."""
     order = tuple(label for label in claim.order if label in shown)
     pairs = tuple(pair for pair in claim.pairs if set(pair) <= shown)
@@ -113,7 +113,7 @@ def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, 
 def steps_of(verdict: Verdict) -> list[Step]:
     """What decides on a claim: of each column, or where they are many of the one that decides, the weakest step."""
     steps = []
-    for column, findings in _deciding(verdict).items():
+    for column, findings in _deciding_findings(verdict).items():
         step = weakest(findings)
         effect = "" if step.effect is None else f"{step.effect:+.3f}"
         effect += "" if step.spread is None else f" ± {step.spread:.3f}"
@@ -126,9 +126,9 @@ def steps_of(verdict: Verdict) -> list[Step]:
     return steps
 
 
-def _deciding(verdict: Verdict) -> dict:
+def _deciding_findings(verdict: Verdict) -> dict:
     """The findings that are shown: of all columns, or where they are many of the one that decides."""
-    if len(verdict.findings) <= FEW:
+    if len(verdict.findings) <= MOST_COLUMNS:
         return verdict.findings
     every = weakest([finding for findings in verdict.findings.values() for finding in findings])
     return {column: [every] for column, findings in verdict.findings.items() if any(f is every for f in findings)}

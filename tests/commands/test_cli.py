@@ -20,14 +20,16 @@ def test_help_lists_every_verb(nsr):
 
 
 @pytest.mark.parametrize(
-    ("verb", "names"), [("table", experiments.names(package_folder("experiments"))), ("figure", FIGURES)]
+    ("verb", "names"), [("table", experiments.table_names(package_folder("experiments"))), ("figure", FIGURES)]
 )
 def test_a_verb_without_a_name_lists_what_there_is(nsr, tmp_path, verb, names):
     result = nsr(verb)
     listed = [line.split()[0] for line in result.out.splitlines() if line.startswith("  ")]
     assert result.code == 0 and listed == [name.removeprefix("table") if verb == "table" else name for name in names]
     for name in listed if verb == "table" else ():
-        subject = experiments.load(package_folder("experiments"), name).title.split(": ")[1].partition(" (")[0]
+        subject = (
+            experiments.load_experiment(package_folder("experiments"), name).title.split(": ")[1].partition(" (")[0]
+        )
         assert f"  {name:8}  {subject}" in result.out
     assert list(tmp_path.iterdir()) == []
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.config import run_of
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
 from nsr_cli.launch.sweep import read_sweep, state_file
 from nsr_cli.runs.record import Record, Score, write_record
@@ -102,7 +102,7 @@ def simulate(results: Path, seeds: range) -> None:
 
 
 def composed(*overrides: str) -> DictConfig:
-    introduce_to_hydra()
+    register_with_hydra()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         return compose("ablate", list(overrides))
 

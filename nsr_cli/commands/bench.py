@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for a knob out of range, or for those that make no convolution together."""
+    """Raise UserError for a knob out of range, or for knobs that allow no convolution together."""
     check_knobs(OmegaConf.to_container(cfg, resolve=True), BENCH)
     if cfg.precision not in ("fp32", "bf16"):
         raise UserError(f"precision={cfg.precision}: expected fp32 or bf16")
@@ -58,7 +58,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
-    """All times, the settings and the machine that they are of: the content of the JSON file."""
+    """Measure all times. Returns the content of the JSON file: settings, machine, tables and seconds."""
     settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     race = partial(time_in_turns, rounds=cfg.rounds, settle=settle)
     groups = list(dict.fromkeys(cfg.groups))
@@ -98,7 +98,7 @@ def table_rows(
     device: torch.device,
     backward: bool,
 ) -> list[dict]:
-    """The rows of a column of the rebuttal's table; N/A comes first."""
+    """The rows of one column of the rebuttal's table, N/A first."""
     channels = setting["channels"]
     plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
     for k in [PLAIN, *groups]:
@@ -118,7 +118,7 @@ def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
 
 
 def machine_facts(device: torch.device) -> dict:
-    """What times depend on, beside the versions that every record names."""
+    """Facts of the machine that times depend on: threads, cores, and the processor or cuDNN's version."""
     found = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
     if device.type == "cuda":
         return {**found, "cudnn": torch.backends.cudnn.version()}
@@ -134,7 +134,7 @@ def processor_name() -> str:
 
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
-    """<device>-<precision>, and what is not as usual, so that a trial does not replace the real table."""
+    """<device>-<precision>-<threads>, then unusual settings, so that a trial does not replace the real table."""
     usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16]}
     usual |= {"networks": True, "compile": False, "rounds": 5}
     other = [f"{name}{cfg[name]}" for name in usual if name in cfg and cfg[name] != usual[name]]

@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def figures_named(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
-    """The figures of that name, each with the name of its file."""
+    """Yield (name of the file, figure) for each figure of that name."""
     if figure not in FIGURES:
         raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
     if figure == "curves":
@@ -57,7 +57,7 @@ def figures_named(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]
 
 
 def measured_figure(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
-    """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
+    """PSNR of an experiment's cells, against cardinality or cost; run=true makes missing cells first."""
     study = study_of(values, experiment)
     shown, failed = complete_study(values, f"nsr figure {values['figure']}", study)
     cells, seeds = shown.cells, shown.seeds
@@ -113,7 +113,7 @@ def compare_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
         raise UserError(f"runs={given}: compare shows super-resolution, and task={other[0]} is not")
     scales = {run.task.scale for run in runs.values()}
     if len(scales) > 1:
-        raise UserError(f"runs={given}: of several scales, {sorted(scales)}; expected runs of one")
+        raise UserError(f"runs={given}: found scales {sorted(scales)}; expected runs of one scale")
     from nsr_cli.report import restored  # imports torch
 
     benchmark = next(iter(runs.values())).request.benchmarks[0]
@@ -147,7 +147,7 @@ def gate_figures(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
 
 
 def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
-    """The run of each text of overrides of `nsr ablate`, with the figure's protocol, first seed and folders."""
+    """{text: run} for texts of overrides of `nsr ablate`, with the figure's protocol, first seed and folders."""
     runs = {}
     for text in given:
         keys = [word.partition("=")[0].lstrip("+~") for word in text.split()]
@@ -165,7 +165,7 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
 
 
 def commands_of_untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
-    """The runs without weights, and the command lines that train them; with run=true they are run first."""
+    """{text: command line that trains it} for the runs without weights; run=true trains them first."""
     commands = {text: [*text.split(), *shared_overrides(values), "weights=true"] for text in runs}
     lacking = [["ablate", "-m", *commands[text]] for text, run in runs.items() if run.lacks_weights]
     if values["run"] and (failed := run_missing(values, f"nsr figure {values['figure']}", lacking)):
@@ -174,14 +174,14 @@ def commands_of_untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, st
 
 
 def check_trained(values: Mapping, runs: dict[str, Run]) -> None:
-    """Raise UserError unless all these runs are trained, which run=true does."""
+    """Raise UserError unless all runs are trained; run=true trains them first."""
     if commands := commands_of_untrained(values, runs):
         folder = Path(values["results"]).resolve() / "runs"
         raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
 
 
 def file_suffix(values: Mapping, runs: dict[str, Run]) -> str:
-    """For the names of files: the names of runs that are not the figure's own."""
+    """The end of a file's name: the names of the runs that the user gave, if any."""
     return "".join(f"-{run.name}" for run in runs.values()) if values["runs"] else ""
 
 
@@ -190,5 +190,5 @@ def first_seed(values: Mapping) -> int:
 
 
 def shared_overrides(values: Mapping) -> list[str]:
-    """Overrides of all the figure's runs."""
+    """The overrides that all runs of a figure share."""
     return [f"protocol={values['protocol']['name']}", f"seed={first_seed(values)}"]

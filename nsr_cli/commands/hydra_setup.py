@@ -14,7 +14,7 @@ from nsr_cli.folders import PLUGINS
 
 NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
 
-SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
+SEARCH = {  # replaces the plugin's hydra/sweeper=optuna, to maximise the PSNR that a run returns
     "defaults": [{"sampler": "tpe"}, "_self_"],
     "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
     "sampler": {"seed": 0},  # the same command asks for the same runs: it goes on where it was stopped
@@ -26,18 +26,18 @@ SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run
 }
 
 
-def introduce_to_hydra() -> None:
-    """Make them known; once is enough, and more do no harm.
+def register_with_hydra() -> None:
+    """Register plugins, knobs and resolvers. It may be called again.
 
-    ``${nsr_scratch:}`` is a folder for what Hydra writes and nobody reads, until the process ends; ``${nsr_groups:}``
-    lists the groups of a config for its help, and ``${nsr_keys:}`` its knobs.
+    ``${nsr_scratch:}`` is a temporary folder for files of Hydra that nobody reads; ``${nsr_groups:}`` lists the groups
+    of a config for its help, and ``${nsr_keys:}`` its knobs.
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
     stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
-    Plugins.instance()  # which store their configs
+    Plugins.instance()  # loads the plugins, which store their configs
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch_folder().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups_help(_root_), replace=True)
@@ -45,7 +45,7 @@ def introduce_to_hydra() -> None:
 
 
 def groups_of(config: DictConfig) -> dict[str, list[str]]:
-    """The options of each config group that a config has."""
+    """{group: options} of the config groups in a config."""
     loader = GlobalHydra.instance().config_loader()
     taken = [group for group in loader.list_groups("") if group in config and group != "hydra"]
     return {group: sorted(loader.get_group_options(group)) for group in sorted(taken)}

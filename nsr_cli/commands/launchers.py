@@ -21,7 +21,7 @@ from nsr_cli.launch.on_slurm import OnSlurm
 
 
 class CellReturn(JobReturn):
-    """A cell's end. Hydra's own class raises the first failure, and the batches behind it would not be tried."""
+    """A cell's result for Hydra. Hydra's own class raises the first failure, which would stop the later batches."""
 
     def __init__(self, cell: Cell):
         super().__init__()
@@ -29,12 +29,12 @@ class CellReturn(JobReturn):
 
     @property
     def return_value(self) -> float | None:
-        """What a sweeper that searches, such as Optuna's, maximises: the first PSNR."""
+        """The first PSNR in dB, which searching sweepers such as Optuna's maximise."""
         return self.psnr
 
 
 class SweepLauncher(Launcher):
-    """What the launchers share."""
+    """The base of the launchers: composes the cells of a sweep, and gives them to a dispatcher of class ``kind``."""
 
     kind: ClassVar[type[Dispatcher]]
 
@@ -59,7 +59,7 @@ class SweepLauncher(Launcher):
 
 
 class PlainLauncher(SweepLauncher):
-    """Without hydra/launcher=..., in the place of Hydra's own."""
+    """The launcher used without hydra/launcher=...; replaces Hydra's own."""
 
     kind = InProcess
 

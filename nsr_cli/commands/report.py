@@ -18,7 +18,7 @@ from nsr_cli.report.experiments import load_experiment, read_yaml, table_names
 from nsr_cli.report.page import Report, pictures_of, render_page
 from nsr_cli.runs.stored import Store
 
-ORDER = ("paper", "short", "narrow")  # then those of one's own, then smoke, which says nothing about the paper
+ORDER = ("paper", "short", "narrow")  # then the user's own, then smoke, which says nothing about the paper
 
 
 def main(cfg: DictConfig) -> None:
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def report_of(values: Mapping) -> Report:
-    """What the page shows of the results."""
+    """The content of the page, collected from the results."""
     results, folder = Path(values["results"]), package_folder("experiments")
     store, seen, composed, there = Store(), set(), composers(), folders_with_records(results)
     chapters: list[Chapter] = []
@@ -63,14 +63,17 @@ def report_of(values: Mapping) -> Report:
 
 
 def folders_with_records(results: Path) -> list[str]:
-    """The folders of records that hold any."""
+    """Names of the folders below records/ that hold a record: protocols, and ``untrained``."""
     return sorted({path.parent.name for path in (results / "records").glob("*/*.json")})
 
 
 def chosen_protocols(given: list[str] | None, there: list[str]) -> list[str]:
-    """The protocols to show: those given, else all of which there are records; else the paper's, which says what lacks.
+    """The protocols to show: the given ones, else all that have records.
 
-    The paper's tables are also where the methods stand that need no training.
+    The paper's is added where there are no records, to name what is missing, and for records that need no training.
+
+    Raises:
+        UserError: a given protocol does not exist.
     """
     known = GlobalHydra.instance().config_loader().get_group_options("protocol")
     for name in given or []:
@@ -83,7 +86,7 @@ def chosen_protocols(given: list[str] | None, there: list[str]) -> list[str]:
 
 
 def description_of(protocol: str) -> str:
-    """The words at the head of a protocol's config."""
+    """The comment at the head of a protocol's config, as one line."""
     path = package_folder("conf") / "protocol" / f"{protocol}.yaml"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     head = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
@@ -91,7 +94,7 @@ def description_of(protocol: str) -> str:
 
 
 def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
-    """The tables of each file that `nsr bench` has left; one that cannot be read is added to ``damaged``."""
+    """The timing tables of each file of `nsr bench`, fp32 first; unreadable files are added to ``damaged``."""
     import json
 
     found, timing = [], load_timing(package_folder("experiments"))

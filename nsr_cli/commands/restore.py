@@ -1,4 +1,4 @@
-"""nsr restore: pictures of a user's own, by a shipped network, a run's, or a file's."""
+"""nsr restore: a user's own pictures, by a shipped network, a trained run, or a file of weights."""
 
 import itertools
 import os
@@ -30,10 +30,10 @@ PATH_KEYS = ("out", "ckpt", "data", "results", "train")  # keys whose values may
 
 
 def split_paths(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The paths of a command line, which Hydra would not let through, and its flags and overrides.
+    """Split a command line into paths, which Hydra would refuse, and flags and overrides.
 
-    A word is an override if it begins with a key and ``=``; but a file of that name is a path, where the key
-    is none of ours, as is all that comes behind ``--``.
+    A word that begins with a key and ``=`` is an override, unless the key is unknown and a file has that name. All
+    words after ``--`` are paths.
     """
     paths, others, words = [], [], iter(words)
     for word in words:
@@ -55,11 +55,11 @@ def _is_override(word: str) -> bool:
 
 
 def _quote_path(word: str) -> str:
-    """An override that Hydra reads as it was typed, where its value is the name of a file or a folder."""
+    """The override, quoted so that Hydra reads a file's or folder's name as it was typed."""
     key, _, value = word.partition("=")
     if key.lstrip("+") not in PATH_KEYS or value in ("", "null") or value[0] in "'\"":
         return word
-    value = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)  # no interpolation of OmegaConf's
+    value = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)  # is not an interpolation
     value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and r"\'"), value)
     return f"{key}='{value}'"
 
@@ -82,11 +82,14 @@ def main(cfg: DictConfig, paths: list[str]) -> None:
 
 
 def source_of(values: dict, given: set[str]) -> "Source":
-    """Where the network comes from: a file that says which one it holds, a run, or what is shipped.
+    """The source of the network: a file that describes its network, a run, or the network shipped for the task.
 
     Args:
-        values: of the config.
-        given: the keys that were given.
+        values: the resolved config.
+        given: the keys on the command line.
+
+    Raises:
+        UserError: the file's network is for another task than the given one.
     """
     from nsr_cli.runs.sources import of_file, of_run, shipped  # imports torch
 

@@ -9,5 +9,5 @@ from nsr_cli.runs.record import first_psnr
 
 
 def main(cfg: DictConfig, verb: str) -> float | None:
-    """Do what the config asks for; returns the first PSNR in dB, which sweepers may search by."""
+    """Train and score as the config says. Returns the first PSNR in dB, which sweepers may maximise."""
     return first_psnr(do_run(run_of(resolved_values(cfg), verb)))

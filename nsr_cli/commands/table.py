@@ -50,12 +50,16 @@ def main(cfg: DictConfig) -> None:
 
 
 def composers() -> dict[str, Composer]:
-    """Of the verbs that make cells; those that are shared compose less."""
+    """{verb: Composer} of the verbs that make cells; tables that share them compose fewer configs."""
     return {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
 
 
 def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Composer] | None = None) -> Study:
-    """The runs of an experiment, composed from its commands."""
+    """The study of an experiment: its runs, composed from its commands.
+
+    Raises:
+        UserError: the experiment has no settings for the protocol.
+    """
     protocol, runs = values["protocol"]["name"], {}
     if not experiment.is_for(protocol):
         known = ", ".join(next(iter(experiment.variables.values())))
@@ -73,9 +77,9 @@ def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Com
 def complete_study(
     values: Mapping, title: str, study: Study, meanwhile: Callable[[Shown], None] = lambda shown: None
 ) -> tuple[Shown, list[str]]:
-    """What a study shows, and what failed; with run=true the missing cells are made first.
+    """What a study shows, and the cells that failed; run=true makes missing cells before.
 
-    What needs no training comes first; then ``meanwhile`` is called with what there is.
+    Cells that need no training come first. Then ``meanwhile`` is called with what the study shows so far.
     """
     shown, failed = study.shown(values["seeds"]), []
     if not values["run"]:

@@ -72,7 +72,8 @@ def test_the_schema_of_a_verb_admits_its_own_defaults(nsr, verb):
     for name, key in keys.items():
         kinds = key.get("anyOf", [key])
         assert key["description"] and all({"type", "enum"} & kind.keys() for kind in kinds), name
-    assert keys["results"] == {"type": "string", "minLength": 1, "description": "where everything goes (a folder)"}
+    help = "the folder of all files that nsr writes (a folder)"
+    assert keys["results"] == {"type": "string", "minLength": 1, "description": help}
     assert ("sparsity" in keys) == (verb in ("train", "export", "restore"))
     assert ("protocol" in keys) == (verb not in ("report", "bench"))
     if verb == "train":

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
 from nsr_cli.commands.composing import Composer, checked_overrides, resolved_values
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
 
 
@@ -15,7 +15,7 @@ from nsr_cli.folders import package_folder
 def ablate(monkeypatch):
     for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
         monkeypatch.delenv(name, raising=False)
-    introduce_to_hydra()
+    register_with_hydra()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         yield partial(compose, "ablate")
 

@@ -23,12 +23,12 @@ from nsr_cli.words import plural, print_line
 
 
 class OnThisMachine(Dispatcher):
-    """Several jobs at once on this machine; they end when this process does, and keep what they have."""
+    """Runs several jobs at once on this machine. They end with this process, and save what they have."""
 
     place = "local"
 
     def check(self, wait: bool) -> None:
-        slots(**self.settings)  # raises for what they cannot be
+        slots(**self.settings)  # raises UserError for invalid settings
         if not wait:
             raise UserError("wait=false: the jobs of hydra/launcher=local end with the command; expected wait=true")
 
@@ -46,12 +46,15 @@ class OnThisMachine(Dispatcher):
 
 
 def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:
-    """What tells each of the jobs that run at once what is its own, as environment variables.
+    """Environment variables of each slot for a job: its number of threads, and its GPU.
 
     Args:
-        jobs: how many run at once; None: ``per_gpu`` on each GPU, or without one as many as there are cores.
-        per_gpu: how many share a GPU.
-        wanted: how many jobs there are; fewer ones have more cores each.
+        jobs: number of jobs at once; None: ``per_gpu`` on each GPU, or without GPUs one per core.
+        per_gpu: number of jobs that share a GPU.
+        wanted: number of jobs to run; fewer jobs have more cores each.
+
+    Raises:
+        UserError: a setting is out of range.
     """
     for name, value in (("jobs", jobs), ("per_gpu", per_gpu)):
         if value is not None and (type(value) is not int or value < 1):
@@ -67,12 +70,12 @@ def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dic
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine that are ours, as CUDA_VISIBLE_DEVICES lists them."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES lists them."""
     if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [card for card in shown.split(",") if card.strip() not in ("", "-1")]
     try:
@@ -83,9 +86,9 @@ def visible_gpus() -> list[str]:
 
 
 def run_jobs(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
-    """Run a sweep's jobs, as many at once as there are places; yields each, and how its process ended.
+    """Run a sweep's jobs, as many at once as there are places. Yields each job, and how its process ended.
 
-    When this is left early, by Ctrl-C or a signal, the jobs that run are told to stop, and save what they have.
+    If this ends early, by Ctrl-C or a signal, running jobs are told to stop, and save what they have.
     """
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for place in places:

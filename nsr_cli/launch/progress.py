@@ -1,4 +1,4 @@
-"""How each job of a sweep does: by its records, by what it says itself, and by the queue. No accounting is needed."""
+"""The progress of each job of a sweep, by its records, its state file and the queue, without Slurm's accounting."""
 
 import json
 import os
@@ -18,16 +18,16 @@ WORDS = ("done", "running", "pending", "failed", "missing")
 
 @dataclass(frozen=True)
 class Progress:
-    """A job and how it does.
+    """The progress of a job.
 
     Attributes:
         job: of a sweep.
         word: one of WORDS.
-        state: what it says of itself, or None.
+        state: its deciding state, or None.
         queued: its line of the queue, or None.
-        remaining: seconds until it is done, where that can be told.
-        duration: seconds that it took, or will, where that can be told.
-        detail: why it failed, why it pends, how far it is.
+        remaining: seconds until it is done; None where unknown.
+        duration: seconds that it took or will take; None where unknown.
+        detail: why it failed, why it pends, or its training step.
     """
 
     job: Job
@@ -40,13 +40,13 @@ class Progress:
 
 
 def records_in(results: Path) -> set[str]:
-    """The whole records that are there, as jobs name them."""
+    """The files of whole records, relative to the results, as jobs name them."""
     paths = (results / "records").glob("*/*.json")
     return {f"records/{path.parent.name}/{path.name}" for path in paths if is_whole(path)}
 
 
 def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
-    """How each of a sweep's jobs does; ``queue`` is None where Slurm does not answer."""
+    """The progress of each of a sweep's jobs; ``queue`` is None where Slurm does not answer."""
     states = sweep.states()
     queue, silent = queue or {}, queue is None and sweep.place == "slurm"
     found = []
@@ -61,7 +61,7 @@ def _progress(
 ) -> Progress:
     said = state["state"] if state else None
     seconds = state["seconds"] if state else None
-    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # which is recorded
+    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # and has a record
     if records.issuperset(job.records) and not diverged:
         return Progress(job, "done", state, duration=seconds if said == "done" else None)
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
@@ -80,14 +80,14 @@ def _progress(
 
 
 def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
-    """What a job prints, or that process of it that speaks for it."""
+    """The log of a job, or of the process that wrote its deciding state."""
     if sweep.place == "local":
         return local_log(sweep, job)
     return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
 
 
 def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
-    """A running job, with how far its training is."""
+    """The progress of a running job, with the step of its training."""
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
     line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
     step, steps, speed, loss = (line.get(key) for key in ("step", "steps", "steps_per_second", "loss"))
@@ -99,7 +99,7 @@ def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | Non
 
 
 def seconds_left(found: list[Progress]) -> float | None:
-    """Seconds until all that run and pend will be done, if as many run at once as do now; None if nothing tells."""
+    """Seconds until all running and pending jobs are done, if as many run at once as now; None where unknown."""
     durations = [progress.duration for progress in found if progress.duration]
     running = [progress for progress in found if progress.word == "running"]
     pending = sum(progress.word == "pending" for progress in found)
@@ -111,12 +111,12 @@ def seconds_left(found: list[Progress]) -> float | None:
 
 
 def is_alive(process: dict) -> bool:
-    """Whether a process is there: on this machine by looking, on another by its word."""
+    """Whether a process is alive; one on another machine is taken to be."""
     return process["host"] != socket.gethostname() or start_time(process["pid"]) == process["started"]
 
 
 def last_line(path: Path) -> dict | None:
-    """The last whole line of a file of JSON lines, by its last bytes."""
+    """The object in the last whole line of a file of JSON lines, or None. Reads only the last 16 KiB."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2**14))

@@ -1,10 +1,10 @@
-"""The folder of a sweep: which jobs it has, and what each of them says of itself.
+"""The folder of a sweep: its jobs, and the states that they write.
 
 results/sweeps/1121-091233-3f2a/sweep.json       its jobs, written before any is submitted
                                 arrays.json      the arrays of Slurm that they are in
-                                states/7.json    what job 7 says: running, requeued, stopped, failed or done
-                                states/7-1.json  what its second process says, if it fails
-                                logs/            what its jobs print
+                                states/7.json    the state of job 7: running, requeued, stopped, failed or done
+                                states/7-1.json  the state of its second process, if that fails
+                                logs/            the output of its jobs
 """
 
 import json
@@ -28,9 +28,9 @@ class Job:
 
     Attributes:
         index: in its sweep.
-        run: the name of the run, which is that of its folder.
-        cells: the overrides of each config that asks for the run: several differ in what is scored of it.
-        records: the files that will be there when it is done, below the results.
+        run: the name of the run and of its folder.
+        cells: the overrides of each cell that asks for the run; cells may differ in what is scored.
+        records: the files of the records that the job makes, relative to the results.
     """
 
     index: int
@@ -44,15 +44,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, and what is written there."""
+    """A sweep, as its folder describes it."""
 
     folder: Path
     title: str  # the command
     place: str  # slurm or local
     jobs: list[Job]
-    host: str  # where the command ran
-    pid: int  # its process
-    started: float | None  # when that began
+    host: str  # the machine on which the command ran
+    pid: int  # the command's process
+    started: float | None  # that process's start_time
 
     @property
     def name(self) -> str:
@@ -63,23 +63,23 @@ class Sweep:
         return self.folder.parents[1]
 
     def state_of(self, index: int) -> dict | None:
-        """What a job says of itself; None before it has begun."""
+        """The deciding state of a job; None before it has begun."""
         own = state_file(self.folder, index)
         state = _read_state(own)
-        if state and state["world"] == 1:  # else look for others, among the states of all jobs
+        if state and state["world"] == 1:  # else its other processes may have failed
             return state
         return _states_by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
 
     def states(self) -> dict[int, dict]:
-        """What all jobs that have begun say of themselves."""
+        """The deciding state of each job that has begun, by index."""
         return _states_by_job((self.folder / "states").glob("*.json"))
 
     def note_arrays(self, arrays: list[tuple[int, int, str]]) -> None:
-        """Write down the arrays of its jobs: (index of the first job, how many, the array's id)."""
+        """Write down the arrays of its jobs: (index of the first job, number of jobs, the array's id)."""
         write_json(self.folder / "arrays.json", {"arrays": arrays})
 
     def arrays(self) -> list[tuple[int, int, str]]:
-        """What was noted of them."""
+        """The arrays that `note_arrays` wrote; none before that."""
         noted = (_read_object(self.folder / "arrays.json") or {}).get("arrays")
         return [tuple(one) for one in noted] if _is_list(noted, _is_array) else []
 
@@ -92,7 +92,7 @@ class Sweep:
 
 
 def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
-    """Make the folder of a new sweep; no other sweep has it ever."""
+    """Make the folder of a new sweep, under a name that no other sweep gets."""
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
     sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, start_time(pid))
@@ -113,32 +113,32 @@ def read_sweep(folder: Path) -> Sweep | None:
         return None
     try:
         return Sweep(folder.absolute(), **content, jobs=[Job(**job) for job in jobs])
-    except TypeError:  # more than we know
+    except TypeError:  # an entry that is not known
         return None
 
 
 def state_file(folder: Path, index: int, rank: int = 0) -> Path:
-    """Where a process of a job says how it is: the first one always, the others when they fail."""
+    """The file of a process's state: the first process of a job always writes one, the others when they fail."""
     return folder / "states" / (f"{index}-{rank}.json" if rank else f"{index}.json")
 
 
 def local_log(sweep: Sweep, job: Job) -> Path:
-    """What a job of this machine prints."""
+    """The log of a job on this machine."""
     return sweep.folder / "logs" / f"{job.index}.log"
 
 
 def _states_by_job(paths: Iterable[Path]) -> dict[int, dict]:
-    """What jobs say of themselves in these files, by their index; files that are none of theirs are passed over."""
+    """The deciding state of each job by index, from these files; files of other names or contents are ignored."""
     found: dict[int, list[dict]] = {}
     for path in paths:
         name = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", path.stem)
         if name and (state := _read_state(path)) and state["rank"] == int(name[2] or 0):
             found.setdefault(int(name[1]), []).append(state)
-    return {index: told for index, states in found.items() if (told := _deciding_state(states))}
+    return {index: state for index, states in found.items() if (state := _deciding_state(states))}
 
 
 def _deciding_state(states: list[dict]) -> dict | None:
-    """Of the states of a job's processes: the failure that came first in the last attempt, else the first one's."""
+    """The state that counts for a job: the earliest failure of the last attempt, else that of its first process."""
     last = max((state["attempt"] for state in states), default=0)
     failed = [state for state in states if state["state"] == "failed" and state["attempt"] == last]
     if failed:
@@ -151,7 +151,7 @@ def _read_object(path: Path) -> dict | None:
     try:
         content = json.loads(text := path.read_text(encoding="utf-8"))
         if "\\u" in text:
-            json.dumps(content, ensure_ascii=False).encode()  # halves of characters cannot be printed
+            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be printed
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
@@ -205,7 +205,7 @@ FAILURE = {"error": _is_text, "code": lambda value: _is_integer(value, 1, 255), 
 
 
 def _read_state(path: Path) -> dict | None:
-    """What a process says of itself; None where it says nothing, or the file is damaged."""
+    """The state of a process; None where there is no file, or it is damaged."""
     state = _read_object(path)
     if not _has_entries(state, STATE):
         return None

@@ -13,7 +13,7 @@ from nsr_cli.commands.table import composers, study_of
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.chapters import Chapter, add_table, add_untouched, needs_training, other_records
+from nsr_cli.report.chapters import Chapter, add_table, add_unmeasured, needs_training, other_records
 from nsr_cli.report.experiments import load_experiment, read_yaml, table_names
 from nsr_cli.report.page import Report, pictures_of, render_page
 from nsr_cli.runs.stored import Store
@@ -44,7 +44,7 @@ def report_of(values: Mapping) -> Report:
         chapters.append(chapter := Chapter(protocol, description_of(protocol)))
         for table in (table for table in tables if table.is_for(protocol)):
             if protocol not in there and (table.name in seen or needs_training(table, protocol)):
-                add_untouched(chapter, table, seen)
+                add_unmeasured(chapter, table, seen)
             else:
                 add_table(chapter, study_of({**values, "protocol": {"name": protocol}}, table, composed), store, seen)
     used = {source.file for c in chapters for section in c.sections for source in section.sources}

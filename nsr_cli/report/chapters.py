@@ -1,4 +1,4 @@
-"""The report as data: of each protocol its tables, where their numbers come from, what is missing, and its figures."""
+"""The report as data: for each protocol its tables, the sources of their numbers, and what is missing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ VERSIONS = ("python", "torch", "numpy", "opencv-python-headless")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a number of a table comes from.
+    """The source of a number in a table.
 
     Attributes:
-        row, column: its place.
+        row, column: the place of the number.
         scores: as measured, in words.
-        file: of the record, below the results.
-        command: what makes it.
+        file: of the record, relative to the results.
+        command: makes the record.
     """
 
     row: str
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def line(self) -> str:
-        """All of it, for a hint under the pointer."""
+        """All of this in one line, for a tooltip."""
         seed = f"seed {self.seed}: " if self.seed else ""
         of = f"{self.record.made.get('date', '')}, commit {self.code}, {self.machine}"
         return f"{seed}{self.scores}; {self.file}; {self.budget}; {of}"
@@ -73,12 +73,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Summary:
-    """A verdict in short.
+    """The summary of a verdict.
 
     Attributes:
+        says: the claim in words.
         word: holds, fails, undecided, or not measured.
-        where: the column of the finding that decides.
-        finding: of the weakest step of all columns; None where none is measured.
+        counts: how many steps hold, fail and are undecided, in words.
+        where: the column of the deciding finding.
+        finding: the deciding one, of the weakest step in all columns; None where none is measured.
     """
 
     says: str
@@ -93,8 +95,9 @@ class Section:
     """A table in a chapter.
 
     Attributes:
-        cells: how many of its cells have a record, and how many there are.
-        missing: commands that make the others.
+        cells: (number of cells with a record, number of cells).
+        left_out: seeds that are not shown, though they have records.
+        missing: commands that make the other cells.
         absent: benchmarks that are not on this machine, and how to get them.
     """
 
@@ -122,21 +125,21 @@ class Section:
         return found
 
     def numbers_of(self, place: Place) -> list[int]:
-        """Which of the sources a place shows."""
+        """The indices of the sources that a place shows."""
         return self._by_place.get((place.value.row, place.value.column), []) if place.value else []
 
     def hint(self, place: Place) -> str:
-        """Where a place's numbers come from, a line each; the command stands in the first."""
+        """The tooltip of a place: a command in the first line, then a line for each source."""
         own = [self.sources[number] for number in self.numbers_of(place)]
         return "\n".join([own[0].command, *(source.line for source in own)]) if own else ""
 
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A table of which a chapter has nothing to show.
+    """A table of which nothing is measured at the chapter's protocol.
 
     Attributes:
-        commands: that make it.
+        commands: make the table.
         absent: benchmarks that are not on this machine, and how to get them.
         shown_elsewhere: whether another chapter shows its columns that need no training.
     """
@@ -149,12 +152,12 @@ class Unmeasured:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What there is of a protocol.
+    """The tables of a protocol.
 
     Attributes:
         about: what the protocol is for.
         sections: tables of which something is measured.
-        unmeasured: the others.
+        unmeasured: the other tables.
     """
 
     protocol: str
@@ -164,7 +167,7 @@ class Chapter:
 
     @cached_property
     def summary(self) -> list[tuple[Section, list[Summary], list[Summary]]]:
-        """Of each table with a measured claim: the verdicts on the paper's, and on ours, measured or not."""
+        """For each table with a measured claim: (table, the paper's measured claims, all of our claims)."""
         found = [(s, summaries_of(s.sheet.claims), summaries_of(s.sheet.own_claims)) for s in self.sections]
         return [
             (s, [v for v in paper if v.finding], own) for s, paper, own in found if any(v.finding for v in paper + own)
@@ -188,7 +191,7 @@ class Chapter:
 
 
 def summaries_of(found: Iterable[Verdict]) -> list[Summary]:
-    """Each verdict with the measured finding that decides."""
+    """The summary of each verdict, with its deciding measured finding."""
     decided = []
     for verdict in found:
         placed = [(f, column) for column, findings in verdict.findings.items() for f in findings if f.effects]
@@ -205,18 +208,18 @@ def table_command(experiment: Experiment, protocol: str) -> str:
 
 
 def needs_training(experiment: Experiment, protocol: str) -> bool:
-    """Whether no cell of a table can be measured without a training."""
+    """Whether every cell of a table needs a training."""
     return all(verb != "eval" for verb, *_ in experiment.commands(protocol))
 
 
 def add_table(chapter: Chapter, study: Study, store: Store, seen: set[str]) -> None:
-    """Show a table in a chapter, if something of it is measured.
+    """Add a table to a chapter: as a section if something of it is measured, else as unmeasured.
 
     Args:
         chapter: of the study's protocol.
         study: the table.
-        store: notes what is damaged.
-        seen: names of tables of which a chapter has shown the columns that need no training; more are added.
+        store: collects damaged records.
+        seen: names of tables whose columns without training some chapter shows; this one is added.
     """
     shown = study.shown(store=store)
     section = section_of(study, shown)
@@ -230,8 +233,8 @@ def add_table(chapter: Chapter, study: Study, store: Store, seen: set[str]) -> N
         chapter.unmeasured.append(Unmeasured(study.experiment, commands, section.absent, bool(recorded)))
 
 
-def add_untouched(chapter: Chapter, experiment: Experiment, seen: set[str]) -> None:
-    """Name a table in a chapter of a protocol that has no records, without a look at its runs."""
+def add_unmeasured(chapter: Chapter, experiment: Experiment, seen: set[str]) -> None:
+    """Add a table to a chapter as unmeasured, without composing its runs, for a protocol that has no records."""
     makes = [f"nsr {' '.join(words)} protocol={chapter.protocol}" for words in experiment.commands(chapter.protocol)]
     commands = [f"{table_command(experiment, chapter.protocol)} run=true", *makes]
     shown_elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
@@ -239,6 +242,7 @@ def add_untouched(chapter: Chapter, experiment: Experiment, seen: set[str]) -> N
 
 
 def section_of(study: Study, shown: Shown) -> Section:
+    """The section of a table."""
     sources = [source_of(study, cell) for cell in shown.cells if cell.record]
     lacking = {cell.benchmark for cell in shown.cells if not cell.record}
     absent = sorted(name for name in lacking if not study.is_at_hand(name))
@@ -254,7 +258,7 @@ def section_of(study: Study, shown: Shown) -> Section:
 
 
 def source_of(study: Study, cell: Cell) -> Source:
-    """Where the number of a cell comes from."""
+    """The source of a cell's number."""
     run = study.runs[cell.job]
     run = run.with_seed(cell.seed) if run.trains else run
     more = [f"protocol={study.protocol}", f"seed={cell.seed}"] if run.trains else [f"benchmarks=[{cell.benchmark}]"]
@@ -269,7 +273,7 @@ def source_of(study: Study, cell: Cell) -> Source:
 
 
 def scores_in_words(record: Record, experiment: Experiment | None = None) -> str:
-    """PSNR, and SSIM where it is measured, by the convention that a table shows, or else the record's first."""
+    """PSNR in dB, and SSIM where measured, in words; by the convention of the table, else the record's first."""
     if not is_scored(record):
         return f"diverged: {record.diverged}"
     means = (score_of(experiment, record) if experiment else next(iter(record.scores.values()))).means
@@ -277,7 +281,7 @@ def scores_in_words(record: Record, experiment: Experiment | None = None) -> str
 
 
 def other_records(results: Path, used: set[str], folders: Sequence[str], damaged: dict) -> dict[str, Record]:
-    """The records that no table shows, by their files below the results; what is damaged is added to ``damaged``."""
+    """The records that no table shows, by file relative to the results; damaged files are added to ``damaged``."""
     found = {}
     for folder in folders:
         for path in sorted((results / "records" / folder).glob("*.json")):

@@ -18,7 +18,7 @@ FRAME = "#e4572e"
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture (H, W[, 3]) uint8 of the size of the ground truth, and what is written under it."""
+    """A picture (H, W[, 3]) uint8 of the ground truth's size, with a title above and a score below."""
 
     title: str
     picture: np.ndarray
@@ -33,7 +33,7 @@ class Gated:
         name: of the image.
         picture: what the network is given, (H, W[, 3]) uint8.
         maps: mixing weights (blocks, groups shown, rows, columns).
-        stride: pixels of the picture that a value of the maps stands for, in either direction.
+        stride: side of the square that a value of the maps covers, in pixels of the picture.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Gated:
 
 
 def busiest_corner(truth: np.ndarray, side: int) -> tuple[int, int]:
-    """Top left corner of the square of ``side`` pixels in which neighbouring pixels differ most."""
+    """(top, left) of the square of ``side`` pixels in which neighbouring pixels differ most."""
     grey = truth.astype(np.float64).mean(axis=2) if truth.ndim == 3 else truth.astype(np.float64)
     detail = np.abs(np.diff(grey, axis=0))[:, :-1] + np.abs(np.diff(grey, axis=1))[:-1]
     sums = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -53,7 +53,7 @@ def busiest_corner(truth: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
-    """Each panel whole above its zoomed crop; the crop is the busiest part of the last panel."""
+    """Each whole panel above its zoomed crop, which is the busiest square of the last panel."""
     from matplotlib.patches import Rectangle
 
     truth = panels[-1].picture
@@ -77,17 +77,17 @@ RANGES = ("own range", "0 to 1")
 
 
 def gates_figure(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict] = ()) -> "Figure":
-    """Each image beside the gates of every block and their mean over the depth; two rows for each group that is shown.
+    """Each image beside the gate maps of every block and their mean over blocks; two rows for each shown group.
 
-    Gates may differ little over an image, and much from block to block: in the upper row every column has a range of
-    its own, from blue to yellow, with a bar below that tells it. In the lower one the same colours are 0 to 1, so that
-    a gate that chooses little looks as it is.
+    Gates may differ little over an image, and much between blocks. In the upper row every column has its own colour
+    range, from blue to yellow, with a colour bar below. In the lower row the colours span 0 to 1, so that a gate that
+    hardly chooses looks constant.
 
     Args:
         images: with maps of the same blocks.
-        groups: names of those that the maps show.
+        groups: names of the groups in the maps.
         heading: of the figure.
-        use: what the gate of each block does (see nsr_cli.engine.gate_stats): ``groups`` and ``adaptivity``.
+        use: statistics of each block's gate (see nsr_cli.engine.gate_stats): ``groups`` and ``adaptivity``.
     """
     blocks = len(images[0].maps)
     wide = max(1.2, min(2.1, 16 / (blocks + 2)))  # inches of a column
@@ -125,7 +125,7 @@ def gates_figure(images: list[Gated], groups: Sequence[str], heading: str, use: 
 
 
 def titles_of(blocks: int, use: Sequence[dict]) -> list[str]:
-    """Heads of the columns; with what the gates do, where that is known, and its mean over the blocks."""
+    """Titles of the columns; with the statistics ``use`` of each block, and their means, where given."""
     names = [*(f"block {number}" for number in range(1, blocks + 1)), "mean"]
     if use:
         mean = {key: sum(own[key] for own in use) / len(use) for key in ("groups", "adaptivity")}
@@ -135,7 +135,7 @@ def titles_of(blocks: int, use: Sequence[dict]) -> list[str]:
 
 
 def draw_colour_bar(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float]) -> None:
-    """The colours of a picture in a bar, with the numbers at its ends."""
+    """Draw the colour bar of a map, with numbers at its two ends."""
     bar = axis.figure.colorbar(drawn, cax=axis, orientation="horizontal")
     digits = 0 if ends == (0, 1) else 2 if ends[1] - ends[0] >= 0.1 else 3
     bar.set_ticks(list(ends), labels=[f"{end:.{digits}f}" for end in ends])
@@ -144,12 +144,12 @@ def draw_colour_bar(axis: "Axes", drawn: "AxesImage", ends: tuple[float, float])
 
 
 def with_mean_map(image: Gated) -> np.ndarray:
-    """The maps of every block, and behind them their mean over the blocks."""
+    """(blocks + 1, groups, rows, columns): an image's maps, then their mean over blocks."""
     return np.concatenate([image.maps, image.maps.mean(axis=0, keepdims=True)])
 
 
 def value_range(maps: list[np.ndarray]) -> tuple[float, float]:
-    """The least and largest value, and at least 0.002 between them: less is not shown as a difference."""
+    """(smallest, largest) value of maps, widened to at least 0.002: smaller differences are not shown."""
     lowest, highest = min(map(np.min, maps)), max(map(np.max, maps))
     wider = max(0, 0.001 - (highest - lowest) / 2)
     return float(lowest - wider), float(highest + wider)
@@ -168,7 +168,7 @@ def overlay_map(axis: "Axes", values: np.ndarray, image: Gated, lowest: float, h
 
 
 def hide_ticks(axis: "Axes", edge: str) -> None:
-    """No ticks, and a frame of that colour."""
+    """Remove the ticks, and give the frame a colour."""
     axis.set_xticks([])
     axis.set_yticks([])
     for spine in axis.spines.values():

@@ -1,4 +1,4 @@
-"""The figures that are made of images: what trained runs restore, and what their gates choose."""
+"""Figures of images: what trained runs restore, and what their gates choose."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,12 +30,12 @@ def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Pat
     """One image: low resolution, bicubic, each of the runs, ground truth.
 
     Args:
-        bicubic: the run of that method at the scale of the others.
-        runs: trained ones, by their titles.
-        benchmark: whose convention measures.
+        bicubic: the bicubic run at the scale of the others.
+        runs: trained runs, by title.
+        benchmark: its convention measures PSNR.
         path: the image.
         crop: side of the zoomed part in pixels of the truth.
-        heading: said of all runs.
+        heading: of the figure.
     """
     task, device = bicubic.task_on(benchmark, [path]), torch.device("cpu")
     convention = task.conventions(benchmark, ["rgb"], bicubic.data)[-1]
@@ -64,7 +64,10 @@ def gates_figure(run: Run, paths: list[Path], title: str, heading: str) -> "Figu
     """Figure 5: the gates of every block of a trained run over images."""
     network = with_weights(build(run, pick_device("auto")), run)
     gate = second_gates(network)[0]
-    both = gate.sparsity_groups == 2 and gate.activation in ("softmax", "gumbel")  # sum to 1: one says all
+    both = gate.sparsity_groups == 2 and gate.activation in (
+        "softmax",
+        "gumbel",
+    )  # they sum to 1: one suffices
     groups = range(1 if both else gate.sparsity_groups)
     with GateUse(network) as use:
         images = [gated_image(network, run, path, list(groups)) for path in paths]
@@ -81,7 +84,7 @@ def check_gates(given: str, run: Run) -> None:
 
 
 def gated_image(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
-    """An image as the network is given it, and the gates over it."""
+    """An image as the network reads it, and the gates over it."""
     benchmark = run.request.benchmarks[0]
     convention = run.conventions(benchmark)[0]
     degraded, _ = run.task_on(benchmark, [path]).prepare(path, read_image(path), convention)
@@ -102,6 +105,6 @@ def images_of(benchmark: str, data: Path, names: list[str]) -> list[Path]:
 
 
 def with_weights(network: nn.Module, run: Run) -> nn.Module:
-    """The network of a run with what was trained, ready to evaluate."""
+    """The network with the trained weights of a run, in evaluation mode."""
     checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
     return network.eval()

@@ -1,4 +1,4 @@
-"""What a table holds, as data: grids of places, what is said of them, and verdicts. tables.py and page.py draw it."""
+"""A table as data: grids of places, captions and verdicts. tables.py and page.py render it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from nsr_cli.runs.spec import chooses
 
 @dataclass(frozen=True)
 class Place:
-    """What stands at one place of a grid.
+    """One place of a grid.
 
     Attributes:
-        text: as it is read.
-        difference: measured - printed, behind it; empty where the printed digits are met.
-        number: what a colour may tell the sign of, in dB: that difference, or a gain; of a printed PSNR, its own gain.
-        value: the measured numbers that it shows.
+        text: the text to show.
+        difference: measured - printed, shown after the text; empty where the printed digits agree.
+        number: a difference or gain in dB, whose sign a colour may show; for a printed PSNR the printed gain.
+        value: the measured numbers behind the text.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Grid:
-    """Heads of the columns, and rows of places, of which the first is a label."""
+    """Heads of the columns, and rows of places; the first place of a row is its label."""
 
     head: list[str]
     rows: list[list[Place]]
@@ -40,14 +40,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of a protocol.
+    """A table at a protocol.
 
     Attributes:
-        paper, controls: the grids of the paper's rows, and of ours.
-        caption: said of both.
-        conventions: the columns that were scored in each way, by how it is spelled out.
+        paper, controls: the grids of the paper's rows, and of our controls.
+        caption: of both grids.
+        conventions: the columns scored by each convention, by the convention in words.
         claims, own_claims: verdicts on the paper's claims, and on our questions.
-        gates: what the gates do; None where nothing has any.
+        gates: statistics of gates; None where no network has gates.
     """
 
     experiment: Experiment
@@ -62,15 +62,15 @@ class Sheet:
 
 
 def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
-    """The table that cells make."""
+    """The table of an experiment's cells."""
     rows, _ = experiment.lines(protocol)
     values = values_of(experiment, cells, protocol)
     paper, controls = ([row for row in rows if row.control == ours] for ours in (False, True))
     return Sheet(
         experiment,
         protocol,
-        paper=_main_grid(experiment, values, cells, protocol, paper),
-        controls=_main_grid(experiment, values, cells, protocol, controls) if controls else None,
+        paper=_rows_grid(experiment, values, cells, protocol, paper),
+        controls=_rows_grid(experiment, values, cells, protocol, controls) if controls else None,
         caption=_caption(experiment, cells, protocol),
         conventions=_conventions(experiment, cells),
         claims=verdicts(experiment, experiment.claims, cells, protocol),
@@ -79,8 +79,8 @@ def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
     )
 
 
-def _main_grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
-    """Some of the rows."""
+def _rows_grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
+    """The grid of some rows: gains over a baseline, or methods side by side."""
     if experiment.baseline:
         return _gains(experiment, values, rows)
     return _side_by_side(experiment, values, cells, rows, experiment.lines(protocol)[1])
@@ -168,7 +168,7 @@ def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
 
 
 def _differences_text(value: Value) -> str:
-    """Differences from print, where they show in the printed digits."""
+    """The differences from the printed numbers, in parentheses, where they show in the printed digits."""
     off = []
     for metric, printed in value.printed.items():
         difference, digits = value.difference(metric), len(printed.partition(".")[2])
@@ -178,7 +178,7 @@ def _differences_text(value: Value) -> str:
 
 
 def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
-    """What the table shows, in sentences."""
+    """The caption of a table, in sentences."""
     records = [cell.record for cell in cells if is_scored(cell.record)]
     trained = [record for record in records if record.trained]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
@@ -210,9 +210,9 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
 
 
 def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[str]]:
-    """Which columns were scored how, as their records spell it out."""
+    """The columns scored by each convention, by the convention in words."""
     columns: dict[str, list[str]] = {}
-    if experiment.baseline:  # its caption says how
+    if experiment.baseline:  # its caption names the convention
         return columns
     for cell in cells:
         if is_scored(cell.record):
@@ -223,7 +223,7 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[st
 
 
 def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
-    """What the gates do: the mean over layers and seeds of the groups in use and of adaptivity, in each column."""
+    """The grid of gate statistics: means over layers and seeds of the effective groups and of the adaptivity."""
     columns = list(dict.fromkeys(cell.column for cell in cells))
     body = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""A study: the runs of an experiment, which of their records there are, and the commands that make the others."""
+"""A study: the runs of an experiment at a protocol, their records, and the commands that make missing ones."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ Job = tuple[str, ...]  # a verb and its overrides
 
 @dataclass(frozen=True)
 class Shown:
-    """What a table, or a figure, shows.
+    """The content of a table or a figure.
 
     Attributes:
         cells: of these seeds.
         name: of the file. A table that omits a fully measured seed is named after the seeds it shows, so that it does
             not replace the one that shows that seed too.
-        left_out: other seeds of which there are records.
-        damaged: files that are no whole records, and in what.
+        left_out: other seeds that have records.
+        damaged: files that are no whole records, and why.
     """
 
     cells: list[Cell]
@@ -38,8 +38,8 @@ class Study:
     Args:
         experiment: the table, or the figure.
         protocol: of its runs.
-        runs: of each job with seed 0; the rows of a table share the jobs of its columns.
-        data, results: folders.
+        runs: the run of each job with seed 0; the rows of a table share the jobs of its columns.
+        data, results: the folders of data and of results.
     """
 
     def __init__(self, experiment: Experiment, protocol: str, runs: Mapping[Job, Run], data: Path, results: Path):
@@ -49,7 +49,7 @@ class Study:
     def shown(self, seeds: list[int] | None = None, store: Store | None = None) -> Shown:
         """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0.
 
-        A store that several studies share lists each folder once, and notes the damage that any of them meets.
+        A shared ``store`` lists each folder once for several studies, and collects all damaged files.
         """
         store = store or Store()
         recorded = self.recorded_seeds(store)
@@ -63,7 +63,7 @@ class Study:
         return Shown(cells, seeds, name, left_out, store.damaged)
 
     def recorded_seeds(self, store: Store) -> dict[int, bool]:
-        """The seeds of which a training of these runs has a record; and whether all have, controls apart."""
+        """{seed: whether all trained runs have a record}, for seeds that any run has; controls do not count."""
         known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
         jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
@@ -94,7 +94,7 @@ class Study:
         return found
 
     def missing_commands(self, cells: list[Cell]) -> list[list[str]]:
-        """The command lines (as words behind ``nsr``) that make the missing cells, on the benchmarks at hand."""
+        """The command lines (as words after ``nsr``) that make the missing cells, on the benchmarks at hand."""
         here = {name for name in {cell.benchmark for cell in cells} if self.is_at_hand(name)}
         lacking = [cell for cell in cells if cell.record is None and cell.benchmark in here]
         lines = []
@@ -114,13 +114,13 @@ class Study:
         return lines
 
     def unusual_metrics(self, cell: Cell) -> list[str]:
-        """Those that the experiment shows and a cell's benchmark is not scored by unless they are asked for."""
+        """Metrics of the experiment by which a cell's benchmark is scored only on request."""
         run = self.runs[cell.job]
         usual = run.with_request(metrics=[]).conventions(cell.benchmark)[0].metrics
         return [metric for metric in run.request.metrics if metric not in usual]
 
     def remarks(self, shown: Shown) -> list[str]:
-        """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
+        """Remarks for below a table or a figure: other seeds, damaged files, missing commands, absent benchmarks."""
         said = []
         if shown.left_out:
             every = ",".join(map(str, sorted({*shown.seeds, *shown.left_out})))
@@ -143,13 +143,14 @@ class Study:
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
 
     def how_to_get(self, benchmark: str) -> str:
-        """Its name, and the command that fetches it."""
+        """The name of a benchmark, with the command that fetches it."""
         if is_folder(benchmark):
             return benchmark
         return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
 def missing_commands_text(commands: Iterable[str]) -> str:
+    """A paragraph that lists the commands that run=true runs."""
     return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
 
 

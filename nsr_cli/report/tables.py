@@ -28,7 +28,7 @@ FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
 
 def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown", prose: bool = True) -> str:
-    """The table in one of FORMATS; without ``prose``, the numbers of the paper's rows alone."""
+    """The table in one of FORMATS; without ``prose``, only the title and the grid of the paper's rows."""
     if form == "csv":
         return _csv(experiment, values_of(experiment, cells, protocol), protocol)
     sheet = sheet_of(experiment, cells, protocol)
@@ -71,7 +71,7 @@ def _caption(sheet: Sheet) -> str:
 
 
 def _claims(title: str, found: Sequence[Verdict]) -> str:
-    """A verdict on each claim: a line for each column, of the step that decides there."""
+    """A table of verdicts on claims: for each, a line for each column with its deciding step."""
     lines = []
     for verdict in found:
         counts = f" ({verdict.counts})" if verdict.counts else ""
@@ -88,7 +88,7 @@ def _claims(title: str, found: Sequence[Verdict]) -> str:
 
 
 def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
-    """One line for each place and metric, with every digit."""
+    """CSV with a line for each place and metric, with every digit."""
     import pandas as pd
 
     lines = [

@@ -10,7 +10,7 @@ from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
 
 WORDS = {FAILS: "fail", UNDECIDED: "undecided"}
-MOST_COLUMNS = 4  # columns that a claim is shown in, a line each; of more, the one that decides
+MOST_COLUMNS = 4  # columns shown for a claim, a line each; of more, only the deciding one is shown
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Verdict:
 
     Attributes:
         claim: on the rows, or columns, that the table shows.
-        findings: of each step, by the column, or row, that it is looked at in.
-        diverged: how many trainings of each label did so, in each of these.
+        findings: of each step, by the column (or row) in which it is tested.
+        diverged: number of diverged trainings, by (column or row, label).
     """
 
     claim: Claim
@@ -29,6 +29,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
+        """holds, fails or undecided, by all findings."""
         return overall(finding for findings in self.findings.values() for finding in findings)
 
     @property
@@ -43,10 +44,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Step:
-    """What decides on a claim in one column, in words.
+    """The deciding step of a claim in one column, in words.
 
     Attributes:
-        finding: of the step between two rows that these are the words of.
+        finding: of this step, between two rows.
         effect, margin: in dB.
         verdict: in that column, and why.
     """
@@ -61,9 +62,9 @@ class Step:
 
 
 def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
-    """A verdict on each claim of which the table of a protocol shows at least one step.
+    """A verdict on each claim with at least one step that the table of a protocol shows.
 
-    A claim compares rows in every column, or columns in every row, whichever its labels are.
+    A claim whose labels are rows is tested in every column; one whose labels are columns, in every row.
     """
     rows, columns = ({line.label for line in axis} for axis in experiment.lines(protocol))
     scores, lost = _scores(experiment, cells)
@@ -96,7 +97,7 @@ def _shown_part(claim: Claim, shown: set[str]) -> Claim:
 def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, str], Scores], Counter]:
     """PSNR by (row, column), seed and image, and how many trainings diverged there.
 
-    A method that is not trained has the same scores beside every seed.
+    The scores of a method without training are repeated for every seed.
     """
     seeds = sorted({cell.seed for cell in cells})
     found: dict[tuple[str, str], Scores] = {}
@@ -111,7 +112,7 @@ def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, 
 
 
 def steps_of(verdict: Verdict) -> list[Step]:
-    """What decides on a claim: of each column, or where they are many of the one that decides, the weakest step."""
+    """The deciding step of a claim in each shown column."""
     steps = []
     for column, findings in _deciding_findings(verdict).items():
         step = weakest(findings)
@@ -127,7 +128,7 @@ def steps_of(verdict: Verdict) -> list[Step]:
 
 
 def _deciding_findings(verdict: Verdict) -> dict:
-    """The findings that are shown: of all columns, or where they are many of the one that decides."""
+    """The findings to show, by column: of all columns, or if they are many, of the deciding one alone."""
     if len(verdict.findings) <= MOST_COLUMNS:
         return verdict.findings
     every = weakest([finding for findings in verdict.findings.values() for finding in findings])

@@ -11,7 +11,7 @@ from nsr_cli.layers.gates import Gate
 
 
 class GateUse:
-    """Collects, while it is entered, what every gated layer of a method does on the samples that pass through.
+    """A context manager that collects statistics of every gated layer of a method, while samples pass through it.
 
     Layers of one group are left out: they have nothing to choose from.
     """
@@ -45,7 +45,7 @@ class GateUse:
         return hook
 
     def statistics(self) -> dict[str, dict]:
-        """By the layer's name, each a mean over samples and cardinal groups; empty where nothing is gated.
+        """Statistics by the layer's name, means over samples and cardinal groups; empty where nothing is gated.
 
         ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
         the mean entropy, from 1 to k. ``adaptivity``: the mutual information of sample and group in bits, the entropy

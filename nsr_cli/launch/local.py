@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from nsr_cli.engine.interrupts import handling
+from nsr_cli.engine.interrupts import handling_signals
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.launch.cells import Cell
@@ -123,7 +123,7 @@ def run_jobs(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> It
         finally:
             free.put(place)
 
-    with ThreadPoolExecutor(len(places)) as pool, handling((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
+    with ThreadPoolExecutor(len(places)) as pool, handling_signals((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
         futures = [pool.submit(run_job, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
         try:
             for future in as_completed(futures):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nsr_cli.cli import PLAIN, VERBS
+from nsr_cli.cli import WITHOUT_HYDRA, VERBS
 from nsr_cli.commands.figure import FIGURES
 from nsr_cli.folders import package_folder
 from nsr_cli.report import experiments
@@ -34,7 +34,7 @@ def test_a_verb_without_a_name_lists_what_there_is(nsr, tmp_path, verb, names):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in PLAIN])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in WITHOUT_HYDRA])
 def test_each_verb_explains_itself(nsr, verb):
     with pytest.raises(SystemExit) as left:
         nsr(f"{verb} --help")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nsr_cli.cli import WITHOUT_HYDRA, VERBS
+from nsr_cli.cli import VERBS, WITHOUT_HYDRA
 from nsr_cli.commands.figure import FIGURES
 from nsr_cli.folders import package_folder
 from nsr_cli.report import experiments

@@ -136,7 +136,7 @@ def test_whichever_is_killed_at_random_instants_the_repeated_training_ends_in_th
 
 def test_processes_that_see_other_checkpoints_are_refused(tmp_path):
     assert exit_codes(pair(tmp_path, signal_at=10)) == [143, 143]
-    with pytest.raises(Failed, match="^this process would go on after step"):
+    with pytest.raises(Failed, match="^this process would resume after step"):
         tiny.run(tmp_path, steps=100, ranks=Elsewhere(0, 2))
 
 

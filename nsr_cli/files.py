@@ -72,11 +72,13 @@ def remove_temporary_files(folder: Path, stem: str = "") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict) -> None:
+    """Write an object as JSON, whole or not at all. Raises ValueError for NaN and infinities."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

@@ -27,6 +27,7 @@ PASSES = {"Forward": False, "Forward and backward": True}
 
 
 def main(cfg: DictConfig) -> None:
+    """Measure, print and save the timing tables."""
     check(cfg)
     if cfg.save:
         check_writable("results", cfg.results)
@@ -110,6 +111,7 @@ def table_rows(
 
 
 def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
+    """The median seconds of a network in each mode, and their ratio to those of N/A."""
     row: dict = {"network": name}
     for mode in MODES:
         own, plain = times[name, mode], times[NETWORKS[0], mode]

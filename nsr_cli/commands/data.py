@@ -10,7 +10,7 @@ from nsr_cli.errors import Failed, UserError
 
 HELP = """nsr data: the named data sets
 
-  nsr data list           what there is, how many images, where on this machine or how to get it, licence
+  nsr data list           all data sets: number of images, where on this machine or how to get them, licence
   nsr data get NAME ...   download, verify, unpack; repeating it finishes what was interrupted
   nsr data get weights    the published weights that have a stable address; says where to ask for the others
   nsr data check [NAME]   compare images with the manifest: which are missing, which differ

@@ -17,6 +17,7 @@ NOT_OF_NETWORKS = {*EXPORTING, *REQUEST_KEYS}  # keys that do not say which netw
 
 
 def main(cfg: DictConfig) -> None:
+    """Write a trained network to files, and print what each holds."""
     values = resolved_values(cfg)
     check_knobs(values, EXPORTING)
     if values["to"] is None:

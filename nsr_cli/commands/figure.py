@@ -32,6 +32,7 @@ COMPARED = ["sparsity=none", "sparsity=softmax"]  # unless other runs are given
 
 
 def main(cfg: DictConfig) -> None:
+    """Draw and save the figures that the config names."""
     values = resolved_values(cfg)
     check_knobs(values, FIGURE)
     check_matplotlib()

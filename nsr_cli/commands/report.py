@@ -22,6 +22,7 @@ ORDER = ("paper", "short", "narrow")  # then the user's own, then smoke, which s
 
 
 def main(cfg: DictConfig) -> None:
+    """Write the page."""
     values = resolved_values(cfg)
     check_knobs(values, REPORT)
     out = Path(values["out"] or Path(values["results"]) / "report.html")

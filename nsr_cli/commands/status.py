@@ -54,7 +54,7 @@ def sweeps_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
     if (folder / "sweep.json").exists():
         if sweep := read_sweep(folder):
             return [sweep], []
-        raise UserError(f"{folder.resolve()}: its sweep.json is damaged; what its jobs printed is in logs/ there")
+        raise UserError(f"{folder.resolve()}: its sweep.json is damaged; the logs of its jobs are in logs/ there")
     sweeps, unreadable = [], []
     for path in sorted((folder / "sweeps").glob("*/"), key=start_time, reverse=True):
         sweep = read_sweep(path)

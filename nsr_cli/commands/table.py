@@ -21,6 +21,7 @@ from nsr_cli.report.tables import FORMATS, render
 
 
 def main(cfg: DictConfig) -> None:
+    """Print and save the table that the config names."""
     values = resolved_values(cfg)
     check_knobs(values, TABLE)
     if values["run"]:

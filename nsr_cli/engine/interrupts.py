@@ -12,7 +12,7 @@ SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name)
 
 @contextlib.contextmanager
 def handling_signals(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
-    """Call ``handler`` for signals meanwhile, except for those that this process ignores, as under nohup."""
+    """Call ``handler`` for these signals inside the block, except for signals that this process ignores (nohup)."""
     before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield

@@ -190,6 +190,7 @@ class StatsFile:
         self.path = path
 
     def start(self, step: int) -> None:
+        """Drop the lines after ``step``."""
         lines = [line for line in read_json_lines(self.path) if isinstance(line.get("step"), int)]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
 

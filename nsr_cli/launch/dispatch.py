@@ -138,9 +138,10 @@ class InProcess(Dispatcher):
         for number, cell in enumerate(cells, 1):
             if not cell.failure:
                 print_line(f"{number} of {len(cells)}: {cell.words}")
-                self.do(cell, wait)
+                self.run_cell(cell, wait)
 
-    def do(self, cell: Cell, wait: bool) -> None:
+    def run_cell(self, cell: Cell, wait: bool) -> None:
+        """Run a cell; its failure is noted in it and printed."""
         try:
             cell.psnr = first_psnr(do_run(cell.run.with_request(wait=wait)))
             cell.finished = True

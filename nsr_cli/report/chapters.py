@@ -136,7 +136,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A table of which nothing is measured at the chapter's protocol.
+    """A table without measurements at the chapter's protocol.
 
     Attributes:
         commands: make the table.
@@ -156,7 +156,7 @@ class Chapter:
 
     Attributes:
         about: what the protocol is for.
-        sections: tables of which something is measured.
+        sections: tables with measurements.
         unmeasured: the other tables.
     """
 

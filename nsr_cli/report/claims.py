@@ -33,6 +33,7 @@ class Claim:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
+        """(low, high) labels of each step."""
         return list(pairwise(self.order)) if self.order else list(self.pairs)
 
     @property

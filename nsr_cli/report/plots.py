@@ -1,4 +1,4 @@
-"""Plots of PSNR against what it costs, and of training."""
+"""Plots of PSNR against cardinality and cost, and of trainings."""
 
 import math
 from dataclasses import dataclass

@@ -56,9 +56,11 @@ class Value:
         return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
 
     def mean(self, metric: str) -> float | None:
+        """The mean over seeds; None where nothing is measured."""
         return mean(self.measured[metric].values()) if self.measured.get(metric) else None
 
     def difference(self, metric: str) -> float | None:
+        """Measured - printed; None where one of them is missing."""
         printed = self.printed.get(metric)
         return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
 
@@ -70,7 +72,7 @@ class Value:
 
 
 def shortened(number: float, digits: int) -> str:
-    """A number with so many decimals; SSIM without its leading zero, as papers print it."""
+    """A number with ``digits`` decimals; SSIM (4 digits) without its leading zero, as papers print it."""
     text = f"{number:.{digits}f}"
     return text.removeprefix("0") if digits == 4 else text
 

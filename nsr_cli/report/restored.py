@@ -64,11 +64,8 @@ def gates_figure(run: Run, paths: list[Path], title: str, heading: str) -> "Figu
     """Figure 5: the gates of every block of a trained run over images."""
     network = with_weights(build(run, pick_device("auto")), run)
     gate = second_gates(network)[0]
-    both = gate.sparsity_groups == 2 and gate.activation in (
-        "softmax",
-        "gumbel",
-    )  # they sum to 1: one suffices
-    groups = range(1 if both else gate.sparsity_groups)
+    sums_to_one = gate.activation in ("softmax", "gumbel")
+    groups = range(1 if sums_to_one and gate.sparsity_groups == 2 else gate.sparsity_groups)  # the first tells both
     with GateUse(network) as use:
         images = [gated_image(network, run, path, list(groups)) for path in paths]
     names, found = {id(own): name for name, own in use.gates.items()}, use.statistics()

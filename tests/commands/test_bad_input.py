@@ -105,7 +105,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("train model=edsr +model.network.depth=3", "nsr train: model.network.depth: nsr_cli.models.edsr.EDSR takes "),
         (
             "train -m hydra/launcher=slurm_ddp hydra.launcher.gpus_per_node=null",
-            "nsr train: hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=...",
+            "nsr train: hydra.launcher.gpus_per_node=null: expected hydra.launcher.tasks_per_node=...",
         ),
         (
             "train -m hydra/launcher=slurm_ddp hydra.launcher.tasks_per_node=0",

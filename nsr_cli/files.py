@@ -132,6 +132,11 @@ def hold_folder(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterato
         lock.release()
 
 
+def lock_of(path: Path) -> Path:
+    """The lock file by which a process claims to make a file."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def claim_file(path: Path, wait: bool) -> Iterator[bool]:
     """Claim to be the only process that makes a file. The system releases the claim when the process ends.
@@ -142,7 +147,7 @@ def claim_file(path: Path, wait: bool) -> Iterator[bool]:
     from filelock import FileLock, Timeout  # imported late, for a fast start
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(lock_of(path))
     try:
         lock.acquire(timeout=-1 if wait else 0, poll_interval=0.2)
     except Timeout:

@@ -1,4 +1,4 @@
-"""The command line: takes the verb, hands the rest to Hydra, and turns what goes wrong into one line."""
+"""The command line: takes the verb, hands the rest to Hydra, and prints errors as one line."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from nsr_cli.errors import describe, did_you_mean, report
+from nsr_cli.errors import describe, did_you_mean, report_error
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -17,15 +17,15 @@ VERBS = {
     "export": "a trained network as .safetensors, .pt2 or ONNX, checked",
     "table": "a table of the paper in Markdown, measured beside printed",
     "figure": "a figure: cardinality, cost, gates, training curves, restored images",
-    "restore": "pictures of your own: enlarged, denoised, or freed of JPEG artifacts",
+    "restore": "your own pictures, enlarged, denoised, or freed of JPEG artifacts",
     "report": "everything in the results as one HTML page",
     "bench": "the rebuttal's timing table, measured on this machine",
     "data": "the data sets: list, get, check",
-    "status": "how sweeps do that were launched on a cluster, or on several GPUs",
+    "status": "the status of sweeps on a cluster, or on several GPUs",
 }
 
-NAMING = ("table", "figure", "report")  # what comes next is a name
-PLAIN = ("data", "status")  # they have nothing to compose or sweep
+TAKE_NAMES = ("table", "figure", "report")  # verbs that a name may follow
+WITHOUT_HYDRA = ("data", "status")  # verbs without a config
 
 HELP = """nsr: the experiments of Neural Sparse Representation for Image Restoration (NeurIPS 2020)
 
@@ -35,7 +35,7 @@ HELP = """nsr: the experiments of Neural Sparse Representation for Image Restora
 
   nsr VERB --help                    the groups and keys of a verb
   nsr train ... dry_run=true         what would be done, and what it would cost (eval, ablate: the same)
-  nsr VERB ... --cfg job             the config, composed
+  nsr VERB ... --cfg job             the composed config
   nsr --schema VERB                  its keys as JSON schema, for editors
   nsr ablate -m tau=0.1,1,10         a sweep, over every combination of the values
 
@@ -60,19 +60,20 @@ COMPLETION, SHELLS = ("-sc", "--shell-completion"), ("bash", "fish", "zsh")
 
 
 def main() -> None:
-    """Entry point of ``nsr``; its exit code is 0 only when all that was asked for succeeded."""
+    """Entry point of ``nsr``; its exit code is 0 only if everything asked for succeeded."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # a daemon, or 2>&-
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         else:
-            stream.reconfigure(errors="backslashreplace")  # names of files may be of any bytes
+            stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # networks, gates and tasks of one's own lie there
+        sys.path.append(os.getcwd())  # the user's own networks, gates and tasks lie there
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
+    """Run a command line, given without the program's name. Returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:8} {what}" for verb, what in VERBS.items())), end="")
         return 0
@@ -90,19 +91,19 @@ def run(arguments: list[str]) -> int:
         return print_error("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
     name = f"nsr {verb}"
     try:
-        if verb in PLAIN:
-            return plain(verb)(rest)
+        if verb in WITHOUT_HYDRA:
+            return plain_function(verb)(rest)
         if verb in ("table", "figure") and not rest:
-            print(list_of(verb))
+            print(verb_help(verb))
             return 0
         if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
             rest[0] = f"{verb}={rest[0]}"
         elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
             rest[0] = f'table="{rest[0]}"'
         if verb == "restore":
-            from nsr_cli.commands.restore import take_paths
+            from nsr_cli.commands.restore import split_paths
 
-            paths, rest = take_paths(rest)
+            paths, rest = split_paths(rest)
         from nsr_cli.commands.composing import checked_overrides, with_protocols
         from nsr_cli.commands.flags import flags_first, problem_of_flags
 
@@ -110,8 +111,8 @@ def run(arguments: list[str]) -> int:
         if problem := problem_of_flags(verb, rest):
             return print_error(name, problem)
         sys.argv = [name, *flags_first(checked_overrides(verb, rest))]
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, instead of Hydra's long messages
-        return call(verb, *([paths] if verb == "restore" else []))
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised to here; Hydra would print long messages
+        return run_with_hydra(verb, *([paths] if verb == "restore" else []))
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -121,27 +122,27 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from nsr_cli.commands.explain import in_one_line
 
-        return report(name, in_one_line(error, verb))
+        return report_error(name, in_one_line(error, verb))
 
 
 def print_schema(verbs: list[str]) -> int:
-    """JSON schema of a verb's keys, for editors."""
+    """Print the JSON schema of a verb's keys, for editors. Returns the exit code."""
     import json
 
-    from nsr_cli.commands.knobs import OF_VERB, schema
+    from nsr_cli.commands.knobs import VERB_KNOBS, schema_of
     from nsr_cli.folders import package_folder
 
-    if len(verbs) != 1 or verbs[0] not in OF_VERB:
-        return print_error("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(OF_VERB)}")
+    if len(verbs) != 1 or verbs[0] not in VERB_KNOBS:
+        return print_error("nsr", f"--schema {' '.join(verbs)}: expected a verb, one of {', '.join(VERB_KNOBS)}")
     conf = package_folder("conf")
     taken = {"report": (), "bench": (), "table": ("protocol",), "figure": ("protocol",)}.get(verbs[0], GROUPS)
     groups = {group: sorted(path.stem for path in (conf / group).glob("*.yaml")) for group in taken}
-    print(json.dumps(schema(verbs[0], groups), indent=1))
+    print(json.dumps(schema_of(verbs[0], groups), indent=1))
     return 0
 
 
-def plain(verb: str) -> Callable[[list[str]], int]:
-    """What a verb without Hydra does with its arguments."""
+def plain_function(verb: str) -> Callable[[list[str]], int]:
+    """The function that runs a verb without Hydra: arguments to exit code."""
     if verb == "data":
         from nsr_cli.commands.data import run
     else:
@@ -149,8 +150,8 @@ def plain(verb: str) -> Callable[[list[str]], int]:
     return run
 
 
-def task_of(verb: str) -> Callable:
-    """What a verb does with its config."""
+def task_function(verb: str) -> Callable:
+    """The function that runs a verb on its config."""
     if verb == "table":
         from nsr_cli.commands.table import main
     elif verb == "restore":
@@ -170,21 +171,24 @@ def task_of(verb: str) -> Callable:
     return main
 
 
-def call(verb: str, *more: list[str]) -> int:
-    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code of a sweep.
+def run_with_hydra(verb: str, *more: list[str]) -> int:
+    """Run a verb's task function as a Hydra app on its primary config. Returns the exit code.
 
     Args:
-        verb: what is called.
-        more: given to its function beside the config.
+        verb: one of VERBS.
+        more: further arguments of the task function, after the config.
+
+    Raises:
+        Exception: the failure of a single run, which the caller prints.
     """
     import hydra
 
-    from nsr_cli.commands.hydra_setup import introduce_to_hydra
+    from nsr_cli.commands.hydra_setup import register_with_hydra
     from nsr_cli.commands.jobs import Job
     from nsr_cli.folders import package_folder
 
-    introduce_to_hydra()
-    job = Job(verb, lambda cfg: task_of(verb)(cfg, *more))
+    register_with_hydra()
+    job = Job(verb, lambda cfg: task_function(verb)(cfg, *more))
     hydra.main(version_base="1.3", config_path=str(package_folder("conf")), config_name=verb)(job)()
     if job.failure:
         raise job.failure
@@ -197,42 +201,42 @@ def call(verb: str, *more: list[str]) -> int:
 
 
 def complete(arguments: list[str]) -> int:
-    """Shell completion: of the verb, and of the name behind it, here; of everything behind it by Hydra."""
+    """Print shell completions: the verb and its name by this function, overrides by Hydra. Returns the exit code."""
     if not re.fullmatch(f"(install|uninstall|query)=({'|'.join(SHELLS)})", " ".join(arguments[1:])):
         expected = f"install=SHELL, or uninstall=SHELL, where SHELL is {', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
         return print_error("nsr", f"{' '.join(arguments)}: expected {arguments[0]} {expected}")
     sys.argv = ["nsr", *arguments]
     if not arguments[1].startswith("query="):
-        call("train")  # any will do
+        run_with_hydra("train")  # any verb will do
         return 0
     line = os.environ.get("COMP_LINE", "")
     words = line.split()[1:]
-    at = len(words) + line.endswith(" ")  # which word is being completed, the verb being the first
+    at = len(words) + line.endswith(" ")  # the number of the word to complete; the verb is word 1
     if at <= 1:
         print("\n".join(VERBS))
         return 0
     verb = words[0] if words[0] in VERBS else "train"
-    if verb in PLAIN:
+    if verb in WITHOUT_HYDRA:
         from nsr_cli.data.catalog import DATASETS
 
         actions = {2: ("list", "get", "check")}
         print("\n".join(actions.get(at, ("weights", *DATASETS)) if verb == "data" else ("--all",)))
         return 0
-    if at == 2 and verb in NAMING:
-        print("\n".join(named(verb)))
-    if verb == "restore":  # the shell itself completes paths, where no key begins so
+    if at == 2 and verb in TAKE_NAMES:
+        print("\n".join(names_behind(verb)))
+    if verb == "restore":  # the shell completes paths, where no key matches
         overrides, last = [word for word in words[1 : at - 1] if "=" in word], "" if line.endswith(" ") else words[-1]
         line = " ".join(["nsr", verb, *overrides, last])
-    taken = 2 if at > 2 and verb in NAMING and "=" not in words[1] else 1
+    taken = 2 if at > 2 and verb in TAKE_NAMES and "=" not in words[1] else 1
     os.environ["COMP_LINE"] = re.sub(rf"^(\S+)(\s+\S+){{{taken}}}", r"\1", line)
     with contextlib.redirect_stdout(io.StringIO()) as proposed:
-        call(verb)
+        run_with_hydra(verb)
     print(without_other_groups(verb, proposed.getvalue()), end="")
     return 0
 
 
 def without_other_groups(verb: str, proposed: str) -> str:
-    """What Hydra proposes, but for the groups that are in other verbs' configs alone."""
+    """Hydra's proposals, without the config groups that only other verbs have."""
     from nsr_cli.commands.explain import top_level_keys
     from nsr_cli.folders import package_folder
 
@@ -241,8 +245,8 @@ def without_other_groups(verb: str, proposed: str) -> str:
     return re.sub(rf"(?<!\S)[+~]?({others})=\S*\s?", "", proposed) if others else proposed
 
 
-def list_of(verb: str) -> str:
-    """What tables, or figures, there are: the head of the verb's help."""
+def verb_help(verb: str) -> str:
+    """The head of a verb's help, which lists its tables or figures."""
     import yaml
 
     from nsr_cli.folders import package_folder
@@ -250,17 +254,20 @@ def list_of(verb: str) -> str:
     return yaml.safe_load((package_folder("conf") / f"{verb}.yaml").read_text(encoding="utf-8"))["help"]
 
 
-def named(verb: str) -> list[str]:
-    """What `nsr table`, `nsr figure` and `nsr report` are followed by."""
+def names_behind(verb: str) -> list[str]:
+    """The names that may follow `nsr table`, `nsr figure` or `nsr report`."""
     from nsr_cli.commands.figure import FIGURES
     from nsr_cli.folders import package_folder
-    from nsr_cli.report.experiments import names
+    from nsr_cli.report.experiments import table_names
 
     if verb == "report":
         return [path.stem for path in (package_folder("conf") / "protocol").glob("*.yaml")]
-    return FIGURES if verb == "figure" else [n.removeprefix("table") for n in names(package_folder("experiments"))]
+    return (
+        FIGURES if verb == "figure" else [n.removeprefix("table") for n in table_names(package_folder("experiments"))]
+    )
 
 
 def print_error(name: str, message: str) -> int:
+    """Print an error of bad input. Returns its exit code, 2."""
     print(f"{name}: {message}", file=sys.stderr)
     return 2

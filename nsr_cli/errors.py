@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterable
 
 
 class Reported(Exception):
-    """Its text is one line, and all that a user needs to see."""
+    """An error whose text, one line, is all that a user needs to see."""
 
     exit_code = 1
 
 
 class UserError(Reported):
-    """Bad input: the value, what was expected, and what exists."""
+    """Bad input: the text names the value, what was expected, and what exists."""
 
     exit_code = 2
 
 
 class Failed(Reported):
-    """What was asked for was well formed, but did not succeed."""
+    """A valid request that did not succeed."""
 
 
 class Held(Reported):
-    """Another process works on it; the text says which. Repeating the command later may do."""
+    """Another process, which the text names, holds the folder. The command may be repeated later."""
 
     exit_code = 75
 
@@ -32,7 +32,7 @@ class JobFailed(Reported):
 
     Attributes:
         exit_code: of that process.
-        trace: what it has printed last, where that tells more than the error's text.
+        trace: its traceback, or the last lines that it printed; may be empty.
     """
 
     def __init__(self, text: str, exit_code: int, trace: str):
@@ -42,9 +42,9 @@ class JobFailed(Reported):
 
 
 def describe(error: BaseException) -> tuple[str, int, bool]:
-    """(what to say of an error, exit code, whether it was foreseen and needs no traceback)."""
+    """(text, exit code, foreseen) of an error; a foreseen error needs no traceback."""
     cause: BaseException | None = error
-    while cause is not None:  # a resolver's error arrives inside of OmegaConf's
+    while cause is not None:  # OmegaConf wraps the errors of resolvers
         if isinstance(cause, Reported):
             return str(cause), cause.exit_code, True
         cause = cause.__cause__ or cause.__context__
@@ -56,12 +56,12 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
     return f"{type(error).__name__}: {error}", 1, False
 
 
-def report(name: str, error: BaseException, traces: set[str] | None = None) -> int:
-    """Say what went wrong: one line if that was foreseen, else with a traceback. Returns the exit code.
+def report_error(name: str, error: BaseException, traces: set[str] | None = None) -> int:
+    """Print an error: one line if it was foreseen, else with its traceback. Returns the exit code.
 
     Args:
         name: of the command.
-        traces: those that were shown before, which are not shown again; this one is added.
+        traces: tracebacks already printed, which are not repeated; this one is added.
     """
     text, code, foreseen = describe(error)
     trace = error.trace if isinstance(error, JobFailed) else ""
@@ -74,7 +74,7 @@ def report(name: str, error: BaseException, traces: set[str] | None = None) -> i
 
 
 def find_each(function: Callable, names: Iterable[str]) -> dict:
-    """What a function finds for each name. Raises UserError for all that it refuses, not for the first alone."""
+    """{name: function(name)}. If the function refuses names, raises one UserError for all of them."""
     found, refusals = {}, []
     for name in names:
         try:
@@ -87,8 +87,8 @@ def find_each(function: Callable, names: Iterable[str]) -> dict:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean x?)`` for an error's text, or nothing."""
-    from difflib import get_close_matches  # not for every start of the program
+    """`` (did you mean x?)`` for an error's text, or an empty text."""
+    from difflib import get_close_matches  # imported late, for a fast start
 
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -15,10 +15,10 @@ from nsr_cli.errors import Held, UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; what is written there takes its place, whole or not at all."""
+    """Yield a temporary path beside ``path``. The file written there replaces ``path`` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    with naming(path, temporary):
+    with name_file_in_errors(path, temporary):
         try:
             yield temporary
             with open(temporary, "rb+") as file:
@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        if os.name == "posix":  # elsewhere a folder cannot be opened
+        if os.name == "posix":  # Windows cannot open a folder
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -35,12 +35,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Have what the system refuses name the file that it is about: "no space left" does not by itself.
+def name_file_in_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name the file in an OSError that names none, as "no space left on device" does.
 
     Args:
-        path: of the file.
-        temporary: what it is called while it is written.
+        path: the name to show.
+        temporary: the file's name while it is written; shown as ``path``.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def check_writable(name: str, folder: str) -> None:
-    """Raise UserError unless files can be written in a folder, which need not be there yet.
+    """Raise UserError unless files can be written in a folder, which need not exist yet.
 
     Args:
         name: the key that names the folder.
@@ -65,23 +65,25 @@ def check_writable(name: str, folder: str) -> None:
         raise UserError(f"{name}={folder}: cannot be written to ({error.strerror}: {there})") from None
 
 
-def sweep_up(folder: Path, stem: str = "") -> None:
-    """Remove what a killed process was writing; for whoever alone may write files that begin with ``stem``."""
+def remove_temporary_files(folder: Path, stem: str = "") -> None:
+    """Remove the temporary files of killed processes. The caller must hold the files that begin with ``stem``."""
     for path in folder.glob(f".{glob.escape(stem)}*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict) -> None:
+    """Write an object as JSON, whole or not at all. Raises ValueError for NaN and infinities."""
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """The objects of a file with one in each line; without lines that were torn by a crash or damaged."""
+    """The JSON objects of a file, one per line, without damaged lines; empty where there is no file."""
     found = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -91,20 +93,20 @@ def read_json_lines(path: Path) -> list[dict]:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Be the only process that works in ``folder``; the system lets go when the process ends, however it ends.
+def hold_folder(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold ``folder`` as the only process. The system releases it when the process ends, however it ends.
 
     Raises:
-        Held: another process has it, and ``wait`` is false.
+        Held: another process holds it, and ``wait`` is false.
     """
-    from filelock import FileLock, Timeout  # not for every start of the program
+    from filelock import FileLock, Timeout  # imported late, for a fast start
 
-    lock, note = FileLock(folder / "lock"), folder / "holder"  # apart: Windows lets nobody read a locked file
+    lock, note = FileLock(folder / "lock"), folder / "holder"  # two files: Windows lets nobody read a locked one
 
     def acquire(timeout: float) -> None:
         while True:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # someone removed the folder while it was empty
+            with contextlib.suppress(FileNotFoundError):  # another process removed the empty folder
                 lock.acquire(timeout, poll_interval=0.2)
                 return
 
@@ -112,7 +114,7 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         acquire(timeout=0)
     except Timeout:
         who = ""
-        with contextlib.suppress(OSError):  # it has not said yet, or ends just now
+        with contextlib.suppress(OSError):  # the holder has not written it yet, or is ending
             who = note.read_text(encoding="utf-8")
         holder = f"{folder.resolve()} is held by {who or 'another process'}"
         if not wait:
@@ -120,10 +122,10 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         say(f"{holder}; waiting for it (wait=false leaves)")
         acquire(timeout=-1)
     try:
-        with naming(note):
+        with name_file_in_errors(note):
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}", encoding="utf-8")
-        sweep_up(folder)
+        remove_temporary_files(folder)
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -131,18 +133,18 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
 
 
 def lock_of(path: Path) -> Path:
-    """The file that stands for the right to make a file."""
+    """The lock file by which a process claims to make a file."""
     return path.with_name(f".{path.name}.lock")
 
 
 @contextlib.contextmanager
-def claimed(path: Path, wait: bool) -> Iterator[bool]:
-    """Be the only process that makes a file; the system lets go when the process ends, however it ends.
+def claim_file(path: Path, wait: bool) -> Iterator[bool]:
+    """Claim to be the only process that makes a file. The system releases the claim when the process ends.
 
     Yields:
-        Whether it is, which ``wait`` makes sure of. Another may have made the file meanwhile.
+        Whether this process has the claim; always with ``wait``, but then another may have made the file before.
     """
-    from filelock import FileLock, Timeout  # not for every start of the program
+    from filelock import FileLock, Timeout  # imported late, for a fast start
 
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_of(path))
@@ -152,9 +154,9 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
         yield False
         return
     try:
-        sweep_up(path.parent, f"{path.name}.")
+        remove_temporary_files(path.parent, f"{path.name}.")
         yield True
     finally:
-        with contextlib.suppress(OSError):  # Windows keeps it while it is held
+        with contextlib.suppress(OSError):  # Windows removes no locked file
             Path(lock.lock_file).unlink()
         lock.release()

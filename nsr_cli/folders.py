@@ -1,4 +1,4 @@
-"""Where the config tree and the experiments lie, and which code is there."""
+"""The folders of configs and experiments, and a digest of the code."""
 
 import functools
 import hashlib
@@ -6,25 +6,25 @@ import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
-PLUGINS = PACKAGE / "plugins"  # Hydra's; only in a checkout, for an installed package has them where Hydra looks
+PLUGINS = PACKAGE / "plugins"  # Hydra plugins of a checkout; an installed package has them where Hydra looks
 SUBMITTED_CODE = "NSR_SUBMITTED_CODE"  # environment variable of a job: the digest of the code that submitted it
 
 
 def package_folder(name: str) -> Path:
-    """``conf`` or ``experiments``: inside of the installed package, or beside it in a checkout."""
+    """The folder ``conf`` or ``experiments``: inside the installed package, or beside it in a checkout."""
     inside = PACKAGE / name
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
 def child_environment() -> dict[str, str]:
-    """Environment variables with which a process of Python imports this package, wherever it lies."""
+    """Environment variables with which a child Python process can import this package."""
     paths = [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @functools.lru_cache
 def code_digest() -> str:
-    """SHA-256 of the package's code and configs, as they lie on the disk when it is first asked."""
+    """SHA-256 (hex) of the package's code and configs on disk, computed at the first call."""
     digest = hashlib.sha256()
     for folder in (PACKAGE, package_folder("conf"), package_folder("experiments")):
         for path in sorted(folder.rglob("*")):

@@ -7,7 +7,7 @@ from nsr_cli.errors import UserError
 
 
 def imported(name: str) -> Any:
-    """What a dotted name stands for, as in ``nsr_cli.models.wdsr.WDSR``.
+    """The class or function of a dotted name, such as ``nsr_cli.models.wdsr.WDSR``.
 
     Raises:
         UserError: nothing of that name can be imported.
@@ -17,7 +17,7 @@ def imported(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if module != error.name and not module.startswith(f"{error.name}."):
-            raise  # the module is there, and imports what is not
+            raise  # the module exists, but one of its own imports does not
         reason = str(error)
     except (AttributeError, ValueError, TypeError) as error:
         reason = str(error)

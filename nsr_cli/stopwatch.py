@@ -1,4 +1,4 @@
-"""Timing candidates against each other: they take turns, so that a change of the machine's load hits all alike."""
+"""Time candidates in turns, so that a change of the machine's load affects all alike."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -16,11 +16,11 @@ def time_in_turns(
     """Seconds of each candidate in each round.
 
     Args:
-        candidates: what to call; every one runs once in a round, and every round begins with another one.
-        rounds: that count.
-        warm_ups: rounds before them that do not.
-        settle: waits until the device has done all that it was given; a CPU needs no waiting.
-        clock: tells the time, in seconds.
+        candidates: functions by name. Each runs once per round, and each round begins with another one.
+        rounds: number of timed rounds.
+        warm_ups: number of untimed rounds before them.
+        settle: waits until the device is idle; a CPU needs no waiting.
+        clock: returns the time in seconds.
     """
     names = list(candidates)
     seconds: dict[Hashable, list[float]] = {name: [] for name in names}
@@ -37,5 +37,5 @@ def time_in_turns(
 
 
 def ratio(seconds: list[float], reference: list[float]) -> float:
-    """Median over the rounds of the ratio within a round, in which slow drifts of the machine's speed cancel."""
+    """Median over rounds of the ratio within a round; slow drifts of the machine's speed cancel in it."""
     return median(own / other for own, other in zip(seconds, reference, strict=True))

@@ -1,4 +1,4 @@
-"""What people read: durations, counts, lines."""
+"""Text for people: durations, counts, lines."""
 
 
 def clock(seconds: float) -> str:
@@ -9,6 +9,7 @@ def clock(seconds: float) -> str:
 
 
 def plural(number: int, noun: str) -> str:
+    """A number and its noun, as in ``1 job`` and ``2 jobs``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

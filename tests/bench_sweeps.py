@@ -17,9 +17,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import resolved
+from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.config import run_of
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
 from nsr_cli.launch.sweep import read_sweep, state_file
 from nsr_cli.runs.record import Record, Score, write_record
@@ -78,7 +78,7 @@ def simulate(results: Path, seeds: range) -> None:
     """Write what the jobs would: folders, records of a hundred images, states; a few run, wait, or have failed."""
     (sweep,) = (read_sweep(folder) for folder in (results / "sweeps").iterdir())
     jobs = {job.run: job for job in sweep.jobs}
-    run = run_of(resolved(composed("sparsity=softmax")), "ablate").with_request(results=str(results))
+    run = run_of(resolved_values(composed("sparsity=softmax")), "ablate").with_request(results=str(results))
     numbers = {f"{i}.png": {"psnr": 30 + i / 100, "ssim": 0.9} for i in range(100)}
     scores = {c.name: Score(c, {"psnr": 30.495, "ssim": 0.9}, numbers) for c in run.conventions("embedded_val")}
     queue = []
@@ -102,7 +102,7 @@ def simulate(results: Path, seeds: range) -> None:
 
 
 def composed(*overrides: str) -> DictConfig:
-    introduce_to_hydra()
+    register_with_hydra()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         return compose("ablate", list(overrides))
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from nsr_cli import cli
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.config import run_of
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
 
 
@@ -53,7 +53,7 @@ def composer(verb: str) -> Composer:
     """Of a verb's configs; compositions are kept, for they take most of the time of a test of them."""
 
     def compose_anew(overrides: list[str]) -> DictConfig:
-        introduce_to_hydra()
+        register_with_hydra()
         with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
             return compose(verb, overrides)
 

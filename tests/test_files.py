@@ -8,16 +8,16 @@ import sys
 import pytest
 
 from nsr_cli.errors import UserError
-from nsr_cli.files import check_writable, naming, replacing, write_json, write_text
+from nsr_cli.files import check_writable, name_file_in_errors, replacing, write_json, write_text
 
 SYSTEMS = {"with fcntl": "", "without fcntl": "import sys; sys.modules['fcntl'] = None"}
 HOLD = """
 import sys
 from pathlib import Path
 from nsr_cli.errors import Held
-from nsr_cli.files import hold
+from nsr_cli.files import hold_folder
 try:
-    with hold(Path(sys.argv[1]), wait=sys.argv[2] == "waits", say=lambda text: print(text, flush=True)):
+    with hold_folder(Path(sys.argv[1]), wait=sys.argv[2] == "waits", say=lambda text: print(text, flush=True)):
         print("has it", flush=True)
         sys.stdin.read()
 except Held as error:
@@ -64,7 +64,7 @@ def test_what_the_system_refuses_names_the_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (refused.value.errno, refused.value.filename) == (errno.EFBIG, str(path))
     assert path.read_text() == "{}\n" and list(tmp_path.iterdir()) == [path]
-    with pytest.raises(OSError) as refused, naming(path), open("/dev/full", "w") as file:
+    with pytest.raises(OSError) as refused, name_file_in_errors(path), open("/dev/full", "w") as file:
         file.write("x")
     assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(path))
     with pytest.raises(FileNotFoundError) as refused, replacing(path):

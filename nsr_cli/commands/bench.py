@@ -27,6 +27,7 @@ PASSES = {"Forward": False, "Forward and backward": True}
 
 
 def main(cfg: DictConfig) -> None:
+    """Measure, print and save the timing tables."""
     check(cfg)
     if cfg.save:
         check_writable("results", cfg.results)
@@ -44,7 +45,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError for a knob out of range, or for those that make no convolution together."""
+    """Raise UserError for a knob out of range, or for knobs that allow no convolution together."""
     check_knobs(OmegaConf.to_container(cfg, resolve=True), BENCH)
     if cfg.precision not in ("fp32", "bf16"):
         raise UserError(f"precision={cfg.precision}: expected fp32 or bf16")
@@ -58,7 +59,7 @@ def check(cfg: DictConfig) -> None:
 
 
 def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
-    """All times, the settings and the machine that they are of: the content of the JSON file."""
+    """Measure all times. Returns the content of the JSON file: settings, machine, tables and seconds."""
     settle = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     race = partial(time_in_turns, rounds=cfg.rounds, settle=settle)
     groups = list(dict.fromkeys(cfg.groups))
@@ -72,7 +73,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         print_line(f"{title.lower()}: {len(wanted)} convolutions, {cfg.rounds} rounds after one to warm up")
         times = race(convolutions(sorted(wanted), setting, device, backward))
         seconds[title] = {str(one): values for one, values in times.items()}
-        tables[title] = {column: table(times, column, groups, setting, device, backward) for column in COLUMNS}
+        tables[title] = {column: table_rows(times, column, groups, setting, device, backward) for column in COLUMNS}
     if cfg.networks:
         print_line(f"whole networks: {cfg.rounds} rounds after one to warm up")
         with heap.keep_freed_memory():  # as in training
@@ -83,14 +84,14 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         "format": 1,
         "setting": {**setting, "groups": groups, "rounds": cfg.rounds},
         "network": timing.network,
-        "made": {**provenance(device), **machine(device)},
+        "made": {**provenance(device), **machine_facts(device)},
         "tables": tables,
         "networks": rows,
         "seconds": seconds,
     }
 
 
-def table(
+def table_rows(
     times: dict[Convolution, list[float]],
     column: str,
     groups: list[int],
@@ -98,7 +99,7 @@ def table(
     device: torch.device,
     backward: bool,
 ) -> list[dict]:
-    """The rows of a column of the rebuttal's table; N/A comes first."""
+    """The rows of one column of the rebuttal's table, N/A first."""
     channels = setting["channels"]
     plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
     for k in [PLAIN, *groups]:
@@ -110,6 +111,7 @@ def table(
 
 
 def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
+    """The median seconds of a network in each mode, and their ratio to those of N/A."""
     row: dict = {"network": name}
     for mode in MODES:
         own, plain = times[name, mode], times[NETWORKS[0], mode]
@@ -117,15 +119,15 @@ def network_row(times: dict[tuple[str, str], list[float]], name: str) -> dict:
     return row
 
 
-def machine(device: torch.device) -> dict:
-    """What times depend on, beside the versions that every record names."""
+def machine_facts(device: torch.device) -> dict:
+    """Facts of the machine that times depend on: threads, cores, and the processor or cuDNN's version."""
     found = {"threads": torch.get_num_threads(), "cores": os.cpu_count()}
     if device.type == "cuda":
         return {**found, "cudnn": torch.backends.cudnn.version()}
-    return {**found, "device": processor()}
+    return {**found, "device": processor_name()}
 
 
-def processor() -> str:
+def processor_name() -> str:
     """The name of the CPU where the system tells it, else its architecture."""
     with contextlib.suppress(OSError):
         if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
@@ -134,7 +136,7 @@ def processor() -> str:
 
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:
-    """<device>-<precision>, and what is not as usual, so that a trial does not replace the real table."""
+    """<device>-<precision>-<threads>, then unusual settings, so that a trial does not replace the real table."""
     usual = {**timing.setting, "cardinality": 1, "groups": [2, 4, 8, 16]}
     usual |= {"networks": True, "compile": False, "rounds": 5}
     other = [f"{name}{cfg[name]}" for name in usual if name in cfg and cfg[name] != usual[name]]

@@ -1,4 +1,4 @@
-"""The cells of command lines: each combination of overrides composed, and looked for on the disk."""
+"""The cells of command lines: each combination of overrides is composed, and its records are looked up."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +22,15 @@ def cells_of(
     processes: int,
     data: Path | None = None,
 ) -> list[Cell]:
-    """The cells of a command; what is wrong with one is its failure, and none of the others' business.
+    """The cells of a command. An invalid combination becomes its cell's ``failure``; the others are not affected.
 
     Args:
         verb: train, eval or ablate.
-        combinations: the overrides of each.
+        combinations: the overrides of each cell.
         composer: of that verb's configs.
-        results: the folder for all of them; absolute.
-        processes: of each job, which share its batches.
-        data: another folder of data than their own.
+        results: the folder of results of all cells; absolute.
+        processes: number of processes per job, which share each batch.
+        data: the folder of data of all cells; None: each config's own.
     """
     same = set.intersection(*map(set, combinations)) if len(combinations) > 1 else set()
     store, cells = Store(), []
@@ -47,9 +47,7 @@ def cells_of(
         try:
             run = run_of(values, verb)
             folder = str(Path(data or values["data"]).absolute())
-            cell.run = run.with_request(
-                results=str(results), data=folder, wait=True
-            )  # in the job, for another one of its run
+            cell.run = run.with_request(results=str(results), data=folder, wait=True)  # for another job of this run
             cell.prepare(store, processes)
         except Reported as error:
             cell.failure = error

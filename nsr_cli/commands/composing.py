@@ -15,9 +15,12 @@ from nsr_cli.folders import package_folder
 
 
 def checked_overrides(verb: str, overrides: Iterable[str]) -> list[str]:
-    """Overrides that add no key and take none away: ``+key=...`` sets a key, which is refused where there is none.
+    """Overrides that neither add nor remove a key: ``+key=...`` becomes ``key=...``, which must exist.
 
-    What is not known here may be added: what Hydra itself and sbatch take, and a network of the user's own.
+    Keys that nsr does not list may be added: Hydra's, sbatch's parameters, and arguments of a user's own network.
+
+    Raises:
+        UserError: an override removes a key.
     """
     own = r"|model\.network\." if verb in ("train", "eval", "ablate", "export", "restore") else ""
     unknown = re.compile(rf"[+~]+(hydra\.(?!launcher\.)|hydra\.launcher\.additional_parameters\.{own})")
@@ -29,17 +32,17 @@ def checked_overrides(verb: str, overrides: Iterable[str]) -> list[str]:
 
 
 def with_protocols(words: list[str]) -> list[str]:
-    """The words behind `nsr report`, of which plain ones name protocols."""
+    """The words after `nsr report`, with those that name protocols joined into one override."""
     names = [word for word in words if re.fullmatch(r"\w[\w.-]*", word)]
     others = [word for word in words if word not in names]
     return [f"protocols=[{','.join(names)}]", *others] if names else others
 
 
 class Composer:
-    """Composes configs to plain values; those that differ in plain keys alone share one composition, the slow part.
+    """Composes configs to plain values. Configs that differ only in plain keys share one slow composition of Hydra.
 
     Args:
-        compose: the config of a list of overrides.
+        compose: a function from a list of overrides to a config.
     """
 
     def __init__(self, compose: Callable[[list[str]], DictConfig]):
@@ -48,7 +51,7 @@ class Composer:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __call__(self, overrides: Iterable[str]) -> dict:
-        read = {text: parsed(text) for text in overrides}
+        read = {text: parse_override(text) for text in overrides}
         chosen = tuple(text for text, override in read.items() if not self.is_plain(override))
         if chosen not in self.composed:
             self.composed[chosen] = base = self.compose(list(chosen))
@@ -60,18 +63,18 @@ class Composer:
                 if text not in chosen:
                     OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            self.compose(list(read))  # says what is wrong as Hydra does
+            self.compose(list(read))  # raises Hydra's own error
             raise
-        return resolved(config)
+        return resolved_values(config)
 
     def is_plain(self, override: Override) -> bool:
-        """Whether it sets one value, and chooses nothing."""
+        """Whether an override only sets a value, and chooses no option of a group."""
         group = override.key_or_group in self.groups or override.key_or_group.startswith("hydra")
         return override.type is OverrideType.CHANGE and override.package is None and not group
 
 
-def resolved(config: DictConfig) -> dict:
-    """The values of a config, without Hydra's own."""
+def resolved_values(config: DictConfig) -> dict:
+    """The resolved values of a config as dicts and lists, without the key ``hydra``."""
     own = config
     if "hydra" in config:
         own = copy.copy(config)
@@ -81,5 +84,5 @@ def resolved(config: DictConfig) -> dict:
 
 
 @functools.lru_cache(maxsize=2**16)
-def parsed(text: str) -> Override:
+def parse_override(text: str) -> Override:
     return OverridesParser.create().parse_override(text)

@@ -1,11 +1,11 @@
-"""From the values of a composed config to a Run. Here configs end: nothing below knows Hydra or OmegaConf."""
+"""From the values of a composed config to a Run. Nothing below this room knows Hydra or OmegaConf."""
 
 import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from nsr_cli.commands.knobs import RUN, check_knobs, written
+from nsr_cli.commands.knobs import RUN, as_typed, check_knobs
 from nsr_cli.data.catalog import DATASETS, find, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
@@ -17,9 +17,9 @@ from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
 from nsr_cli.runs.spec import Model, Spec, Training
 from nsr_cli.tasks import task_of
 
-_sha256 = functools.lru_cache(file_sha256)  # of one file for all cells of a sweep
+_sha256 = functools.lru_cache(file_sha256)  # a file is read once for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
-TRAINERS = ("train", "ablate")  # verbs that train; the others of a run take what was trained
+TRAINERS = ("train", "ablate")  # verbs that train; the other verbs of runs read trained weights
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
 )  # fmt: skip
@@ -29,11 +29,11 @@ def run_of(values: Mapping, verb: str) -> Run:
     """The run that a config of train, eval, ablate, export or restore asks for.
 
     Args:
-        values: the config, resolved: dicts, lists, numbers, texts.
-        verb: which it is of.
+        values: the resolved config: dicts, lists, numbers, texts.
+        verb: of the command.
 
     Raises:
-        UserError: for what no run can be: a knob out of range, or two that do not go together.
+        UserError: a knob is out of range, or two knobs contradict each other.
     """
     check_groups(values)
     check_knobs(values, RUN)
@@ -68,23 +68,26 @@ def signed_task(group: Mapping) -> dict:
 
 
 def check_groups(values: Mapping) -> None:
-    """Raise UserError for a config group of no option, or with a name that is no name of files."""
+    """Raise UserError for a config group without a chosen option, or with a name unfit for file names."""
     for group in GROUPS:
         if not isinstance(values.get(group), Mapping):
             options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
-            raise UserError(f"{group}={written(values.get(group))}: expected one of {', '.join(options)}")
+            raise UserError(f"{group}={as_typed(values.get(group))}: expected one of {', '.join(options)}")
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-            raise UserError(
-                f"{group}.name={written(name)}: expected letters, digits, _, - and . alone, for names of files"
-            )
+            raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
 
 
 def check_together(values: Mapping, trains: bool) -> None:
-    """Raise UserError for values that do not go together."""
+    """Raise UserError for values that contradict each other.
+
+    Args:
+        values: the resolved config.
+        trains: whether the verb trains.
+    """
     task, model, gate = values["task"]["name"], values["model"], values["sparsity"]["gate"]
     if (values["steps"] is None) == (values["epochs"] is None):
-        found = f"steps={written(values['steps'])} and epochs={written(values['epochs'])}"
+        found = f"steps={as_typed(values['steps'])} and epochs={as_typed(values['epochs'])}"
         raise UserError(f"{found}: expected one of them, and null for the other")
     if "width" in values and int(values["units"] * values["width"]) < 1:
         raise UserError(f"width={values['width']}: expected at least 1/{values['units']}, for one channel in a block")
@@ -115,7 +118,7 @@ def model_of(group: Mapping) -> Model:
     network = dict(group["network"])
     target, sparse = network.pop("_target_"), network.pop("sparsity", None) is not None
     if odd := [key for key in network if key.startswith("_")]:
-        raise UserError(f"model.network.{odd[0]}: not an argument; expected _target_ and the arguments of that alone")
+        raise UserError(f"model.network.{odd[0]}: not an argument; expected _target_ and its arguments only")
     return Model(group["name"], target, network, list(group["reads"]), sparse)
 
 
@@ -130,9 +133,9 @@ def training_of(values: Mapping, scale: int, init: str | None) -> Training:
 
 
 def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
-    """(file, SHA-256) of `ckpt`: a file here or below the data folder, or `published` weights that we know.
+    """(file, SHA-256) of `ckpt`: the file, as given or below the folder of data, or the `published` weights.
 
-    The sum of published weights is known without the file, so that their records are found where the file is not.
+    The SHA-256 of published weights is known without their file, so that their records are found without it.
     """
     if values["ckpt"] != "published":
         return file_of("ckpt", values)
@@ -149,7 +152,7 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
 
 
 def file_of(key: str, values: Mapping) -> tuple[str, str]:
-    """(file, SHA-256) of a key that names a file of weights, here or below the data folder."""
+    """(file, SHA-256) of the file of weights that a key names, as given or below the folder of data."""
     name = values[key]
     path = next((p for p in (Path(name), Path(values["data"]) / name) if p.exists()), Path(name))
     try:

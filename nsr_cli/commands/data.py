@@ -10,22 +10,23 @@ from nsr_cli.errors import Failed, UserError
 
 HELP = """nsr data: the named data sets
 
-  nsr data list           what there is, how many images, where on this machine or how to get it, licence
+  nsr data list           all data sets: number of images, where on this machine or how to get them, licence
   nsr data get NAME ...   download, verify, unpack; repeating it finishes what was interrupted
   nsr data get weights    the published weights that have a stable address; says where to ask for the others
   nsr data check [NAME]   compare images with the manifest: which are missing, which differ
 
-They lie below NSR_DATA (default ./data); --data FOLDER overrides it. One of your own is an entry of datasets.yaml
-there, used by its name like the others:
+Data sets lie below NSR_DATA (default ./data); --data FOLDER overrides it. Your own are entries of datasets.yaml
+there, and are used by name like the others:
 
   photographs: {folders: photographs, role: test}       optional: title, count, conventions, low_resolution, ...
 """
 
 
-WEIGHTS = "weights"  # published ones, which are no data set
+WEIGHTS = "weights"  # the name of the published weights, which are no data set
 
 
 def run(arguments: list[str]) -> int:
+    """Run `nsr data`. Returns the exit code."""
     parser = Arguments()
     parser.add_argument("action", nargs="?", choices=["list", "get", "check"])
     parser.add_argument("names", nargs="*")
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> int:
     if options.action == "list":
         if options.names:
             raise UserError(f"list takes no name, and shows all; found {' '.join(options.names)}")
-        show(root)
+        print_listing(root)
     elif options.action == "get":
         get(options.names, root)
     else:
@@ -46,7 +47,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def show(root: Path) -> None:
+def print_listing(root: Path) -> None:
+    """Print a table of all data sets, and the folder of data."""
     from tabulate import tabulate
 
     print(tabulate(listing(root), ["name", "what", "images", "where", "licence"]))
@@ -54,6 +56,7 @@ def show(root: Path) -> None:
 
 
 def get(names: list[str], root: Path) -> None:
+    """Download data sets or weights, and print where they are."""
     from nsr_cli.data.download import get
     from nsr_cli.data.published import get_weights
 
@@ -61,28 +64,30 @@ def get(names: list[str], root: Path) -> None:
         raise UserError(f"get needs a name; there are: {WEIGHTS}, {', '.join(datasets(root))}")
     for name in names:
         if name != WEIGHTS:
-            find(name, root)  # complains about any unknown name before the first download
+            find(name, root)  # raises UserError for an unknown name, before the first download
     for name in names:
         for path in get_weights(root) if name == WEIGHTS else get(name, root):
             print(path.resolve())
 
 
-def present(dataset: Dataset, root: Path) -> bool:
+def is_present(dataset: Dataset, root: Path) -> bool:
+    """Whether any image of a data set is on this machine."""
     folder = locate(dataset, root)
     return bool(folder and own_images(dataset, folder))
 
 
 def check(names: list[str], root: Path) -> None:
+    """Compare data sets with their manifests, and print the differences. Raises Failed where there are any."""
     from nsr_cli.data.manifest import check
 
-    here = [name for name, dataset in datasets(root).items() if not dataset.parts and present(dataset, root)]
+    here = [name for name, dataset in datasets(root).items() if not dataset.parts and is_present(dataset, root)]
     wrong, absent = [], []
     for name in names:
         find(name, root)
     for name in names or here:
         try:
             result = check(name, root)
-        except UserError as error:  # it is not here; the others are checked all the same
+        except UserError as error:  # not on this machine; the others are checked all the same
             absent.append(error)
             continue
         verdict = "as published" if not result.problems else f"{len(result.problems)} problems"

@@ -8,16 +8,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.errors import Reported, UserError, did_you_mean
 from nsr_cli.folders import package_folder
 
 
 def in_one_line(error: BaseException, verb: str) -> BaseException:
-    """The error itself; or in the place of one of Hydra's, or of OmegaConf's, one that says it in a line."""
+    """The error to show: for errors of Hydra and OmegaConf a UserError of one line, else the error itself."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         cause = error.__cause__ or error.__context__
-        while cause is not None:  # a resolver's error arrives inside of OmegaConf's
+        while cause is not None:  # OmegaConf wraps the errors of resolvers
             if isinstance(cause, Reported):
                 return cause
             cause = cause.__cause__ or cause.__context__
@@ -28,15 +28,16 @@ def in_one_line(error: BaseException, verb: str) -> BaseException:
 
 
 def raised_by_hydra(error: BaseException) -> bool:
-    """Whether Hydra itself refused something: group=null, for one."""
+    """Whether Hydra's own code raised the error, as it does for group=null."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def explain(error: Exception, verb: str) -> str:
+    """One line for an error of Hydra or OmegaConf: the value, what was expected, and what exists."""
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read as KEY=VALUE; quote what has spaces or brackets of its own"
+        return f"'{error.override}' cannot be read as KEY=VALUE; quote a value that holds spaces or brackets"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]*)'", text):
         group, option = found.groups()
         if option == "submitit_slurm":
@@ -48,15 +49,13 @@ def explain(error: Exception, verb: str) -> str:
     if found := re.search(r"Could not override '([^']+)'", text):
         key, keys = found.group(1), top_level_keys(verb)
         if key.startswith("hydra.launcher."):
-            return (
-                f"no key '{key}'; `nsr {verb} hydra/launcher=... --cfg hydra -p hydra.launcher` shows those there are"
-            )
+            return f"no key '{key}'; `nsr {verb} hydra/launcher=... --cfg hydra -p hydra.launcher` lists the keys"
         known = key.split(".")[0]
         if known in keys and "." in key:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
         if key in keys:
-            return f"{key}: not a knob of the chosen model; `nsr {verb} --cfg job` with it shows those"
-        return no_key(key, keys)
+            return f"{key}: not a knob of the chosen model; `nsr {verb} model=... --cfg job` shows its knobs"
+        return no_key_message(key, keys)
     if found := re.search(r"Cannot find primary config '([^']+)'", text):
         configs = sorted(path.stem for path in package_folder("conf").glob("[!_]*.yaml"))
         return f"no config '{found[1]}'{did_you_mean(found[1], configs)}; there are: {', '.join(configs)}"
@@ -65,19 +64,19 @@ def explain(error: Exception, verb: str) -> str:
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
     if "full_key: hydra.launcher.tasks_per_node" in text:
-        return "hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=..., processes on a node"
+        return "hydra.launcher.gpus_per_node=null: expected hydra.launcher.tasks_per_node=..., processes per node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{found[1]} is not given; expected {found[1]}=...; `nsr {verb}` lists those there are"
+        return f"{found[1]} is not given; expected {found[1]}=...; `nsr {verb}` lists them"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return explain_value(error, verb)
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def explain_value(error: OmegaConfBaseException, verb: str) -> str:
-    """What is wrong with the value of a key, or with that of the environment variable which sets it."""
+    """One line for an invalid value of a key, or of the environment variable that sets it."""
     text, key = str(error), error.full_key
     if found := re.search(r"Interpolation key '([^']+)' not found", text):
-        return f"{key}=${{{found[1]}}}: {no_key(found[1], top_level_keys(verb))}"
+        return f"{key}=${{{found[1]}}}: {no_key_message(found[1], top_level_keys(verb))}"
     if found := re.search(r"Value '(.*?)' .*(?:converted to|not a valid) (Integer|Float|bool)", text):
         kind = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}[found[2]]
         variable = re.search(r"\{oc\.env:(\w+)", text)
@@ -85,12 +84,13 @@ def explain_value(error: OmegaConfBaseException, verb: str) -> str:
     return f"{key}: {re.sub('^.* raised while resolving interpolation: ', '', text.splitlines()[0])}"
 
 
-def no_key(key: str, keys: list[str]) -> str:
+def no_key_message(key: str, keys: list[str]) -> str:
     return f"no key '{key}'{did_you_mean(key, keys)}; there are: {', '.join(keys)}"
 
 
 def top_level_keys(verb: str) -> list[str]:
-    introduce_to_hydra()
+    """The sorted keys of a verb's config, without ``help`` and ``hydra``."""
+    register_with_hydra()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         config = compose(config_name=verb)

@@ -8,19 +8,19 @@ from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import checked_overrides, resolved
+from nsr_cli.commands.composing import checked_overrides, resolved_values
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.explain import explain
 from nsr_cli.commands.knobs import FIGURE, check_knobs
 from nsr_cli.commands.missing import run_missing
-from nsr_cli.commands.table import completed, study_of
+from nsr_cli.commands.table import complete_study, study_of
 from nsr_cli.errors import Failed, UserError, did_you_mean
 from nsr_cli.files import check_writable, read_json_lines
 from nsr_cli.folders import package_folder
 from nsr_cli.report import plots
-from nsr_cli.report.experiments import Experiment, load, read_yaml
+from nsr_cli.report.experiments import Experiment, load_experiment, read_yaml
 from nsr_cli.report.figures import check_matplotlib, save
-from nsr_cli.report.study import to_run
+from nsr_cli.report.study import missing_commands_text
 from nsr_cli.report.values import is_scored, values_of
 from nsr_cli.runs.run import Run
 
@@ -32,7 +32,8 @@ COMPARED = ["sparsity=none", "sparsity=softmax"]  # unless other runs are given
 
 
 def main(cfg: DictConfig) -> None:
-    values = resolved(cfg)
+    """Draw and save the figures that the config names."""
+    values = resolved_values(cfg)
     check_knobs(values, FIGURE)
     check_matplotlib()
     check_writable("results", values["results"])
@@ -42,26 +43,28 @@ def main(cfg: DictConfig) -> None:
 
 
 def figures_named(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
-    """The figures of that name, each with the name of its file."""
+    """Yield (name of the file, figure) for each figure of that name."""
     if figure not in FIGURES:
         raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
     if figure == "curves":
-        return curves(values)
+        return curves_figure(values)
     if figure == "compare":
-        return compare(values)
+        return compare_figure(values)
     if figure == "5":
-        return gates(values)
-    return measured(values, load(package_folder("experiments"), "figure4" if figure == "4" else figure))
+        return gate_figures(values)
+    return measured_figure(
+        values, load_experiment(package_folder("experiments"), "figure4" if figure == "4" else figure)
+    )
 
 
-def measured(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
-    """PSNR of an experiment's cells, against cardinality or cost; run=true makes the missing ones first."""
+def measured_figure(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
+    """PSNR of an experiment's cells, against cardinality or cost; run=true makes missing cells first."""
     study = study_of(values, experiment)
-    shown, failed = completed(values, f"nsr figure {values['figure']}", study)
+    shown, failed = complete_study(values, f"nsr figure {values['figure']}", study)
     cells, seeds = shown.cells, shown.seeds
     scored = [cell for cell in cells if is_scored(cell.record)]
     if not scored:
-        commands = [f"nsr {' '.join(words)}" for words in study.filling(cells)]
+        commands = [f"nsr {' '.join(words)}" for words in study.missing_commands(cells)]
         first = f"run=true, or {'; '.join(commands)}" if commands else f"nsr data get {cells[0].benchmark}"
         raise UserError(f"{values['figure']}: nothing is measured yet at protocol {study.protocol}; {first}")
     heading = f"{experiment.title}\nprotocol {study.protocol}, seed{'s' * (len(seeds) > 1)} "
@@ -77,33 +80,33 @@ def measured(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Fi
         for value in found:
             panels.setdefault(value.column, {})[value.row] = list(value.measured["psnr"].values())
         yield shown.name, plots.against_cardinality(panels, heading)
-    for paragraph in study.what_is_missing(shown):
+    for paragraph in study.remarks(shown):
         print(paragraph)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")
 
 
-def curves(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
+def curves_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """Loss and validation PSNR during training: of Table 1's rows, unless other runs are given."""
     protocol = values["protocol"]["name"]
     labels = {run: run for run in values["runs"] or []}
     if not labels:
-        slots = load(package_folder("experiments"), "1").slots(protocol)
+        slots = load_experiment(package_folder("experiments"), "1").slots(protocol)
         labels = {" ".join(overrides): row.label for row, _, _, overrides in slots if not row.control}
     runs = runs_of(values, list(labels))
-    commands = untrained(values, runs)  # an interrupted training has statistics, but not all of them
+    commands = commands_of_untrained(values, runs)  # an interrupted training has statistics, but not all of them
     stats = {labels[r]: read_json_lines(run.folder / "stats.jsonl") for r, run in runs.items() if r not in commands}
     stats = {label: lines for label, lines in stats.items() if lines}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
     heading = f"Training curves: protocol {protocol}, seed {first_seed(values)}"
     heading += f"; {len(commands)} runs are missing" if commands else ""
-    yield f"curves{suffix(values, runs)}", plots.curves(stats, heading)
+    yield f"curves{file_suffix(values, runs)}", plots.curves_figure(stats, heading)
     if commands:
-        print(to_run(commands.values()))
+        print(missing_commands_text(commands.values()))
 
 
-def compare(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
+def compare_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """One benchmark image: low resolution, bicubic, each of the runs, ground truth."""
     given = list(values["runs"] or COMPARED)
     runs = runs_of(values, given)
@@ -111,20 +114,20 @@ def compare(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
         raise UserError(f"runs={given}: compare shows super-resolution, and task={other[0]} is not")
     scales = {run.task.scale for run in runs.values()}
     if len(scales) > 1:
-        raise UserError(f"runs={given}: of several scales, {sorted(scales)}; expected runs of one")
+        raise UserError(f"runs={given}: found scales {sorted(scales)}; expected runs of one scale")
     from nsr_cli.report import restored  # imports torch
 
     benchmark = next(iter(runs.values())).request.benchmarks[0]
     (path,) = restored.images_of(benchmark, Path(values["data"]), [values["image"]] if values["image"] else [])
-    need_weights(values, runs)
-    bicubic = run_of(resolved(compose("eval", ["model=bicubic", f"scale={scales.pop()}"])), "eval")
+    check_trained(values, runs)
+    bicubic = run_of(resolved_values(compose("eval", ["model=bicubic", f"scale={scales.pop()}"])), "eval")
     heading = f"protocol {values['protocol']['name']}, seed {first_seed(values)}"
     titled = {"N/A" if r == "sparsity=none" else r.replace("sparsity=", ""): run for r, run in runs.items()}
-    figure = restored.compare(bicubic, titled, benchmark, path, values["crop"], heading)
-    yield f"compare-{path.stem}{suffix(values, runs)}", figure
+    figure = restored.compare_figure(bicubic, titled, benchmark, path, values["crop"], heading)
+    yield f"compare-{path.stem}{file_suffix(values, runs)}", figure
 
 
-def gates(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
+def gate_figures(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """Figure 5: the gates of every block over images, one figure for each run."""
     experiment = read_yaml(package_folder("experiments") / "figure5.yaml")
     protocol = values["protocol"]["name"]
@@ -136,14 +139,17 @@ def gates(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     runs = runs_of(values, list(values["runs"] or [own]))
     for given, run in runs.items():
         restored.check_gates(given, run)
-    need_weights(values, runs)
+    check_trained(values, runs)
     for given, run in runs.items():
         heading = f"nsr ablate {given}; protocol {protocol}, seed {run.spec.training.seed}"
-        yield f"figure5{suffix(values, {given: run})}", restored.gates(run, paths, experiment["title"], heading)
+        yield (
+            f"figure5{file_suffix(values, {given: run})}",
+            restored.gates_figure(run, paths, experiment["title"], heading),
+        )
 
 
 def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
-    """The run of each text of overrides of `nsr ablate`, with the figure's protocol, first seed and folders."""
+    """{text: run} for texts of overrides of `nsr ablate`, with the figure's protocol, first seed and folders."""
     runs = {}
     for text in given:
         keys = [word.partition("=")[0].lstrip("+~") for word in text.split()]
@@ -151,7 +157,7 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
             said = "seeds" if own[0] == "seed" else own[0]
             raise UserError(f"runs=[{text}]: {own[0]} is the figure's own; expected {said}=... beside runs")
         try:
-            config = resolved(
+            config = resolved_values(
                 compose("ablate", [*checked_overrides("ablate", text.split()), *shared_overrides(values)])
             )
         except HydraException as error:
@@ -160,8 +166,8 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
     return runs
 
 
-def untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
-    """The runs without weights, and the command lines that train them; with run=true they are run first."""
+def commands_of_untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
+    """{text: command line that trains it} for the runs without weights; run=true trains them first."""
     commands = {text: [*text.split(), *shared_overrides(values), "weights=true"] for text in runs}
     lacking = [["ablate", "-m", *commands[text]] for text, run in runs.items() if run.lacks_weights]
     if values["run"] and (failed := run_missing(values, f"nsr figure {values['figure']}", lacking)):
@@ -169,15 +175,15 @@ def untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:
     return {text: f"nsr ablate {' '.join(commands[text])}" for text, run in runs.items() if run.lacks_weights}
 
 
-def need_weights(values: Mapping, runs: dict[str, Run]) -> None:
-    """Raise UserError unless all these runs are trained, which run=true does."""
-    if commands := untrained(values, runs):
+def check_trained(values: Mapping, runs: dict[str, Run]) -> None:
+    """Raise UserError unless all runs are trained; run=true trains them first."""
+    if commands := commands_of_untrained(values, runs):
         folder = Path(values["results"]).resolve() / "runs"
         raise UserError(f"no weights in {folder}; run=true makes them, or {'; '.join(commands.values())}")
 
 
-def suffix(values: Mapping, runs: dict[str, Run]) -> str:
-    """For the names of files: the names of runs that are not the figure's own."""
+def file_suffix(values: Mapping, runs: dict[str, Run]) -> str:
+    """The end of a file's name: the names of the runs that the user gave, if any."""
     return "".join(f"-{run.name}" for run in runs.values()) if values["runs"] else ""
 
 
@@ -186,5 +192,5 @@ def first_seed(values: Mapping) -> int:
 
 
 def shared_overrides(values: Mapping) -> list[str]:
-    """Overrides of all the figure's runs."""
+    """The overrides that all runs of a figure share."""
     return [f"protocol={values['protocol']['name']}", f"seed={first_seed(values)}"]

@@ -1,4 +1,4 @@
-"""The flags of a command line, which are Hydra's: told apart from overrides, and checked."""
+"""Hydra's flags in a command line: separated from overrides, and checked."""
 
 import re
 
@@ -7,7 +7,7 @@ from nsr_cli.errors import did_you_mean
 
 SWEEP = ("-m", "--multirun")
 PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
-VALUE_FLAGS = {  # flags of Hydra that take a value, and the values where they are few
+VALUE_FLAGS = {  # flags of Hydra that take a value; () allows any value
     **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
     **dict.fromkeys(("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
     **dict.fromkeys(("--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"), ()),
@@ -25,7 +25,7 @@ def flags_first(arguments: list[str]) -> list[str]:
 
 
 def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
-    """What is wrong with the flags of a command line, in one line; Hydra's parser would print its usage."""
+    """One line on what is wrong with the flags, or None. Hydra's parser would print its whole usage."""
     words = iter(arguments)
     for word in words:
         flag, _, value = word.partition("=")
@@ -48,7 +48,7 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return f"-m: one {verb} at a time{seeds}"
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
     if budgets and verb in ("table", "figure"):
-        return f"{budgets[0]}: a {verb} is of runs at a whole protocol; expected protocol=smoke, short or paper"
+        return f"{budgets[0]}: a {verb} shows runs at an unchanged protocol; expected protocol=smoke, short or paper"
     launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
     if launchers and not sweeps and not shows and verb not in ("table", "figure"):
         return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"

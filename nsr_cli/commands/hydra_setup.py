@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
-OTHERS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
+NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
 
-SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run returns is a PSNR, to be maximised
+SEARCH = {  # replaces the plugin's hydra/sweeper=optuna, to maximise the PSNR that a run returns
     "defaults": [{"sampler": "tpe"}, "_self_"],
     "_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper",
     "sampler": {"seed": 0},  # the same command asks for the same runs: it goes on where it was stopped
@@ -26,43 +26,43 @@ SEARCH = {  # hydra/sweeper=optuna, in the place of the plugin's own: what a run
 }
 
 
-def introduce_to_hydra() -> None:
-    """Make them known; once is enough, and more do no harm.
+def register_with_hydra() -> None:
+    """Register plugins, knobs and resolvers. It may be called again.
 
-    ``${nsr_scratch:}`` is a folder for what Hydra writes and nobody reads, until the process ends; ``${nsr_groups:}``
-    lists the groups of a config for its help, and ``${nsr_keys:}`` its knobs.
+    ``${nsr_scratch:}`` is a temporary folder for files of Hydra that nobody reads; ``${nsr_groups:}`` lists the groups
+    of a config for its help, and ``${nsr_keys:}`` its knobs.
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.OF_VERB[verb] for verb in OTHERS}}
+    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
-    Plugins.instance()  # which store their configs
+    Plugins.instance()  # loads the plugins, which store their configs
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
-    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch().name, replace=True)
-    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups(_root_), replace=True)
-    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch_folder().name, replace=True)
+    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups_help(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys_help(_root_), replace=True)
 
 
 def groups_of(config: DictConfig) -> dict[str, list[str]]:
-    """The options of each config group that a config has."""
+    """{group: options} of the config groups in a config."""
     loader = GlobalHydra.instance().config_loader()
     taken = [group for group in loader.list_groups("") if group in config and group != "hydra"]
     return {group: sorted(loader.get_group_options(group)) for group in sorted(taken)}
 
 
-def _groups(config: DictConfig) -> str:
+def _groups_help(config: DictConfig) -> str:
     lines = [f"{group}: {', '.join(options)}\n" for group, options in groups_of(config).items()]
     return "".join(["Groups (GROUP=OPTION)\n\n", *lines, "\n"]) if lines else ""
 
 
-def _keys(config: DictConfig) -> str:
+def _keys_help(config: DictConfig) -> str:
     plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
-    own = knobs.OF_VERB.get(config.hydra.job.config_name, knobs.RUN)
-    return knobs.explained(values, knobs.with_network(own).items())
+    own = knobs.VERB_KNOBS.get(config.hydra.job.config_name, knobs.RUN)
+    return knobs.keys_help(values, knobs.with_network(own).items())
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory:
+def _scratch_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="nsr-")

@@ -1,4 +1,4 @@
-"""A verb's task function for Hydra: how each job ended is kept on it, which becomes the exit code."""
+"""A verb's task function for Hydra. It keeps how each job ended, for the exit code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,13 @@ from nsr_cli.commands.explain import in_one_line
 
 
 class Job:
-    """What Hydra calls with a config; of a sweep, the launcher that it is handed to notes the ends.
+    """The function that Hydra calls with a config. In a sweep, the launcher appends to ``ends``.
 
     Attributes:
-        verb: whose it is.
-        main: what the verb does with a config.
-        failure: of a run alone.
-        ends: of the cells of a sweep: what went wrong, or None; it was told when it did.
+        verb: of the command.
+        main: runs the verb on a config.
+        failure: the error of a single run, or None.
+        ends: for each cell of a sweep its error, which was printed already, or None.
     """
 
     def __init__(self, verb: str, main: Callable[[DictConfig], Any]):
@@ -26,7 +26,7 @@ class Job:
         self.ends: list[BaseException | None] = []
 
     def __call__(self, cfg: DictConfig) -> Any:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # another launcher than ours, which reports by itself
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a launcher of another package, which reports errors itself
             return self.main(cfg)
         try:
             return self.main(cfg)

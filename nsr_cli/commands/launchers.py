@@ -11,8 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands.cells import cells_of
-from nsr_cli.commands.composing import Composer, resolved
-from nsr_cli.commands.knobs import OF_VERB, check_knobs
+from nsr_cli.commands.composing import Composer, resolved_values
+from nsr_cli.commands.knobs import VERB_KNOBS, check_knobs
 from nsr_cli.files import check_writable
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
@@ -20,8 +20,8 @@ from nsr_cli.launch.local import OnThisMachine
 from nsr_cli.launch.on_slurm import OnSlurm
 
 
-class Ended(JobReturn):
-    """A cell's end. Hydra's own class raises the first failure, and the batches behind it would not be tried."""
+class CellReturn(JobReturn):
+    """A cell's result for Hydra. Hydra's own class raises the first failure, which would stop the later batches."""
 
     def __init__(self, cell: Cell):
         super().__init__()
@@ -29,12 +29,12 @@ class Ended(JobReturn):
 
     @property
     def return_value(self) -> float | None:
-        """What a sweeper that searches, such as Optuna's, maximises: the first PSNR."""
+        """The first PSNR in dB, which searching sweepers such as Optuna's maximise."""
         return self.psnr
 
 
 class SweepLauncher(Launcher):
-    """What the launchers share."""
+    """The base of the launchers: composes the cells of a sweep, and gives them to a dispatcher of class ``kind``."""
 
     kind: ClassVar[type[Dispatcher]]
 
@@ -46,20 +46,20 @@ class SweepLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        verb, values = self.task.verb, resolved(self.config)
+        verb, values = self.task.verb, resolved_values(self.config)
         composer = Composer(partial(self.context.config_loader.load_sweep_config, self.config))
-        check_knobs(values, OF_VERB[verb])
+        check_knobs(values, VERB_KNOBS[verb])
         results = Path(values["results"]).absolute()
         cells = cells_of(verb, job_overrides, composer, results, self.dispatcher.processes)
         if not values["dry_run"] and not all(cell.finished or cell.failure for cell in cells):
             check_writable("results", values["results"])
         self.dispatcher.send(f"nsr {verb}", cells, results, values["wait"], values["dry_run"])
         self.task.ends.extend(cell.failure for cell in cells if cell.failure or cell.finished)
-        return [Ended(cell) for cell in cells]
+        return [CellReturn(cell) for cell in cells]
 
 
 class PlainLauncher(SweepLauncher):
-    """Without hydra/launcher=..., in the place of Hydra's own."""
+    """The launcher used without hydra/launcher=...; replaces Hydra's own."""
 
     kind = InProcess
 

@@ -1,4 +1,4 @@
-"""The runs that a table or a figure lacks, made as one sweep of the command lines that a user would type."""
+"""Make the missing runs of a table or a figure, as one sweep of command lines that a user could type."""
 
 import contextlib
 from collections.abc import Mapping
@@ -16,38 +16,38 @@ from nsr_cli.errors import UserError
 from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
 from nsr_cli.launch.local import OnThisMachine, usable_cores, visible_gpus
-from nsr_cli.report.experiments import expand
+from nsr_cli.report.experiments import expand_command
 from nsr_cli.words import clock, plural, print_line
 
 
 def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[str]:
-    """Run command lines through the launcher that was chosen.
+    """Run command lines through the chosen launcher.
 
     Args:
-        values: of the table's, or the figure's, config.
+        values: the resolved config of the table or the figure.
         title: of the sweep.
-        commands: each as words behind ``nsr``.
+        commands: command lines, each as words after ``nsr``.
 
     Returns:
-        The cells that failed, as words.
+        The verb and overrides of each cell that failed.
     """
     dispatcher, results = chosen_dispatcher(), Path(values["results"]).absolute()
     cells: list[Cell] = []
     for words in commands:
-        verb, combinations = expand(words)
+        verb, combinations = expand_command(words)
         composer, data = Composer(partial(compose, verb)), Path(values["data"])
         found = cells_of(verb, combinations, composer, results, dispatcher.processes, data)
         for cell, overrides in zip(found, combinations, strict=True):
             cell.words = " ".join([verb, *overrides])
         cells += found
     if cells:
-        print_what_is_missing(cells)
+        print_plan(cells)
         dispatcher.send(title, cells, results)
     return [cell.words for cell in cells if cell.failure]
 
 
-def print_what_is_missing(cells: list[Cell]) -> None:
-    """How many trainings and scores there are to make, and about how long they take on this machine."""
+def print_plan(cells: list[Cell]) -> None:
+    """Print how many trainings and scores will be made, and about how long they take on this machine."""
     wanted = [cell for cell in cells if not cell.finished and not cell.failure]
     if not wanted:
         return
@@ -57,13 +57,13 @@ def print_what_is_missing(cells: list[Cell]) -> None:
     scores = {cell.run.record(name): None for cell in wanted for name in cell.run.request.benchmarks}
     what = [plural(len(trainings), "training")] * bool(trainings) + [plural(len(scores), "score")]
     said = f"{' and '.join(what)} to make"
-    with contextlib.suppress(UserError):  # of a run that cannot be, which says so itself
+    with contextlib.suppress(UserError):  # an invalid run, which reports its error itself
         said += f": about {clock(estimate(list(trainings.values()), [cell.run for cell in wanted]))} of one core"
     print_line(said)
 
 
 def chosen_dispatcher() -> Dispatcher:
-    """What hydra/launcher=... stands for; without, runs side by side where there are cores for them and no GPU."""
+    """The dispatcher of hydra/launcher=...; without it, jobs side by side on several cores, one by one on a GPU."""
     choice = HydraConfig.get().runtime.choices["hydra/launcher"]
     if choice == "basic":
         return OnThisMachine(jobs=None, per_gpu=1) if usable_cores() > 1 and not visible_gpus() else InProcess()

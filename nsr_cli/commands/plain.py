@@ -1,4 +1,4 @@
-"""The verbs without Hydra: how they read their arguments."""
+"""The argument parser of the verbs without Hydra."""
 
 import argparse
 from typing import NoReturn
@@ -7,7 +7,7 @@ from nsr_cli.errors import UserError
 
 
 class Arguments(argparse.ArgumentParser):
-    """Those of a verb; what is wrong with them is one line, as it is for the other verbs."""
+    """Parses the arguments of a verb; raises UserError with one line, as the other verbs do."""
 
     def __init__(self):
         super().__init__(add_help=False)

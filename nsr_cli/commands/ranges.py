@@ -18,8 +18,9 @@ class Knob:
         kind: the type of its values; of each, for a list.
         expected: its values in words.
         accepts: the range, as a test.
-        schema: the range, as JSON schema has it.
-        nullable, several: whether null, or whether a list is expected.
+        schema: the range, as JSON schema.
+        nullable: whether null is allowed.
+        several: whether a list of such values is expected.
     """
 
     default: Any
@@ -32,6 +33,7 @@ class Knob:
     several: bool = False
 
     def accepts_value(self, value: Any) -> bool:
+        """Whether a value has the type and lies in the range."""
         if value is None:
             return self.nullable
         if not self.several:
@@ -43,17 +45,21 @@ class Knob:
         return isinstance(value, kinds) and (self.kind is bool or not isinstance(value, bool)) and self.accepts(value)
 
     def or_null(self) -> "Knob":
+        """The same knob, with null allowed."""
         return replace(self, nullable=True, expected=f"{self.expected}, or null")
 
     def or_pair(self) -> "Knob":
+        """The same knob, with {hr: FOLDER, lr: FOLDER} allowed."""
         pair = {"type": "object", "required": ["hr", "lr"], "additionalProperties": {"type": "string", "minLength": 1}}
         return replace(self, kind=(str, dict), schema={"anyOf": [self.schema, pair]})
 
     def list_of(self, expected: str) -> "Knob":
+        """A knob for a list of such values; ``expected`` describes it."""
         return replace(self, several=True, expected=expected)
 
 
 def integer(default: Any, help: str, least: int = 1, most: int | None = None) -> Knob:
+    """A knob for whole numbers from ``least`` to ``most``."""
     words = {1: "a whole number above 0", 0: "a whole number, 0 or above"}.get(
         least, f"a whole number, {least} or above"
     )
@@ -63,6 +69,7 @@ def integer(default: Any, help: str, least: int = 1, most: int | None = None) ->
 
 
 def number(default: Any, help: str, most: float | None = None, zero: bool = False) -> Knob:
+    """A knob for finite numbers above 0, or from 0 on where ``zero``, up to ``most``."""
     words = "a number, 0 or above" if zero else "a number above 0"
     words += "" if most is None else f", up to {most:g}"
     top = float("inf") if most is None else most
@@ -75,6 +82,7 @@ def number(default: Any, help: str, most: float | None = None, zero: bool = Fals
 
 
 def choice(default: Any, help: str, *options: Any) -> Knob:
+    """A knob for one of two or more options."""
     *most, last = map(str, options)
     return Knob(
         default, help, type(options[0]), f"{', '.join(most)} or {last}", lambda v: v in options, {"enum": [*options]}
@@ -82,14 +90,17 @@ def choice(default: Any, help: str, *options: Any) -> Knob:
 
 
 def flag(default: bool, help: str) -> Knob:
+    """A knob for true or false."""
     return Knob(default, help, bool, "true or false", lambda v: True, {"type": "boolean"})
 
 
 def text(default: Any, help: str, expected: str) -> Knob:
+    """A knob for a text that is not empty."""
     return Knob(default, help, str, expected, bool, {"type": "string", "minLength": 1})
 
 
 def is_fraction(value: Any) -> bool:
+    """Whether a value is a fraction of the training, in (0, 1]."""
     try:
         return not isinstance(value, bool) and bool(fraction_of(value))
     except UserError:
@@ -97,5 +108,6 @@ def is_fraction(value: Any) -> bool:
 
 
 def is_text_or_texts(value: Any) -> bool:
+    """Whether a value is a text, or a list of texts, none of them empty."""
     texts = value if isinstance(value, (list, tuple)) else [value]
     return bool(texts) and all(isinstance(text, str) and text for text in texts)

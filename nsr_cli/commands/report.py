@@ -7,44 +7,45 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from nsr_cli.bench.timings import caption, convolution_grids, load_timing, network_caption, network_grid
-from nsr_cli.commands.composing import resolved
+from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.knobs import REPORT, check_knobs
 from nsr_cli.commands.table import composers, study_of
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.chapters import Chapter, add_table, add_untouched, needs_training, other_records
-from nsr_cli.report.experiments import load, names, read_yaml
-from nsr_cli.report.page import Report, page, pictures_of
+from nsr_cli.report.chapters import Chapter, add_table, add_unmeasured, needs_training, other_records
+from nsr_cli.report.experiments import load_experiment, read_yaml, table_names
+from nsr_cli.report.page import Report, pictures_of, render_page
 from nsr_cli.runs.stored import Store
 
-ORDER = ("paper", "short", "narrow")  # then those of one's own, then smoke, which says nothing about the paper
+ORDER = ("paper", "short", "narrow")  # then the user's own, then smoke, which says nothing about the paper
 
 
 def main(cfg: DictConfig) -> None:
-    values = resolved(cfg)
+    """Write the page."""
+    values = resolved_values(cfg)
     check_knobs(values, REPORT)
     out = Path(values["out"] or Path(values["results"]) / "report.html")
     if out.is_dir():
         raise UserError(f"out={out}: a folder; expected a file")
     check_writable("out", str(out.parent))
-    write_text(out, page(report_of(values)))
+    write_text(out, render_page(report_of(values)))
     print(out.resolve())
 
 
 def report_of(values: Mapping) -> Report:
-    """What the page shows of the results."""
+    """The content of the page, collected from the results."""
     results, folder = Path(values["results"]), package_folder("experiments")
-    store, seen, composed, there = Store(), set(), composers(), recorded(results)
+    store, seen, composed, there = Store(), set(), composers(), folders_with_records(results)
     chapters: list[Chapter] = []
     damaged: dict[str, str] = {}
-    protocols = chosen(values["protocols"], there)
-    tables = [load(folder, name) for name in names(folder)]
+    protocols = chosen_protocols(values["protocols"], there)
+    tables = [load_experiment(folder, name) for name in table_names(folder)]
     for protocol in protocols:
-        chapters.append(chapter := Chapter(protocol, about(protocol)))
+        chapters.append(chapter := Chapter(protocol, description_of(protocol)))
         for table in (table for table in tables if table.is_for(protocol)):
             if protocol not in there and (table.name in seen or needs_training(table, protocol)):
-                add_untouched(chapter, table, seen)
+                add_unmeasured(chapter, table, seen)
             else:
                 add_table(chapter, study_of({**values, "protocol": {"name": protocol}}, table, composed), store, seen)
     used = {source.file for c in chapters for section in c.sections for source in section.sources}
@@ -62,15 +63,18 @@ def report_of(values: Mapping) -> Report:
     )
 
 
-def recorded(results: Path) -> list[str]:
-    """The folders of records that hold any."""
+def folders_with_records(results: Path) -> list[str]:
+    """Names of the folders below records/ that hold a record: protocols, and ``untrained``."""
     return sorted({path.parent.name for path in (results / "records").glob("*/*.json")})
 
 
-def chosen(given: list[str] | None, there: list[str]) -> list[str]:
-    """The protocols to show: those given, else all of which there are records; else the paper's, which says what lacks.
+def chosen_protocols(given: list[str] | None, there: list[str]) -> list[str]:
+    """The protocols to show: the given ones, else all that have records.
 
-    The paper's tables are also where the methods stand that need no training.
+    The paper's is added where there are no records, to name what is missing, and for records that need no training.
+
+    Raises:
+        UserError: a given protocol does not exist.
     """
     known = GlobalHydra.instance().config_loader().get_group_options("protocol")
     for name in given or []:
@@ -82,8 +86,8 @@ def chosen(given: list[str] | None, there: list[str]) -> list[str]:
     return found if found and "untrained" not in there else list(dict.fromkeys([*found, "paper"]))
 
 
-def about(protocol: str) -> str:
-    """The words at the head of a protocol's config."""
+def description_of(protocol: str) -> str:
+    """The comment at the head of a protocol's config, as one line."""
     path = package_folder("conf") / "protocol" / f"{protocol}.yaml"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     head = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
@@ -91,7 +95,7 @@ def about(protocol: str) -> str:
 
 
 def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
-    """The tables of each file that `nsr bench` has left; one that cannot be read is added to ``damaged``."""
+    """The timing tables of each file of `nsr bench`, fp32 first; unreadable files are added to ``damaged``."""
     import json
 
     found, timing = [], load_timing(package_folder("experiments"))

@@ -1,4 +1,4 @@
-"""nsr restore: pictures of a user's own, by a shipped network, a run's, or a file's."""
+"""nsr restore: a user's own pictures, by a shipped network, a trained run, or a file of weights."""
 
 import itertools
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import resolved
+from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.config import GROUPS, check_groups, run_of, signed_task
 from nsr_cli.commands.flags import VALUE_FLAGS
 from nsr_cli.commands.knobs import BUDGET, DEGRADATION, NETWORK, RESTORE, SPARSITY, check_knobs
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from nsr_cli.runs.sources import Source
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
-OF_TASK = {"task", *DEGRADATION}
-OF_NETWORK = {"model", "sparsity", "protocol", *SPARSITY, *NETWORK, *BUDGET}
-PLACES = ("out", "ckpt", "data", "results", "train")  # keys whose values may be any file name
+TASK_KEYS = {"task", *DEGRADATION}
+NETWORK_KEYS = {"model", "sparsity", "protocol", *SPARSITY, *NETWORK, *BUDGET}
+PATH_KEYS = ("out", "ckpt", "data", "results", "train")  # keys whose values may be any file name
 
 
-def take_paths(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The paths of a command line, which Hydra would not let through, and its flags and overrides.
+def split_paths(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into paths, which Hydra would refuse, and flags and overrides.
 
-    A word is an override if it begins with a key and ``=``; but a file of that name is a path, where the key
-    is none of ours, as is all that comes behind ``--``.
+    A word that begins with a key and ``=`` is an override, unless the key is unknown and a file has that name. All
+    words after ``--`` are paths.
     """
     paths, others, words = [], [], iter(words)
     for word in words:
@@ -42,7 +42,7 @@ def take_paths(words: Iterable[str]) -> tuple[list[str], list[str]]:
         elif word.startswith("-"):
             others += [word, *(itertools.islice(words, 1) if word in VALUE_FLAGS else ())]
         elif _is_override(word):
-            others.append(_quoted(word))
+            others.append(_quote_path(word))
         else:
             paths.append(word)
     return paths, others
@@ -54,19 +54,19 @@ def _is_override(word: str) -> bool:
     return bool(found) and (found[1] in known or not os.path.lexists(word))
 
 
-def _quoted(word: str) -> str:
-    """An override that Hydra reads as it was typed, where its value is the name of a file or a folder."""
+def _quote_path(word: str) -> str:
+    """The override, quoted so that Hydra reads a file's or folder's name as it was typed."""
     key, _, value = word.partition("=")
-    if key.lstrip("+") not in PLACES or value in ("", "null") or value[0] in "'\"":
+    if key.lstrip("+") not in PATH_KEYS or value in ("", "null") or value[0] in "'\"":
         return word
-    value = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)  # no interpolation of OmegaConf's
+    value = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value)  # is not an interpolation
     value = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + (found[2] and r"\'"), value)
     return f"{key}='{value}'"
 
 
 def main(cfg: DictConfig, paths: list[str]) -> None:
     """Restore the pictures that paths name; the config says how."""
-    values = resolved(cfg)
+    values = resolved_values(cfg)
     if not paths:
         raise UserError("no picture is named; expected files, folders or patterns, as in `nsr restore photo.png`")
     check_groups(values)
@@ -82,17 +82,20 @@ def main(cfg: DictConfig, paths: list[str]) -> None:
 
 
 def source_of(values: dict, given: set[str]) -> "Source":
-    """Where the network comes from: a file that says which one it holds, a run, or what is shipped.
+    """The source of the network: a file that describes its network, a run, or the network shipped for the task.
 
     Args:
-        values: of the config.
-        given: the keys that were given.
+        values: the resolved config.
+        given: the keys on the command line.
+
+    Raises:
+        UserError: the file's network is for another task than the given one.
     """
     from nsr_cli.runs.sources import of_file, of_run, shipped  # imports torch
 
     task = task_of(signed_task(values["task"]))
-    if values["ckpt"] and not OF_NETWORK & given and (source := of_file(Path(values["ckpt"]))):
-        if OF_TASK & given and source.task != task:
+    if values["ckpt"] and not NETWORK_KEYS & given and (source := of_file(Path(values["ckpt"]))):
+        if TASK_KEYS & given and source.task != task:
             raise UserError(f"ckpt={values['ckpt']}: a network for {source.task.label}, not for {task.label}")
         return source
-    return of_run(run_of(values, "restore")) if values["ckpt"] or OF_NETWORK & given else shipped(task)
+    return of_run(run_of(values, "restore")) if values["ckpt"] or NETWORK_KEYS & given else shipped(task)

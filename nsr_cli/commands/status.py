@@ -1,4 +1,4 @@
-"""nsr status: how sweeps do. No Hydra: there is nothing to compose."""
+"""nsr status: the status of launched sweeps. No Hydra: there is nothing to compose."""
 
 import contextlib
 import os
@@ -12,10 +12,10 @@ from nsr_cli.launch.progress import WORDS, Progress, log_of, progress_of, record
 from nsr_cli.launch.sweep import Sweep, read_sweep
 from nsr_cli.words import clock, plural
 
-HELP = """nsr status: how sweeps do that hydra/launcher=slurm, slurm_ddp or local has launched
+HELP = """nsr status: the status of sweeps that hydra/launcher=slurm, slurm_ddp or local has launched
 
   nsr status           the last sweeps below the results, and the jobs of the newest
-  nsr status FOLDER    those of a sweep's folder, or below other results
+  nsr status FOLDER    the jobs of one sweep's folder, or the sweeps below other results
 
   --all                every job, not the first few of each kind
 Results are looked for in NSR_RESULTS (default ./results).
@@ -24,6 +24,7 @@ SWEEPS, JOBS = 10, 10  # lines shown, at most
 
 
 def run(arguments: list[str]) -> int:
+    """Run `nsr status`. Returns the exit code."""
     parser = Arguments()
     parser.add_argument("folder", nargs="?", default=os.environ.get("NSR_RESULTS", "results"))
     parser.add_argument("--all", action="store_true")
@@ -32,28 +33,28 @@ def run(arguments: list[str]) -> int:
         print(HELP, end="")
         return 0
     folder = Path(options.folder)
-    sweeps, unreadable = found_in(folder)
+    sweeps, unreadable = sweeps_in(folder)
     queue = slurm.queue() if any(sweep.place == "slurm" for sweep in sweeps) else {}
     if queue is None:
-        print("Slurm does not answer (squeue): what pends and runs there is not known\n")
+        print("Slurm does not answer (squeue): its pending and running jobs are not known\n")
     records = records_in(sweeps[0].results)
     progress = {sweep.name: progress_of(sweep, records, queue) for sweep in sweeps}
     if len(sweeps) > 1:
         print(overview(sweeps, progress), end="\n\n")
     print(details(sweeps[0], progress[sweeps[0].name], None if options.all else JOBS))
     if unreadable:
-        print(f"\nleft out, for there is no sweep.json that can be read: {', '.join(map(str, unreadable))}")
+        print(f"\nleft out, because their sweep.json cannot be read: {', '.join(map(str, unreadable))}")
     return 0
 
 
-def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
-    """The sweep of a folder, or the last ones below results, the newest first; and folders that cannot be read."""
+def sweeps_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
+    """(sweeps, unreadable folders): the sweep in ``folder``, or the last ones below the results, newest first."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a sweep's, or results with sweeps below")
     if (folder / "sweep.json").exists():
         if sweep := read_sweep(folder):
             return [sweep], []
-        raise UserError(f"{folder.resolve()}: its sweep.json is damaged; what its jobs printed is in logs/ there")
+        raise UserError(f"{folder.resolve()}: its sweep.json is damaged; the logs of its jobs are in logs/ there")
     sweeps, unreadable = [], []
     for path in sorted((folder / "sweeps").glob("*/"), key=start_time, reverse=True):
         sweep = read_sweep(path)
@@ -67,7 +68,7 @@ def found_in(folder: Path) -> tuple[list[Sweep], list[Path]]:
 
 
 def start_time(sweep: Path) -> float:
-    """When the jobs of a sweep's folder were written down."""
+    """When a sweep's folder was made, in seconds since the epoch; 0 where it is gone."""
     for path in (sweep / "sweep.json", sweep):
         with contextlib.suppress(OSError):
             return path.stat().st_mtime
@@ -75,7 +76,7 @@ def start_time(sweep: Path) -> float:
 
 
 def overview(sweeps: list[Sweep], progress: dict[str, list[Progress]]) -> str:
-    """A line for each sweep."""
+    """A table with a line for each sweep."""
     from tabulate import tabulate
 
     lines = []
@@ -86,7 +87,7 @@ def overview(sweeps: list[Sweep], progress: dict[str, list[Progress]]) -> str:
 
 
 def details(sweep: Sweep, progress: list[Progress], most: int | None) -> str:
-    """The counts of a sweep, and its jobs that are not done, ``most`` of each kind."""
+    """The counts of a sweep, and its unfinished jobs: at most ``most`` of each kind, or all where that is None."""
     counts = Counter(p.word for p in progress)
     lines = [f"{sweep.folder}: {sweep.title}, {plural(len(progress), 'run')}"]
     lines.append("  " + ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word]))
@@ -104,7 +105,7 @@ def details(sweep: Sweep, progress: list[Progress], most: int | None) -> str:
 
 
 def details_of_job(sweep: Sweep, p: Progress) -> list[str]:
-    """What can be said of a job, below its overrides."""
+    """The lines below a job's overrides: its progress or failure, its id, its log."""
     detail, own = p.detail, sweep.slurm_job(p.job.index)
     if p.word == "failed" and own and not (p.state and p.state["state"] == "failed"):
         detail += f"; {slurm.describe_end(slurm.facts_of(own))}"

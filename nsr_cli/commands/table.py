@@ -8,32 +8,33 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import Composer, resolved
+from nsr_cli.commands.composing import Composer, resolved_values
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.knobs import TABLE, check_knobs
 from nsr_cli.commands.missing import run_missing
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.experiments import Experiment, load_experiment
 from nsr_cli.report.study import Shown, Study
 from nsr_cli.report.tables import FORMATS, render
 
 
 def main(cfg: DictConfig) -> None:
-    values = resolved(cfg)
+    """Print and save the table that the config names."""
+    values = resolved_values(cfg)
     check_knobs(values, TABLE)
     if values["run"]:
         check_writable("results", values["results"])
-    experiment = load(package_folder("experiments"), str(values["table"]))
+    experiment = load_experiment(package_folder("experiments"), str(values["table"]))
     study = study_of(values, experiment)
 
     def meanwhile(shown: Shown) -> None:
         if values["format"] == "markdown":
-            print(render(experiment, shown.cells, study.protocol, said=False), flush=True)
+            print(render(experiment, shown.cells, study.protocol, prose=False), flush=True)
 
-    shown, failed = completed(values, f"nsr table {values['table']}", study, meanwhile)
-    missing = study.what_is_missing(shown)
+    shown, failed = complete_study(values, f"nsr table {values['table']}", study, meanwhile)
+    missing = study.remarks(shown)
     if values["run"] and not failed and not any(cell.record for cell in shown.cells):
         raise UserError(f"{experiment.name}: no cell can be made. {' '.join(missing)}")
     text = render(experiment, shown.cells, study.protocol, values["format"])
@@ -50,12 +51,16 @@ def main(cfg: DictConfig) -> None:
 
 
 def composers() -> dict[str, Composer]:
-    """Of the verbs that make cells; those that are shared compose less."""
+    """{verb: Composer} of the verbs that make cells; tables that share them compose fewer configs."""
     return {verb: Composer(partial(compose, verb)) for verb in ("train", "eval", "ablate")}
 
 
 def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Composer] | None = None) -> Study:
-    """The runs of an experiment, composed from its commands."""
+    """The study of an experiment: its runs, composed from its commands.
+
+    Raises:
+        UserError: the experiment has no settings for the protocol.
+    """
     protocol, runs = values["protocol"]["name"], {}
     if not experiment.is_for(protocol):
         known = ", ".join(next(iter(experiment.variables.values())))
@@ -70,18 +75,18 @@ def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Com
     return Study(experiment, protocol, runs, Path(values["data"]), Path(values["results"]))
 
 
-def completed(
+def complete_study(
     values: Mapping, title: str, study: Study, meanwhile: Callable[[Shown], None] = lambda shown: None
 ) -> tuple[Shown, list[str]]:
-    """What a study shows, and what failed; with run=true the missing cells are made first.
+    """What a study shows, and the cells that failed; run=true makes missing cells before.
 
-    What needs no training comes first; then ``meanwhile`` is called with what there is.
+    Cells that need no training come first. Then ``meanwhile`` is called with what the study shows so far.
     """
     shown, failed = study.shown(values["seeds"]), []
     if not values["run"]:
         return shown, failed
     for trained in (False, True):
-        commands = study.filling([cell for cell in shown.cells if cell.trained == trained])
+        commands = study.missing_commands([cell for cell in shown.cells if cell.trained == trained])
         if trained and commands and any(cell.record for cell in shown.cells):
             meanwhile(shown)
         if commands:

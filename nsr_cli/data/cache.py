@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 
 from nsr_cli.data import degrade, images
-from nsr_cli.files import hold, replacing
+from nsr_cli.files import hold_folder, replacing
 from nsr_cli.ops import color, resize
 
 MARK = b"nsrcache"
@@ -63,7 +63,7 @@ def cached(
     try:
         with contextlib.suppress(FileNotFoundError, Damaged):
             return read(path, identity)
-        with hold(path.parent, wait=True, say=waiting):
+        with hold_folder(path.parent, wait=True, say=waiting):
             try:
                 return read(path, identity)  # another process has built it meanwhile
             except FileNotFoundError:

@@ -11,12 +11,13 @@ from nsr_cli.errors import Failed
 from nsr_cli.files import replacing
 from nsr_cli.models.weights.read import check_zip
 
-KEPT = 2
+MOST_KEPT = 2
 FINAL = dict.fromkeys(("model", "signature", "step", "seconds")).keys()  # what weights.pt holds
 STATE = FINAL | {"optimizer", "scaler", "losses", "best", "data"}  # what a checkpoint holds
 
 
 def save(path: Path, state: dict) -> None:
+    """Write a state to a file, whole or not at all."""
     content = io.BytesIO()  # torch's own file writer turns a full disk into an internal error
     torch.save(state, content)
     with replacing(path) as temporary:
@@ -27,9 +28,9 @@ def load(path: Path) -> dict:
     """The state in a file, on the CPU.
 
     Raises:
-        Exception: of many kinds, when a byte of the file is not what was written.
+        Exception: of many kinds, where a byte of the file has changed.
     """
-    check_zip(path)  # torch does not look at the checksums that it writes
+    check_zip(path)  # torch does not verify the checksums that it writes
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -75,18 +76,18 @@ def save_step(folder: Path, step: int, state: dict) -> Path:
     """Write the checkpoint after ``step`` steps, then drop all but the last two."""
     path = folder / f"checkpoint-{step:09d}.pt"
     save(path, state)
-    for old in checkpoints(folder)[:-KEPT]:
+    for old in checkpoints(folder)[:-MOST_KEPT]:
         old.unlink(missing_ok=True)
     return path
 
 
 def load_newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict] | None:
-    """The newest checkpoint that can be read, and its state; None where there is none.
+    """(file, state) of the newest readable checkpoint; None where there are no checkpoints.
 
-    One that cannot be read is named and passed over.
+    An unreadable checkpoint is named and skipped.
 
     Raises:
-        Failed: there are checkpoints, and none of them can be read; starting again is for the user to decide.
+        Failed: no checkpoint can be read. The user decides whether to start again.
     """
     found = checkpoints(folder)
     for path in reversed(found):
@@ -100,7 +101,14 @@ def load_newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, dict] |
 
 
 def check_resumable(folder: Path, state: dict, signature: str, data: str) -> None:
-    """Raise Failed for a checkpoint that this training cannot go on from."""
+    """Raise Failed for a checkpoint that this training cannot resume from.
+
+    Args:
+        folder: of the checkpoint.
+        state: its content.
+        signature: of the run.
+        data: digest of the training images.
+    """
     remedy = "delete the checkpoints to train from the start"
     if state.keys() != STATE:
         differing = ", ".join(sorted(state.keys() ^ STATE))

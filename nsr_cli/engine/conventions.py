@@ -13,11 +13,11 @@ class Convention:
         name: what tables call it.
         given: what the method reads: ``rgb``, ``luma`` (MATLAB's Y, rounded) or ``grey``.
         rounded: whether the degraded image is rounded to uint8.
-        measured: ``rgb``; ``y``: MATLAB's Y in float of both; ``y8``: that, rounded; ``as given``.
+        measured: ``rgb``; ``y``: MATLAB's Y in float; ``y8``: MATLAB's Y, rounded; ``as given``.
         border: pixels cut from each side before scoring.
-        metrics: names in :data:`nsr_cli.ops.metrics.METRICS`, or dotted names of functions of one's own.
-        clipped: whether the degraded image is clipped to 0..255; no published table's noise is.
-        output_rounded: whether the restored image is rounded and clipped to 0..255; all published tables' are.
+        metrics: names in :data:`nsr_cli.ops.metrics.METRICS`, or dotted names of functions.
+        clipped: whether the degraded image is clipped to 0..255; no published table clips its noisy images.
+        output_rounded: whether the restored image is rounded and clipped to 0..255; all published tables do so.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Convention:
     output_rounded: bool = True
 
     def spelled_out(self) -> dict:
+        """All fields, as a record holds them."""
         return {**asdict(self), "metrics": list(self.metrics)}
 
     def in_words(self, scale: int | None) -> str:
@@ -48,6 +49,6 @@ def convention_of(spelled_out: dict) -> Convention:
     """The convention that a record spells out.
 
     Raises:
-        TypeError: it is another version's.
+        TypeError: the fields are those of another version.
     """
     return Convention(**{**spelled_out, "metrics": tuple(spelled_out["metrics"])})

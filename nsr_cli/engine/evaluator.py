@@ -1,7 +1,6 @@
 """Scoring: any method, any data set, by the conventions of the published tables."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +39,9 @@ def restore(
     Args:
         method: NCHW in [0, 1] to NCHW in [0, 1].
         degraded: (H, W[, C]) in 0..255.
+        scale: of the method.
         tiling: of networks; None gives the method the whole image at once, in float64.
+        rounded: whether to round to uint8.
     """
     if tiling is None:
         whole = torch.from_numpy(np.atleast_3d(degraded).transpose(2, 0, 1)[None] / 255.0)
@@ -61,7 +62,7 @@ def restore(
 
 
 def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention: Convention) -> dict[str, float]:
-    """The metrics of one restored image; ``image`` tells whether the benchmark's file is grey."""
+    """The metrics of one restored image, by name; ``image`` is the benchmark's file, which may be grey."""
     if restored.shape != truth.shape:
         raise ValueError(f"restored {restored.shape}, expected {truth.shape}")
     pair = [restored, truth]
@@ -85,9 +86,9 @@ def evaluate(
     tiling: Tiling | None = None,
     luma_only: bool = False,
 ) -> Iterator[tuple[Path, dict[str, dict[str, float]], np.ndarray]]:
-    """Score a method on images, one at a time; conventions that give the method the same share its output.
+    """Score a method on images, one at a time; conventions with the same input share its output.
 
-    A network that reads luma only is given RGB with bicubic's chroma.
+    With ``luma_only``, the method restores the luma of RGB images, and their chroma is enlarged bicubically.
 
     Yields:
         The file, its scores by convention, and the restored image of the last convention.
@@ -116,15 +117,9 @@ def evaluate(
 
 
 def check_large_enough(path: Path, image: np.ndarray, task: Degradation, conventions: list[Convention]) -> None:
-    """Raise UserError for an image of which too little is left, once cut to the scale and its border, for SSIM."""
+    """Raise UserError for an image that is too small for SSIM, once it is cut to the scale and its border."""
     height, width = degrade.modcrop(image, task.scale).shape[:2]
     border = max(convention.border for convention in conventions)
     if min(height, width) - 2 * border < SSIM_WINDOW:
         least = 2 * border + SSIM_WINDOW
         raise UserError(f"{path}: {width}x{height} is too small to be scored; expected at least {least}x{least}")
-
-
-def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The mean of per-image values (not of mean squared errors)."""
-    names = next(iter(images.values()))
-    return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}

@@ -11,7 +11,7 @@ from nsr_cli.layers.gates import Gate
 
 
 class GateUse:
-    """Collects, while it is entered, what every gated layer of a method does on the samples that pass through.
+    """A context manager that collects statistics of every gated layer of a method, while samples pass through it.
 
     Layers of one group are left out: they have nothing to choose from.
     """
@@ -44,8 +44,8 @@ class GateUse:
 
         return hook
 
-    def found(self) -> dict[str, dict]:
-        """By the layer's name, each a mean over samples and cardinal groups; empty where nothing is gated.
+    def statistics(self) -> dict[str, dict]:
+        """Statistics by the layer's name, means over samples and cardinal groups; empty where nothing is gated.
 
         ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
         the mean entropy, from 1 to k. ``adaptivity``: the mutual information of sample and group in bits, the entropy
@@ -71,11 +71,11 @@ def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
     """What the gates do on a batch (B, C, H, W), evaluated as after training: Gumbel gates take their largest group.
 
     Returns:
-        As :meth:`GateUse.found`; empty where nothing is gated.
+        As :meth:`GateUse.statistics`; empty where nothing is gated.
     """
     training = network.training
     with GateUse(network) as use:
         if use.gates:
             network.eval()(x)
             network.train(training)
-    return use.found()
+    return use.statistics()

@@ -1,4 +1,4 @@
-"""The memory that tensors on a CPU lie in."""
+"""The heap, which holds the tensors on a CPU."""
 
 import contextlib
 import ctypes
@@ -11,10 +11,10 @@ MIB = 2**20
 
 @contextlib.contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Memory that tensors free is for the next ones, as in torch's allocator for GPUs.
+    """Keep freed memory for the next tensors, as torch's allocator for GPUs does.
 
-    By itself glibc gives large blocks back at once, and the system clears every page of the next ones: a tenth to a
-    fifth of a training step. Elsewhere (macOS, Windows, musl) this does nothing.
+    By default glibc returns large blocks to the system at once, which then clears every page of new ones: a tenth to a
+    fifth of a training step. Without glibc (macOS, Windows, musl) this does nothing.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not all(hasattr(libc, name) for name in ("mallopt", "malloc_trim")):
@@ -24,7 +24,7 @@ def keep_freed_memory() -> Iterator[None]:
     libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
     try:
         yield
-    finally:  # what glibc arrives at by itself, in a process with large blocks
+    finally:  # the values to which glibc itself adapts, in a process with large blocks
         libc.mallopt(MMAP_MAX, 65536)
         libc.mallopt(MMAP_THRESHOLD, 32 * MIB)
         libc.mallopt(TRIM_THRESHOLD, 64 * MIB)

@@ -1,4 +1,4 @@
-"""Signals that end a process, put off to a moment at which nothing is half done."""
+"""Signals that end a process, deferred until nothing is half done."""
 
 import contextlib
 import signal
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 TIME_IS_UP = getattr(signal, "SIGUSR2", None)  # Slurm sends it, if asked to, some time before a job's limit
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # SIGHUP comes when the terminal is closed
-SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # the last counts most
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # the last takes precedence
 
 
 @contextlib.contextmanager
-def answered(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
-    """Have a function called for signals, but not for those that this process was told to ignore, as by nohup."""
+def handling_signals(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
+    """Call ``handler`` for these signals inside the block, except for signals that this process ignores (nohup)."""
     before = {n: signal.signal(n, handler) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
@@ -22,32 +22,36 @@ def answered(numbers: Iterable[int], handler: Callable) -> Iterator[None]:
 
 
 class Interrupts:
-    """Which signal has come, if any; ``leave`` ends the process as that signal would have."""
+    """The signal received while signals are deferred, if any.
+
+    Attributes:
+        received: its number, or None.
+    """
 
     def __init__(self) -> None:
-        self.came: int | None = None
+        self.received: int | None = None
 
     def pending(self) -> int | None:
-        """The signal that has come; to be asked once a step."""
+        """The received signal, or None. Called once a step."""
         if TIME_IS_UP and TIME_IS_UP in signal.sigpending():
-            self.came = TIME_IS_UP
-        return self.came
+            self.received = TIME_IS_UP
+        return self.received
 
-    def leave(self, number: int | None = None) -> None:
-        """End as the signal that has come ends a process, or one that came to another process."""
-        self.came = number or self.came
-        if self.came == signal.SIGINT:
+    def end_process(self, number: int | None = None) -> None:
+        """End this process as the received signal would, or as ``number``, which another process received."""
+        self.received = number or self.received
+        if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.came)
+        raise SystemExit(128 + self.received)
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Interrupts]:
-    """Collect signals instead of acting on them, until the end; a second SIGINT acts at once.
+def deferred_signals() -> Iterator[Interrupts]:
+    """Collect signals instead of acting on them, and act at the end; a second SIGINT acts at once.
 
-    A second SIGTERM does not, for Slurm sends several. Nohup's SIGHUP is still ignored.
-    SIGUSR2, which goes to a job's every process, stays blocked meanwhile: so it is in all that is started here (helpers
-    of a compiler, readers of data), which it would end.
+    A second SIGTERM does not, as Slurm sends several. An ignored SIGHUP (nohup) stays ignored. SIGUSR2 goes to every
+    process of a job. It stays blocked here and in processes started meanwhile (of a compiler, readers of data), which
+    it would end.
     """
     interrupts = Interrupts()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
@@ -56,20 +60,23 @@ def deferred() -> Iterator[Interrupts]:
     usual = {number: signal.getsignal(number) for number in SIGNALS}
 
     def note(number: int, frame: object) -> None:
-        if interrupts.came is None or interrupts.came != TIME_IS_UP:  # which counts most
-            interrupts.came = number
+        if interrupts.received is None or interrupts.received != TIME_IS_UP:  # takes precedence
+            interrupts.received = number
         if number == signal.SIGINT:
             signal.signal(number, usual[number])
 
-    with answered(SIGNALS, note), _blocked():  # SIGUSR2 is noted at the end, or when a thread of before takes it
+    with (
+        handling_signals(SIGNALS, note),
+        _time_is_up_blocked(),
+    ):  # SIGUSR2 is noted at the end, or when a thread of before takes it
         yield interrupts
-    if interrupts.came:  # and was not left by
-        signal.raise_signal(interrupts.came)
+    if interrupts.received:  # and end_process was not called
+        signal.raise_signal(interrupts.received)
 
 
 @contextlib.contextmanager
-def _blocked() -> Iterator[None]:
-    """SIGUSR2 waits, here and in all that is started here."""
+def _time_is_up_blocked() -> Iterator[None]:
+    """Block SIGUSR2 in this thread, and in processes started meanwhile."""
     if not TIME_IS_UP:
         yield
         return

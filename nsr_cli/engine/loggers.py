@@ -1,4 +1,4 @@
-"""Services that show the numbers of a training: one interface, and what it is called in each."""
+"""Loggers: one interface to TensorBoard, Weights & Biases and MLflow, which show the numbers of a training."""
 
 import importlib
 import os
@@ -13,14 +13,14 @@ import numpy as np
 from nsr_cli.errors import UserError
 from nsr_cli.files import write_text
 
-PROJECT = "nsr"  # of W&B, and the experiment of MLflow
+PROJECT = "nsr"  # the project in W&B, and the experiment in MLflow
 
 
 class Logger(Protocol):
-    """Shows the numbers of a training. Made from the folder of a run, whose name is its own, and the run's config."""
+    """Shows the numbers of a training. Constructed from a run's folder, which names the logged run, and its config."""
 
     def start(self, step: int) -> None:
-        """Begin, or go on after ``step`` steps: what was logged of later ones is void."""
+        """Begin, or resume after ``step`` steps; what was logged of later steps is discarded."""
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         """Numbers after a step, under names like gates/body.0.conv1/chosen/2."""
@@ -29,7 +29,7 @@ class Logger(Protocol):
         """Images after a step: (H, W) or (H, W, 3) in RGB, uint8."""
 
     def close(self, finished: bool) -> None:
-        """End; whether the training is finished, or stopped."""
+        """End the log of a training, which is ``finished`` or was stopped."""
 
 
 class TensorBoard:
@@ -37,7 +37,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path, config: Mapping | None = None):
         self.folder, self.config = folder / "tensorboard", config
-        self.writer = _package("torch.utils.tensorboard", "tensorboard").SummaryWriter
+        self.writer = _import_package("torch.utils.tensorboard", "tensorboard").SummaryWriter
 
     def start(self, step: int) -> None:
         self.board = self.writer(str(self.folder), purge_step=step + 1)
@@ -58,10 +58,10 @@ class TensorBoard:
 
 
 class Wandb:
-    """A run of Weights & Biases, in its project nsr; WANDB_MODE=offline keeps it in the run's folder."""
+    """A run of Weights & Biases, in the project nsr; WANDB_MODE=offline keeps it in the run's folder."""
 
     def __init__(self, folder: Path, config: Mapping | None = None):
-        self.folder, self.config, self.wandb = folder, config, _package("wandb", "wandb")
+        self.folder, self.config, self.wandb = folder, config, _import_package("wandb", "wandb")
 
     def start(self, step: int) -> None:
         remembered = self.folder / "wandb-run.txt"
@@ -82,10 +82,10 @@ class Wandb:
 
 
 class Mlflow:
-    """A run of MLflow, in its experiment nsr, where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow, in the experiment nsr at MLFLOW_TRACKING_URI."""
 
     def __init__(self, folder: Path, config: Mapping | None = None):
-        self.folder, self.config, self.mlflow = folder, config, _package("mlflow", "mlflow")
+        self.folder, self.config, self.mlflow = folder, config, _import_package("mlflow", "mlflow")
 
     def start(self, step: int) -> None:
         remembered = self.folder / "mlflow-run.txt"
@@ -110,7 +110,8 @@ class Mlflow:
 LOGGERS = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
 
 
-def _package(module: str, extra: str) -> ModuleType:
+def _import_package(module: str, extra: str) -> ModuleType:
+    """Import a package that an extra installs. Raises UserError where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -118,7 +119,7 @@ def _package(module: str, extra: str) -> ModuleType:
 
 
 def flattened(line: Mapping, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The entries of a line, or of a config, under names like gates/body.0.conv1/chosen/2; but for its step."""
+    """Yield the entries of a nested line or config, named as gates/body.0.conv1/chosen/2; without step and steps."""
     for key, value in line.items():
         if isinstance(value, list):
             value = {str(i): item for i, item in enumerate(value)}

@@ -1,4 +1,4 @@
-"""What looks at a training without changing it: measurements, stats.jsonl, loggers, and what the terminal shows."""
+"""Observers look at a training without changing it: measurements, stats.jsonl, loggers and the terminal."""
 
 import contextlib
 import errno
@@ -19,15 +19,15 @@ from nsr_cli.engine.gate_stats import gate_statistics
 from nsr_cli.engine.loggers import Logger, flattened
 from nsr_cli.engine.saver import Resumed
 from nsr_cli.errors import UserError
-from nsr_cli.files import naming, read_json_lines, write_text
+from nsr_cli.files import name_file_in_errors, read_json_lines, write_text
 from nsr_cli.words import clock
 
-SAY_EVERY = 10  # seconds between lines, where there is no bar
+PRINT_EVERY = 10  # seconds between lines, where there is no bar
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a line knows of a training.
+    """The state of a training that observers see.
 
     Attributes:
         step: steps that are done, of ``steps``.
@@ -53,7 +53,7 @@ class Observer(Protocol):
     """Measures something while a training goes on.
 
     Attributes:
-        every: steps between its lines, beside the last step; None for every line that there is.
+        every: steps between its measurements, and it measures at the last step; None: at every line.
     """
 
     every: int | None
@@ -63,7 +63,7 @@ class Observer(Protocol):
 
 
 class Validation:
-    """``psnr``, in dB, and restored images, by a function of the network (validation.py)."""
+    """Measures ``psnr`` in dB, and restored images, by a function from validation.py."""
 
     def __init__(self, measure: Callable[[nn.Module], dict], every: int):
         self.measure, self.every = measure, every
@@ -73,7 +73,7 @@ class Validation:
 
 
 class GateStatistics:
-    """``gates``: how the groups are used, by layer; nothing where there are no gates."""
+    """Measures ``gates``: statistics of gates by layer; nothing where there are no gates."""
 
     every = None
 
@@ -83,15 +83,15 @@ class GateStatistics:
 
 
 class Observers:
-    """Makes a line of a training whenever one is due, and shows it everywhere.
+    """Makes a line whenever one is due, and gives it to stats.jsonl, the terminal and the loggers.
 
     Args:
         folder: of stats.jsonl.
-        observers: what adds to a line.
-        loggers: what is given every line, beside stats.jsonl and the terminal.
+        observers: add entries to a line.
+        loggers: receive every line, as stats.jsonl and the terminal do.
         every: steps between lines, and between checks of the loss.
         say: prints a text.
-        bar: show a progress bar instead of a line now and then.
+        bar: whether to show a progress bar instead of a printed line now and then.
 
     Attributes:
         best: the best validation so far: ``psnr`` in dB and ``step``.
@@ -110,14 +110,14 @@ class Observers:
         self.observers, self.loggers, self.every = observers, list(loggers), every
         self.say = self.console.say
 
-    def due(self, step: int, steps: int) -> bool:
+    def is_due(self, step: int, steps: int) -> bool:
         """Whether a line is due after ``step`` steps."""
         intervals = [self.every, *(observer.every for observer in self.observers)]
         return step == steps or any(step % every == 0 for every in intervals if every)
 
     @contextlib.contextmanager
     def running(self, resumed: Resumed, steps: int, is_first: bool) -> Iterator[None]:
-        """While a training goes on. Only the first process writes."""
+        """Start and close everything around a training. Only the first process writes."""
         self.best, self.last_step, self.last_line, self.waited = resumed.best, resumed.step, time.monotonic(), 0.0
         with contextlib.ExitStack() as ending:
             self.console.start(resumed.step, steps)
@@ -163,7 +163,7 @@ class Observers:
             raise UserError(f"{type(logger).__name__} does not start: {_reason(error)}") from error
 
     def _log(self, logger: Logger, step: int, numbers: dict[str, float], images: dict[str, np.ndarray]) -> None:
-        """Log; a logger that fails, as when its server is gone, is done without: the training is worth more."""
+        """Log a line. A logger that fails, as when its server is gone, is dropped, and the training goes on."""
         try:
             logger.log(step, numbers)
             if images:
@@ -190,11 +190,12 @@ class StatsFile:
         self.path = path
 
     def start(self, step: int) -> None:
+        """Drop the lines after ``step``."""
         lines = [line for line in read_json_lines(self.path) if isinstance(line.get("step"), int)]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step))
 
     def add(self, line: dict) -> None:
-        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
+        with name_file_in_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
 
@@ -215,13 +216,13 @@ class Console:
         step, steps, speed = line["step"], line["steps"], line["steps_per_second"]
         loss, rate = line["loss"], line["learning_rate"]
         self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.0e}")
-        if not self.has_bar and (time.monotonic() - self.last_said > SAY_EVERY or step == steps):
+        if not self.has_bar and (time.monotonic() - self.last_said > PRINT_EVERY or step == steps):
             self.last_said = time.monotonic()
             left = clock((steps - step) / speed) if speed else "?"
             self.say(f"step {step:,}/{steps:,}  loss {loss:.5f}  lr {rate:.1e}  {speed:.1f} steps/s  {left} left")
 
     def say(self, text: str) -> None:
-        """Print, unless the terminal was closed: a training that it has hung up on is still to be saved."""
+        """Print. A closed terminal is no error, as the training must still be saved."""
         try:
             self.print(text)
         except OSError as error:

@@ -12,7 +12,7 @@ class Prefetch:
 
     Args:
         batch_at: the batch of a step, counted from 0.
-        first: step.
+        first: the first step.
         end: the step after the last one.
 
     Attributes:

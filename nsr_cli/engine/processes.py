@@ -1,4 +1,4 @@
-"""Which of several processes this one is, by what torchrun or Slurm's srun says. Knows nothing of torch."""
+"""This process among several, by the environment of torchrun or Slurm's srun. Does not import torch."""
 
 import ctypes
 import os
@@ -10,29 +10,29 @@ from pathlib import Path
 
 
 def world_size() -> int:
-    """Processes that torchrun or srun has started together; 1 for a process alone."""
+    """The number of processes that torchrun or srun has started together; 1 for a process alone."""
     return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
 
 
 def rank() -> int:
-    """This process among all of them; 0 for a process alone."""
+    """The number of this process among all of them; 0 for a process alone."""
     return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
-    """This process among those on its machine; 0 for a process alone."""
+    """The number of this process among those on its machine; 0 for a process alone."""
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) if world_size() > 1 else 0
 
 
-def place_in_step() -> dict:
-    """What torch asks of a process in a step of Slurm: where the first one listens, its rank, how many there are."""
+def slurm_rendezvous() -> dict:
+    """Arguments of torch's rendezvous in a step of Slurm: the URL of rank 0, this rank, and the number of ranks."""
     job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
-    port = 20000 + (31 * job + step) % 12000  # below those that systems give away
+    port = 20000 + (31 * job + step) % 12000  # below the ports that systems assign
     return {"url": f"tcp://{first_host()}:{port}", "rank": rank(), "world_size": world_size()}
 
 
 def first_host() -> str:
-    """The machine of rank 0; by its address, where its name in Slurm is none of the network."""
+    """The address of the first machine; where its name in Slurm has none, that of the launch node."""
     prefix, number = re.match(r"([^,\[]+)(?:\[(\w+))?", os.environ["SLURM_STEP_NODELIST"]).groups()
     try:
         return socket.gethostbyname(f"{prefix}{number or ''}")
@@ -41,15 +41,15 @@ def first_host() -> str:
 
 
 def end_with_parent() -> None:
-    """Be sent SIGTERM when the process that started this one ends, however it ends (on Linux)."""
+    """Have the system send SIGTERM to this process when its parent ends, however that ends (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def started(pid: int) -> float | None:
-    """When a process of this machine began, by a clock of its own that tells it from a later one with the same number.
+def start_time(pid: int) -> float | None:
+    """When a process of this machine began, in clock ticks since boot; tells it from a later one with the same id.
 
-    None where there is no such process, or on a system that does not say.
+    None where there is no such process, or no /proc.
     """
     try:
         return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

@@ -12,16 +12,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nsr_cli.engine.interrupts import SIGNALS
-from nsr_cli.engine.processes import end_with_parent, place_in_step, world_size
+from nsr_cli.engine.processes import end_with_parent, slurm_rendezvous, world_size
 from nsr_cli.errors import Failed
 
-GATHERING = timedelta(minutes=10)  # from the first process that is there to the last
-PATIENCE = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
+START_TIMEOUT = timedelta(minutes=10)  # from the first process that joins to the last
+TIMEOUT = timedelta(days=7)  # a rank may wait as long as the first waits for another job that holds the run
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of a training; the default is a process alone."""
+    """This process among those of a training; the default is a process alone.
+
+    Attributes:
+        rank: number of this process.
+        world: number of processes.
+    """
 
     rank: int = 0
     world: int = 1
@@ -32,7 +37,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, batch: int) -> slice:
-        """The samples of a batch that are this process's own."""
+        """The slice of a batch that this process computes."""
         own = batch // self.world
         return slice(self.rank * own, (self.rank + 1) * own)
 
@@ -51,14 +56,14 @@ class Ranks:
         return [part[0] for part in parts[len(tensors) :]]
 
     def check_step(self, step: int, device: torch.device, folder: Path) -> None:
-        """Raise Failed unless all processes go on after the same step."""
+        """Raise Failed unless all processes resume after the same step."""
         (mean,) = self.average([], torch.tensor(float(step), device=device))
         if mean != step:
-            elsewhere = f"after step {step}, others elsewhere"
-            raise Failed(f"this process would go on {elsewhere}: all must see the same {folder}")
+            others = "others after another step"
+            raise Failed(f"this process would resume after step {step}, {others}: all must see the same {folder}")
 
     def broadcast(self, answer: bool | None = None) -> bool:
-        """What the first process answers (the others give None, and wait for it)."""
+        """The first process's answer, for all; the others give None, and wait for it."""
         if self.world == 1:
             return bool(answer)
         told = [answer]
@@ -67,8 +72,8 @@ class Ranks:
         return bool(told[0])
 
     @contextlib.contextmanager
-    def calling(self) -> Iterator[Callable[[], None]]:
-        """In the first process: a function that calls the others to a training; at the end those not called may go."""
+    def calling_others(self) -> Iterator[Callable[[], None]]:
+        """In the first process: yield a function that calls the others to a training, or release them at the end."""
         called = []
         try:
             yield lambda: called.append(self.broadcast(True))
@@ -78,9 +83,9 @@ class Ranks:
 
 
 class Exchange:
-    """One message of all processes in each step: gradients, the loss, and which of them has had a signal.
+    """One message between all processes in each step: gradients, loss, and received signals.
 
-    All act on a signal in the same step, the one after it came: so nobody waits for an answer.
+    All act on a signal in the same step, the one after it came, so that no process waits for an answer.
     """
 
     def __init__(self, ranks: Ranks):
@@ -90,10 +95,12 @@ class Exchange:
         """Average the gradients in place.
 
         Args:
-            signal: that this process has had.
+            gradients: of this process's share of the batch.
+            loss: of this share.
+            signal: that this process has received, or None.
 
         Returns:
-            The average loss, and the signal to act on.
+            (average loss, signal to act on or None).
         """
         if self.ranks.world == 1:
             return loss, signal
@@ -104,10 +111,10 @@ class Exchange:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """Be together with the other processes that were started with this one, if any; each has its own ``device``.
+def join_processes(device: torch.device) -> Iterator[Ranks]:
+    """Join the processes that were started with this one, if any. Each has its own ``device``.
 
-    All leave together, unless one fails: then torchrun, or srun, ends the others.
+    All leave together. If one fails, torchrun or srun ends the others.
     """
     if world_size() == 1:
         yield Ranks()
@@ -116,12 +123,12 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()  # torchrun cannot end its processes if it is killed outright
-    place = {"url": "env://"} if "WORLD_SIZE" in os.environ else place_in_step()
+    place = {"url": "env://"} if "WORLD_SIZE" in os.environ else slurm_rendezvous()
     with name_lost_peer():
-        store, rank, world = next(dist.rendezvous(**place, timeout=GATHERING))
-        store.set_timeout(PATIENCE)  # from now on it fails at once where the process that holds it is gone
+        store, rank, world = next(dist.rendezvous(**place, timeout=START_TIMEOUT))
+        store.set_timeout(TIMEOUT)  # from now on it fails at once where the process that holds it is gone
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     yield Ranks(rank, world)
     with name_lost_peer():
         dist.barrier()
@@ -130,10 +137,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 @contextlib.contextmanager
 def name_lost_peer() -> Iterator[None]:
-    """One line, instead of gloo's or NCCL's many, where another process is no longer there."""
+    """Raise Failed with one line, instead of gloo's or NCCL's many, where another process has ended."""
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "connection" not in str(error).lower():  # gloo's has no name
+        if not isinstance(error, dist.DistError) and "connection" not in str(error).lower():  # gloo raises it plain
             raise
         raise Failed("another process of this training has ended, so this one does; repeat the command") from error

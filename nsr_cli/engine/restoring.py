@@ -1,4 +1,4 @@
-"""Restore a user's picture, of any size, with nothing but itself and its restored image in memory."""
+"""Restore a user's picture of any size in bands, so that memory holds little beside it and its restored image."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Restorer:
 
     Attributes:
         method: (B, reads, H, W) in [0, 1] to (B, reads, scale * H, scale * W); a trained network, or a classical one.
-        reads: its channels.
+        reads: the channels that the method reads.
         scale: of the restored picture.
-        colour: how one of a single channel restores colour: ``channels`` or ``luma``.
+        colour: how a method of one channel restores colour: ``channels`` or ``luma``.
         tiling: of networks; None gives the method the whole picture, in float64.
     """
 
@@ -38,11 +38,11 @@ class Restorer:
     tiling: Tiling | None
 
     def tiles(self, height: int, width: int) -> int:
-        """How many tiles a picture is restored in."""
+        """The number of tiles in which a picture is restored."""
         return len(self.tiling.starts(height)) * len(self.tiling.starts(width)) if self.tiling else 1
 
     def bands(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-        """Bands of restored rows (rows, W * scale, C), in [0, 1], of grey (H, W) or RGB (H, W, 3), uint8 or uint16."""
+        """Yield restored rows (rows, W * scale, C) in [0, 1] of grey (H, W) or RGB (H, W, 3), uint8 or uint16."""
         method = adapted(self.method, self.reads, 1 if pixels.ndim == 2 else 3, self.scale, self.colour)
         if self.tiling:
             yield from restore_bands(method, pixels, self.scale, self.tiling)
@@ -64,11 +64,11 @@ def restore_picture(
 
     Args:
         restorer: the method.
-        picture: what was read.
-        output: the file; its suffix says the format.
+        picture: the picture, as read.
+        output: the file; its suffix names the format.
         comparison: file of the picture, enlarged bicubically, beside the restored one; None for none.
-        overwrite: write also a file that is there.
-        progress: called with the number of tiles that were done since the last time.
+        overwrite: whether to replace existing files.
+        progress: called with the number of tiles done since its last call.
 
     Raises:
         UserError: the format does not hold such a picture.
@@ -89,15 +89,15 @@ def restore_picture(
     with parametrize.cached():
         for band in restorer.bands(picture.colour):
             end = top + len(band)
-            rows = quantized(band, canvas.dtype)
+            rows = quantized_to(band, canvas.dtype)
             if beside:
                 before = enlarged(picture.colour, top, end, scale)
                 white = np.full((len(band), GAP, channels), 1.0)
                 parts = before / np.iinfo(picture.colour.dtype).max, white, rows / np.iinfo(rows.dtype).max
-                beside.put(top, 0, quantized(np.concatenate(parts, axis=1), beside.dtype))
+                beside.put(top, 0, quantized_to(np.concatenate(parts, axis=1), beside.dtype))
             if picture.alpha is not None:
                 alpha = enlarged(picture.alpha, top, end, scale) / np.iinfo(picture.alpha.dtype).max
-                rows = np.concatenate([rows, quantized(alpha, canvas.dtype)], axis=2)
+                rows = np.concatenate([rows, quantized_to(alpha, canvas.dtype)], axis=2)
             canvas.put(top, 0, rows)
             top, so_far = end, tiles * end // height
             progress(so_far - done)
@@ -107,8 +107,8 @@ def restore_picture(
             made.write(picture.exif, picture.icc)
 
 
-def quantized(image: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
-    """Whole numbers of an image in [0, 1]; of a size with dtype's range."""
+def quantized_to(image: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
+    """An image in [0, 1], scaled to dtype's range and rounded."""
     return quantize(image * np.iinfo(dtype).max, dtype)
 
 

@@ -1,4 +1,4 @@
-"""What a training leaves behind: checkpoints to resume from, then its weights; never numbers that are not finite."""
+"""The files of a training: checkpoints to resume from, then its weights. Only finite numbers are written."""
 
 import math
 import time
@@ -18,7 +18,7 @@ class Diverged(Failed):
     """The loss, or a weight, is no longer a finite number.
 
     Attributes:
-        what: happened, without paths of this machine.
+        what: what happened, without paths of this machine.
     """
 
     def __init__(self, what: str, folder: Path):
@@ -30,7 +30,7 @@ class Diverged(Failed):
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a training goes on.
+    """The state that a training resumes from.
 
     Attributes:
         step: steps that are done.
@@ -63,14 +63,14 @@ class Saver:
         scaler: torch.amp.GradScaler,
         say: Callable[[str], None],
     ) -> Resumed:
-        """Remember what to save, and load it from the newest checkpoint that can be read, if there is one.
+        """Load the newest readable checkpoint, if any, into these objects, and remember them for `save`.
 
         Raises:
             Failed: a checkpoint of another run, of other training images or of another version; none that can be read.
         """
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self.last_save = time.monotonic()
-        self.began = self.last_save  # less what was trained before
+        self.began = self.last_save  # less the time of training before
         found = checkpoint.load_newest(self.folder, say)
         if found is None:
             return Resumed()
@@ -82,7 +82,8 @@ class Saver:
         self.began -= state["seconds"]
         return Resumed(state["step"], state["losses"], state["best"])
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
         return time.monotonic() - self.last_save > 60 * self.minutes
 
     def save(self, step: int, losses: list[Tensor], best: dict) -> bool:
@@ -105,7 +106,7 @@ class Saver:
         state = self._snapshot(step)
         if state is None:
             raise Diverged(f"the weights are not finite after step {step}", self.folder)
-        state["patch"] = getattr(self.model, "tile", None)  # what its gates were trained on, for who reads the file
+        state["patch"] = getattr(self.model, "tile", None)  # the size of its gates' tiles, for readers of the file
         if writes:
             checkpoint.save(self.folder / "weights.pt", state)
             for path in checkpoint.checkpoints(self.folder):
@@ -130,7 +131,7 @@ class Saver:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Load what a checkpoint holds, in the memory layout of the parameters: fused steps go through raw memory."""
+    """Load an optimizer's state in the memory layout of its parameters, as fused steps read raw memory."""
     optimizer.load_state_dict(saved)
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

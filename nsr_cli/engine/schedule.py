@@ -37,7 +37,7 @@ def drop_steps(fractions: Iterable[Fraction | float | str], steps: int) -> tuple
         steps: of the whole training.
 
     Raises:
-        UserError: something else.
+        UserError: a value is no such fraction.
     """
     return tuple(math.floor(fraction_of(value) * steps + Fraction(1, 2)) for value in fractions)
 

@@ -1,4 +1,4 @@
-"""Training: one flat loop. What looks at it is in observers.py, what it leaves behind in saver.py."""
+"""Training: one flat loop. observers.py looks at it, and saver.py writes its checkpoints and weights."""
 
 import signal
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import heap
-from nsr_cli.engine.interrupts import deferred
+from nsr_cli.engine.interrupts import deferred_signals
 from nsr_cli.engine.observers import Observers, Progress
 from nsr_cli.engine.prefetch import Prefetch
 from nsr_cli.engine.ranks import Exchange, Ranks
@@ -23,8 +23,8 @@ def train(
     model: nn.Module,  # trained in place, on the device that it is on
     batch_at: Callable[[int], Batch],  # the batch of a step, counted from 0; the same one whenever it is asked
     schedule: Schedule,  # how many steps, and the learning rate of each
-    saver: Saver,  # of checkpoints, and of weights.pt in the end
-    observers: Observers,  # of a line now and then; the same intervals in every process
+    saver: Saver,  # writes checkpoints, and weights.pt at the end
+    observers: Observers,  # make a line now and then; at the same intervals in every process
     *,
     patch: int,  # side of a degraded patch, in pixels
     seed: int,
@@ -32,12 +32,12 @@ def train(
     compiled: bool = False,  # the network through torch.compile
     ranks: Ranks = Ranks(),  # noqa: B008  (frozen) this process among those that share every batch
 ) -> dict:
-    """Minimise the L1 distance by Adam; resume from the last checkpoint, and leave weights.pt behind.
+    """Minimise the L1 distance by Adam; resume from the last checkpoint, and write weights.pt at the end.
 
     Every random number comes from (seed, step), so that a resumed run computes what an uninterrupted one does. Of
     several processes each computes its share of a batch, gradients are averaged, and the first alone writes.
 
-    A signal (interrupts.SIGNALS), to whichever process, saves a checkpoint at the next step's end; then all act on it.
+    A signal (interrupts.SIGNALS) to any process saves a checkpoint at the next step's end; then all act on it.
 
     Returns:
         The state written to weights.pt: ``model``, ``signature``, ``step``, ``seconds``.
@@ -61,7 +61,7 @@ def train(
     with (
         heap.keep_freed_memory(),
         Prefetch(batch_at, step, steps) as batches,
-        deferred() as interrupts,
+        deferred_signals() as interrupts,
         observers.running(resumed, steps, ranks.is_first),
     ):
         exchange = Exchange(ranks)
@@ -89,7 +89,7 @@ def train(
             losses.append(loss)
             observers.count_step()
 
-            if observers.due(step, steps):
+            if observers.is_due(step, steps):
                 values = torch.stack(losses).tolist()  # waits for the device; so not at every step
                 saver.check_finite(values, step, batch_at)
                 losses = []
@@ -97,26 +97,26 @@ def train(
                     norm = nn.utils.get_total_norm(gradients).item()
                     observers.observe(Progress(step, steps, values, rate, norm, batches.waited, model, degraded))
             saved = False
-            if ranks.is_first and step < steps and (stopping or saver.due()):
+            if ranks.is_first and step < steps and (stopping or saver.is_due()):
                 saved = saver.save(step, losses, observers.best)
             if stopping and step < steps:
                 what = "which is saved" if saved else "which is not finite and not saved"
                 observers.say(f"stopped by {signal.Signals(stopping).name} after step {step:,}, {what}")
-                interrupts.leave(stopping)
+                interrupts.end_process(stopping)
         final = saver.finish(step, writes=ranks.is_first)
         if interrupts.pending():
-            interrupts.leave()
+            interrupts.end_process()
     return final
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """What the forward pass of a training with fp32, bf16 or fp16 runs in."""
+    """The autocast of a forward pass in fp32, bf16 or fp16."""
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def gradients_of(model: nn.Module, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """The gradients of all that is trained. Raises Failed where there is none: Adam would leave it out silently."""
+    """The gradients of all parameters. Raises Failed where one is missing, as Adam would skip it silently."""
     gradients = [p.grad for p in parameters]
     if any(gradient is None for gradient in gradients):
         unused = ", ".join(name for name, p in model.named_parameters() if p.requires_grad and p.grad is None)

@@ -1,4 +1,4 @@
-"""A look at a network while it trains: the middles of a few benchmark images, and PSNR on them."""
+"""Validation during a training: PSNR on the centres of a few benchmark images."""
 
 import copy
 from collections.abc import Callable
@@ -16,23 +16,23 @@ from nsr_cli.engine.evaluator import Degradation, check_large_enough, restore, s
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import tiling_of
 
-IMAGES, SIDE = 8, 192  # at most so many images, and so many pixels a side of each
-SHOWN = 4  # so many of them are returned
+IMAGES, SIDE = 8, 192  # the largest number of images, and the largest side of each in pixels
+SHOWN = 4  # the number of restored images that are returned
 
 
-def validation(
+def validation_of(
     paths: list[Path], task: Degradation, convention: Convention, patch: int, luma_only: bool = False
 ) -> Callable[[nn.Module], dict[str, float | np.ndarray]]:
     """A function from a network to its mean ``psnr`` in dB and ``restored/NAME``, the first images in uint8.
 
-    It is quick, and for curves alone: tables show whole benchmarks.
+    It is quick, and only for curves: tables show whole benchmarks.
 
     Args:
         paths: of the benchmark.
         task: of the benchmark.
         convention: of the benchmark.
         patch: side of the tiles of networks with gates.
-        luma_only: whether the network reads luma, and is given RGB with bicubic's chroma.
+        luma_only: whether the network reads luma; the chroma of RGB images is then enlarged bicubically.
     """
     chosen, scale = [], task.scale
     for path in paths[:IMAGES]:
@@ -46,7 +46,7 @@ def validation(
 
     @torch.no_grad()
     def measure(network: nn.Module) -> dict[str, float | np.ndarray]:
-        network = copy.deepcopy(network).eval()  # of its own: training goes on where it was, to the bit
+        network = copy.deepcopy(network).eval()  # a copy: training goes on unchanged, to the bit
         tiling = tiling_of(network, patch)
         method = ColourByLuma(network) if luma_only and convention.given == "rgb" else network
         with parametrize.cached():  # weights are normalised once, not for each tile

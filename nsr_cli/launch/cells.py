@@ -1,4 +1,4 @@
-"""What a sweep asks for: a run for each combination of overrides, and whether it is there already."""
+"""The cells of a sweep: a run for each combination of overrides, and whether it is finished."""
 
 import os
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class Cell:
 
     Attributes:
         verb: of the command.
-        words: the overrides, without those that all others have too.
-        run: which they ask for; None where they ask for what cannot be.
-        finished: whether all it asks for is there.
-        failure: why it is not.
-        psnr: the first score of a cell that is finished; sweepers such as Optuna's go by it.
+        words: the overrides, without those that all cells share.
+        run: the run that they ask for; None where they are invalid.
+        finished: whether everything that the run asks for exists.
+        failure: why the cell failed, or None.
+        psnr: the first PSNR of a finished cell in dB, which sweepers such as Optuna's maximise.
     """
 
     verb: str
@@ -33,19 +33,19 @@ class Cell:
 
     @property
     def command(self) -> str:
-        """As it would be typed alone."""
+        """The command line that makes this cell alone."""
         return f"nsr {self.verb} {self.words.removeprefix(f'{self.verb} ')}".rstrip()
 
     def records(self, results: Path) -> list[str]:
-        """The files that will be there when it is done, below the results."""
+        """The files of its records, relative to the results."""
         return [os.path.relpath(self.run.record(name), results) for name in self.run.request.benchmarks]
 
     def is_made_by(self, job: Job, results: Path) -> bool:
-        """Whether a job of another sweep, which has its run, leaves nothing to be done for it."""
+        """Whether a job of another sweep, which has the same run, makes all that this cell asks for."""
         return not self.run.request.asks_for_more and set(self.records(results)) <= set(job.records)
 
     def prepare(self, store: Store, processes: int) -> None:
-        """Find out whether it is finished, and if not, whether it can be made by so many processes."""
+        """Set ``finished``; if it is not, set ``failure`` where ``processes`` processes cannot make the run."""
         try:
             store.images(self.run)
             self.check_finished(store)
@@ -58,7 +58,7 @@ class Cell:
             self.failure = error
 
     def check_finished(self, store: Store, failure: Exception | None = None) -> dict[str, Record]:
-        """Find out whether it is finished, and return its records; if it is not, ``failure`` is why."""
+        """Set ``finished``, and return the records by benchmark. An unfinished cell has none, and takes ``failure``."""
         self.finished, self.failure = False, failure
         try:
             if not store.is_finished(self.run):

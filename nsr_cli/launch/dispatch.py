@@ -1,12 +1,12 @@
-"""Have the cells of a sweep done that are not: what all ways share, and one after the other in this process."""
+"""Dispatchers run the unfinished cells of a sweep: their base, and the one that runs them in this process."""
 
 import re
 from pathlib import Path
 from typing import ClassVar
 
-from nsr_cli.errors import Failed, JobFailed, report
+from nsr_cli.errors import Failed, JobFailed, report_error
 from nsr_cli.launch.cells import Cell
-from nsr_cli.launch.job import described, do
+from nsr_cli.launch.job import do_run, job_text
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, create_sweep
 from nsr_cli.launch.watched import Watched
@@ -18,12 +18,12 @@ OUT_OF_MEMORY = re.compile("exceeded memory limit|oom[-_ ]kill", re.IGNORECASE) 
 
 
 class Dispatcher:
-    """What is done is skipped, the rest is submitted and followed, every failure is named.
+    """Skips finished cells, submits and follows jobs for the others, and prints every failure.
 
     Attributes:
-        place: where jobs run, as a sweep's folder says it.
+        place: where jobs run, as in sweep.json: slurm or local.
         settings: of the launcher's config.
-        traces: those that were shown; many jobs may fail alike.
+        traces: tracebacks already printed; many jobs may fail alike.
     """
 
     place: ClassVar[str]
@@ -34,24 +34,26 @@ class Dispatcher:
 
     @property
     def processes(self) -> int:
-        """Of each job."""
+        """Number of processes of each job."""
         return self.settings.get("nodes", 1) * self.settings.get("tasks_per_node", 1)
 
     def check(self, wait: bool) -> None:
-        """Raise UserError where jobs cannot be had."""
+        """Raise UserError where jobs cannot be started."""
 
     def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
-        """Those of whose runs another sweep has a job in the queue, and the rest."""
+        """(queued jobs of other sweeps that make some of the groups, the other groups)."""
         return [], groups
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
+        """Submit a new sweep with a job for each group of cells. Returns the submitted jobs."""
         raise NotImplementedError
 
     def follow(self, watched: list[Watched]) -> None:
+        """Wait until every job has ended, and note each end."""
         raise NotImplementedError
 
     def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
-        """Have the cells done that are not; afterwards each knows how it ended, unless that is not waited for."""
+        """Run the unfinished cells, and note in each how it ended; without ``wait``, return once they are submitted."""
         self.check(wait)
         if done := sum(cell.finished for cell in cells):
             print_line(f"{done} of {len(cells)} are done already")
@@ -71,45 +73,47 @@ class Dispatcher:
             if wait:
                 self.follow(watched)
             else:
-                print_line("wait=false: `nsr status` shows how they do; the command without wait=false waits for them")
+                print_line(
+                    "wait=false: `nsr status` shows their progress; without wait=false the command waits for them"
+                )
 
-    def begin(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
-        """A new sweep's folder, with a job for each group of cells; and each job as text."""
+    def create_jobs(self, title: str, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[str]]:
+        """Create a sweep's folder with a job for each group of cells. Returns the jobs, and each as text."""
         planned = []
         for index, group in enumerate(groups):
             records = [record for cell in group for record in cell.records(results)]
             planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
         sweep = create_sweep(results, title, self.place, planned)
         pairs = list(zip(planned, groups, strict=True))
-        texts = [described(sweep, job, [cell.run for cell in group]) for job, group in pairs]
+        texts = [job_text(sweep, job, [cell.run for cell in group]) for job, group in pairs]
         return [Watched(sweep, job, group) for job, group in pairs], texts
 
-    def end(self, watch: Watched, state: dict | None, died: str) -> None:
-        """Note how a job ended, and say it.
+    def note_end(self, watch: Watched, state: dict | None, died: str) -> None:
+        """Note in its cells how a job ended, and print it.
 
         Args:
             watch: the job.
-            state: what it says of itself.
-            died: what else is known of that, for a job that does not say it.
+            state: its deciding state; None where it wrote none.
+            died: how its process ended, for a job whose state does not tell.
         """
         log, word = log_of(watch.sweep, watch.job, state), state["state"] if state else None
         failures: dict[str, Failed] = {}  # by the number of the cell in its job
         general = None
         if word == "failed":
             failures = {
-                number: JobFailed(f"{told['error']}; {log}", told["code"], told["trace"])
-                for number, told in state["failures"].items()
+                number: JobFailed(f"{failed['error']}; {log}", failed["code"], failed["trace"])
+                for number, failed in state["failures"].items()
             }
             general = next(iter(failures.values()))
         elif word != "done":
-            printed = tail(log)
+            printed = last_lines(log)
             how = f"out of memory; {died}" if OUT_OF_MEMORY.search(printed) else died
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         store = Store()
         for number, cell in enumerate(watch.cells):
             asked = cell.run.request
             if general is None and (asked.rescore or asked.explain):
-                cell.run = cell.run.with_request(rescore=False, explain=False)  # it did
+                cell.run = cell.run.with_request(rescore=False, explain=False)  # done
             records = cell.check_finished(store, failures.get(str(number), general))
             if cell.finished:
                 for benchmark, record in records.items():
@@ -120,12 +124,12 @@ class Dispatcher:
                 self.print_failure(cell)
 
     def print_failure(self, cell: Cell) -> None:
-        """Say why a cell failed, as the command itself would that makes it alone."""
-        report(cell.command, cell.failure, self.traces)
+        """Print why a cell failed, as the command of this cell alone would."""
+        report_error(cell.command, cell.failure, self.traces)
 
 
 class InProcess(Dispatcher):
-    """One after the other in this process: what -m does without another launcher."""
+    """Runs cells one after the other in this process, as -m does without another launcher."""
 
     def send(self, title: str, cells: list[Cell], results: Path, wait: bool = True, dry_run: bool = False) -> None:
         for cell in cells:
@@ -134,11 +138,12 @@ class InProcess(Dispatcher):
         for number, cell in enumerate(cells, 1):
             if not cell.failure:
                 print_line(f"{number} of {len(cells)}: {cell.words}")
-                self.do(cell, wait)
+                self.run_cell(cell, wait)
 
-    def do(self, cell: Cell, wait: bool) -> None:
+    def run_cell(self, cell: Cell, wait: bool) -> None:
+        """Run a cell; its failure is noted in it and printed."""
         try:
-            cell.psnr = first_psnr(do(cell.run.with_request(wait=wait)))
+            cell.psnr = first_psnr(do_run(cell.run.with_request(wait=wait)))
             cell.finished = True
         except BrokenPipeError:
             raise
@@ -147,8 +152,8 @@ class InProcess(Dispatcher):
             self.print_failure(cell)
 
 
-def tail(log: Path) -> str:
-    """The last lines of a file, which need not be there."""
+def last_lines(log: Path) -> str:
+    """The last 15 lines of a file; empty where it cannot be read."""
     try:
         return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])
     except OSError:

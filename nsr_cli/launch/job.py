@@ -1,4 +1,4 @@
-"""What runs on a node of a cluster, or in a slot of this machine: one job of a sweep, with the runs it came with."""
+"""One job of a sweep, as it runs on a node of a cluster or in a slot of this machine."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nsr_cli.engine.interrupts import TIME_IS_UP
-from nsr_cli.engine.processes import end_with_parent, rank, started, world_size
+from nsr_cli.engine.processes import end_with_parent, rank, start_time, world_size
 from nsr_cli.errors import describe
 from nsr_cli.files import write_json
 from nsr_cli.folders import SUBMITTED_CODE, code_digest
@@ -21,31 +21,37 @@ from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, run_of
 from nsr_cli.runs.stored import Store, show
 
-PATIENCE = 120  # seconds that a process waits for Slurm to end it
+REQUEUE_WAIT = 120  # seconds that a process waits for Slurm to end it
 
 
-def described(sweep: Sweep, job: Job, runs: list[Run]) -> str:
-    """A job as text, for where it will run: the runs that it is asked for."""
+def job_text(sweep: Sweep, job: Job, runs: list[Run]) -> str:
+    """A job as JSON, for the process that will run it: its folder, its records, and the runs to make."""
     where = {"folder": str(sweep.folder), "results": str(sweep.results), "place": sweep.place}
     what = {"index": job.index, "run": job.run, "records": job.records}
     return json.dumps({**where, **what, "code": code_digest(), "runs": [run.to_json() for run in runs]})
 
 
 def run(text: str) -> None:
-    """Do a job, and write how it ends; ``text`` is what `described` makes."""
+    """Run a job and write its states; ``text`` comes from `job_text`. Exits with the code of the first failure."""
     job, began = json.loads(text), time.monotonic()
     folder, attempt = Path(job["folder"]), int(os.environ.get("SLURM_RESTART_COUNT", 0))
     os.environ[SUBMITTED_CODE] = job["code"]
-    code_digest()  # now: the files may change while this runs
+    code_digest()  # computed now, because the files may change while this runs
 
-    def tell(state: str, **more) -> None:
+    def write_state(state: str, **more) -> None:
         pid = os.getpid()
-        who = {"host": socket.gethostname(), "pid": pid, "started": started(pid), "rank": rank(), "world": world_size()}
+        who = {
+            "host": socket.gethostname(),
+            "pid": pid,
+            "started": start_time(pid),
+            "rank": rank(),
+            "world": world_size(),
+        }
         when = {"time": time.time(), "seconds": round(time.monotonic() - began, 1), "attempt": attempt}
         write_json(state_file(folder, job["index"], rank()), {"state": state, **who, **when, **more})
 
     if rank() == 0:
-        tell("running")
+        write_state("running")
     before = saved_files(job)
     for ending in (signal.SIGTERM, TIME_IS_UP):
         signal.signal(ending, exit_on_signal)
@@ -53,8 +59,8 @@ def run(text: str) -> None:
     try:
         for number, asked in enumerate(job["runs"]):
             try:
-                do(run_of(asked))
-            except Exception as error:  # the other cells need not fail; but all processes must do the same ones
+                do_run(run_of(asked))
+            except Exception as error:  # the other cells go on; but several processes must all do the same
                 failures[number] = failure_of(error)
                 if world_size() > 1:
                     break
@@ -65,31 +71,31 @@ def run(text: str) -> None:
                 failures[number] = print_failure(
                     "the time limit came before anything was saved; expected a larger timeout_min"
                 )
-            elif refusal := requeue(tell):
+            elif refusal := requeue(write_state):
                 failures[number] = print_failure(refusal)
             else:
                 return
         elif code in (129, 130, 143, 128 + TIME_IS_UP):
             if rank() == 0:
-                tell("stopped")
+                write_state("stopped")
             raise
         else:
             failures[number] = failure_of(error)
     if failures:
         first = next(iter(failures.values()))
-        tell("failed", **first, failures=failures)
+        write_state("failed", **first, failures=failures)
         sys.exit(first["code"])
     if rank() == 0:
-        tell("done")
+        write_state("done")
 
 
-def do(run: Run) -> dict[str, Record]:
-    """Do what a run asks for, and print where everything is; torch is not imported where nothing is missing.
+def do_run(run: Run) -> dict[str, Record]:
+    """Make what a run lacks, and print where everything is. Torch is imported only where something is missing.
 
-    Every way to a training goes through here: a verb, -m, run=true, and the jobs of this machine and of Slurm.
+    Every training starts here: of a verb, of -m, of run=true, and of the jobs on this machine and on Slurm.
 
     Returns:
-        As :func:`nsr_cli.runs.perform.perform`.
+        The records by benchmark, as :func:`nsr_cli.runs.perform.perform`.
     """
     store = Store()
     store.images(run)
@@ -103,39 +109,41 @@ def do(run: Run) -> dict[str, Record]:
 
 
 def exit_on_signal(number: int, frame: object) -> None:
+    """A signal handler: exit with code 128 + number."""
     raise SystemExit(128 + number)
 
 
 def failure_of(error: BaseException) -> dict:
-    """What went wrong, for the job's state; it is printed too."""
+    """Print an error, and return it as an entry of the job's state."""
     text, code, foreseen = describe(error)
     return print_failure(text, code, "" if foreseen else "".join(traceback.format_exception(error)))
 
 
 def print_failure(text: str, code: int = 1, trace: str = "") -> dict:
+    """Print a failure, and return it as an entry of the job's state."""
     text, trace = (words.encode(errors="backslashreplace").decode() for words in (text, trace))  # names of any bytes
     print(f"{trace}{text}", file=sys.stderr, flush=True)
     return {"error": text, "code": code, "trace": trace}
 
 
-def requeue(tell: Callable) -> str | None:
-    """The time is nearly up: back into the queue; returns why not, if Slurm refuses.
+def requeue(write_state: Callable) -> str | None:
+    """Ask Slurm to put this job back into the queue. Returns why Slurm refuses, or None.
 
-    Every process asks, for the first one may be waiting for another.
+    Every process asks, because the first one may be waiting for another.
     """
     if rank() == 0:
-        tell("requeued")
+        write_state("requeued")
     else:
-        time.sleep(PATIENCE / 6)  # in which the first one asks, or fails and takes all with it
+        time.sleep(REQUEUE_WAIT / 6)  # meanwhile the first one asks, or fails, which ends all
     requeue = subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], capture_output=True, text=True)
     if requeue.returncode and rank() == 0 and world_size() == 1:
         return f"Slurm does not requeue it: {requeue.stderr.strip()}"
-    time.sleep(PATIENCE)  # leaving now would look like an end
+    time.sleep(REQUEUE_WAIT)  # an exit now would look like the job's end
     return None
 
 
 def saved_files(job: dict) -> set[tuple[str, int]]:
-    """What there is of a run: checkpoints, weights, records."""
+    """(name, modification time in ns) of the checkpoints, weights and records of a job's run."""
     results = Path(job["results"])
     paths = [*(results / "runs" / job["run"]).glob("*.pt"), *(results / record for record in job["records"])]
     return {(path.name, path.stat().st_mtime_ns) for path in paths if path.exists()}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from nsr_cli.engine.interrupts import answered
+from nsr_cli.engine.interrupts import handling_signals
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
 from nsr_cli.launch.cells import Cell
@@ -23,35 +23,38 @@ from nsr_cli.words import plural, print_line
 
 
 class OnThisMachine(Dispatcher):
-    """Several jobs at once on this machine; they end when this process does, and keep what they have."""
+    """Runs several jobs at once on this machine. They end with this process, and save what they have."""
 
     place = "local"
 
     def check(self, wait: bool) -> None:
-        slots(**self.settings)  # raises for what they cannot be
+        slots(**self.settings)  # raises UserError for invalid settings
         if not wait:
             raise UserError("wait=false: the jobs of hydra/launcher=local end with the command; expected wait=true")
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
-        watched, self.texts = self.begin(title, groups, results)
+        watched, self.texts = self.create_jobs(title, groups, results)
         self.places = slots(**self.settings, wanted=len(groups))
         print_line(f"{plural(len(watched), 'job')}, {len(self.places)} at once: {watched[0].sweep.folder}")
         return watched
 
     def follow(self, watched: list[Watched]) -> None:
-        with contextlib.closing(run_all(watched[0].sweep, self.texts, self.places)) as ends:
+        with contextlib.closing(run_jobs(watched[0].sweep, self.texts, self.places)) as ends:
             for job, how in ends:
                 watch = watched[job.index]
-                self.end(watch, watch.sweep.state_of(job.index), how)
+                self.note_end(watch, watch.sweep.state_of(job.index), how)
 
 
 def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:
-    """What tells each of the jobs that run at once what is its own, as environment variables.
+    """Environment variables of each slot for a job: its number of threads, and its GPU.
 
     Args:
-        jobs: how many run at once; None: ``per_gpu`` on each GPU, or without one as many as there are cores.
-        per_gpu: how many share a GPU.
-        wanted: how many jobs there are; fewer ones have more cores each.
+        jobs: number of jobs at once; None: ``per_gpu`` on each GPU, or without GPUs one per core.
+        per_gpu: number of jobs that share a GPU.
+        wanted: number of jobs to run; fewer jobs have more cores each.
+
+    Raises:
+        UserError: a setting is out of range.
     """
     for name, value in (("jobs", jobs), ("per_gpu", per_gpu)):
         if value is not None and (type(value) is not int or value < 1):
@@ -67,12 +70,12 @@ def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dic
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs of this machine that are ours, as CUDA_VISIBLE_DEVICES lists them."""
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES lists them."""
     if (shown := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [card for card in shown.split(",") if card.strip() not in ("", "-1")]
     try:
@@ -82,10 +85,10 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
-    """Run a sweep's jobs, as many at once as there are places; yields each, and how its process ended.
+def run_jobs(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Iterator[tuple[Job, str]]:
+    """Run a sweep's jobs, as many at once as there are places. Yields each job, and how its process ended.
 
-    When this is left early, by Ctrl-C or a signal, the jobs that run are told to stop, and save what they have.
+    If this ends early, by Ctrl-C or a signal, running jobs are told to stop, and save what they have.
     """
     free: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
     for place in places:
@@ -93,7 +96,7 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
     running: set[subprocess.Popen] = set()
     leaving = threading.Event()
 
-    def one(job: Job, text: str) -> tuple[Job, str]:
+    def run_job(job: Job, text: str) -> tuple[Job, str]:
         place = free.get()
         try:
             with open(local_log(sweep, job), "a", encoding="utf-8") as log:
@@ -120,8 +123,8 @@ def run_all(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> Ite
         finally:
             free.put(place)
 
-    with ThreadPoolExecutor(len(places)) as pool, answered((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
-        futures = [pool.submit(one, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
+    with ThreadPoolExecutor(len(places)) as pool, handling_signals((signal.SIGTERM, signal.SIGHUP), exit_on_signal):
+        futures = [pool.submit(run_job, job, text) for job, text in zip(sweep.jobs, texts, strict=True)]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from nsr_cli.engine.interrupts import deferred
+from nsr_cli.engine.interrupts import deferred_signals
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.cells import Cell
@@ -17,28 +17,28 @@ from nsr_cli.words import plural, print_line
 
 
 class OnSlurm(Dispatcher):
-    """Jobs of Slurm, as few arrays; they go on when this process ends."""
+    """Submits jobs to Slurm, in as few arrays as it allows. They go on when this process ends."""
 
     place = "slurm"
-    pauses = (0.5, 20.0)  # seconds between looks at the queue, at first and in the end
-    grace = 15.0  # seconds out of the queue before Slurm is asked how a job ended that does not say it
-    lag = 75.0  # seconds for which what a job has said may be hidden by a network's file system
+    pauses = (0.5, 20.0)  # seconds between looks at the queue, at first and at most
+    grace = 15.0  # seconds out of the queue before Slurm is asked how a job without a final state ended
+    lag = 75.0  # seconds by which a network file system may delay a job's state
     least = {
         **dict.fromkeys(("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "array_parallelism"), 1),
-        **dict.fromkeys(("mem_gb", "gpus_per_node", "signal_delay_s"), 0),  # mem_gb=0 is all of a node's
+        **dict.fromkeys(("mem_gb", "gpus_per_node", "signal_delay_s"), 0),  # mem_gb=0: all memory of a node
     }
 
     def __init__(self, **settings):
         super().__init__(**settings)
         for name, least in self.least.items():
-            if (value := self.settings[name]) is not None and value < least:  # Slurm would not name it
+            if (value := self.settings[name]) is not None and value < least:  # Slurm would not name the key
                 raise UserError(f"hydra.launcher.{name}={value}: expected a whole number, {least} or above")
 
     def check(self, wait: bool) -> None:
-        slurm.check_here()
+        slurm.check_slurm()
 
     def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
-        """Those of whose runs another sweep has a job in the queue, and the rest."""
+        """(queued jobs of other sweeps that make some of the groups, the other groups)."""
         queued = slurm.queue()
         if queued is None:
             raise Failed("Slurm does not answer (squeue); nothing was submitted")
@@ -61,9 +61,9 @@ class OnSlurm(Dispatcher):
         return adopted, new
 
     def submit(self, title: str, groups: list[list[Cell]], results: Path) -> list[Watched]:
-        watched, texts = self.begin(title, groups, results)
+        watched, texts = self.create_jobs(title, groups, results)
         sweep = watched[0].sweep
-        with deferred() as interrupts:  # half a submission would leave jobs that do not find what they are for
+        with deferred_signals() as interrupts:  # half a submission would leave jobs that no file lists
             try:
                 count, refusal = slurm.submit(sweep, texts, self.settings)
             except BaseException:
@@ -78,17 +78,17 @@ class OnSlurm(Dispatcher):
                     self.print_failure(cell)
             if interrupts.pending():
                 print_detached(watched[:count])
-                interrupts.leave()
+                interrupts.end_process()
         return watched[:count]
 
     def remove_unsubmitted(self, sweep: Sweep) -> None:
-        """Remove a sweep of which nothing was submitted."""
+        """Remove a sweep's folder, unless some of its jobs may be in the queue."""
         queued = slurm.queue()
         if queued is None or any(name == sweep.name for name, _ in queued):
-            print_line(f"some jobs may be in the queue: scancel --me; what they are is in {sweep.folder}")
+            print_line(f"some jobs may be in the queue, and scancel --me ends them; {sweep.folder} lists them")
             return
         shutil.rmtree(sweep.folder)
-        with contextlib.suppress(OSError):  # there are others, and runs
+        with contextlib.suppress(OSError):  # other sweeps, or runs, are there
             sweep.folder.parent.rmdir()
             sweep.results.rmdir()
 
@@ -113,9 +113,9 @@ class OnSlurm(Dispatcher):
                             continue
                         if facts.get("JobState") == "COMPLETED" and now - last_seen[key] < self.lag:
                             continue
-                    self.end(watch, state, slurm.describe_end(facts))
+                    self.note_end(watch, state, slurm.describe_end(facts))
                     del left[key]
-                shown = self.show(watched, left, queued, shown)
+                shown = self.print_counts(watched, left, queued, shown)
                 if left:
                     time.sleep(pause)
                     pause = min(1.2 * pause, self.pauses[1])
@@ -123,10 +123,10 @@ class OnSlurm(Dispatcher):
             print_detached(list(left.values()))
             raise
 
-    def show(
+    def print_counts(
         self, watched: list[Watched], left: dict, queued: dict[tuple[str, int], slurm.Queued] | None, before: str
     ) -> str:
-        """Say how many are done, run, pend and why, if that has changed."""
+        """Print how many jobs are done, running, pending and why, and failed, if it changed. Returns the text."""
         text = "Slurm does not answer (squeue); still waiting"
         if queued is not None:
             states = [queued[key] for key in left if key in queued]
@@ -143,6 +143,7 @@ class OnSlurm(Dispatcher):
 
 
 def print_detached(watched: list[Watched]) -> None:
+    """Print that the jobs go on, and how to see and end them."""
     arrays = sorted({array for watch in watched for _, _, array in watch.sweep.arrays()})
     print_line(
         f"\nnot waiting any longer; the jobs go on: `nsr status` shows them, `scancel {' '.join(arrays)}` ends them"

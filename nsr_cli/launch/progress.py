@@ -1,4 +1,4 @@
-"""How each job of a sweep does: by its records, by what it says itself, and by the queue. No accounting is needed."""
+"""The progress of each job of a sweep, by its records, its state file and the queue, without Slurm's accounting."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.engine.processes import started
+from nsr_cli.engine.processes import start_time
 from nsr_cli.launch import slurm
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, Sweep, local_log
@@ -18,35 +18,35 @@ WORDS = ("done", "running", "pending", "failed", "missing")
 
 @dataclass(frozen=True)
 class Progress:
-    """A job and how it does.
+    """The progress of a job.
 
     Attributes:
         job: of a sweep.
         word: one of WORDS.
-        state: what it says of itself, or None.
+        state: its deciding state, or None.
         queued: its line of the queue, or None.
-        left: seconds until it is done, where that can be told.
-        took: seconds that it took, or will, where that can be told.
-        detail: why it failed, why it pends, how far it is.
+        remaining: seconds until it is done; None where unknown.
+        duration: seconds that it took or will take; None where unknown.
+        detail: why it failed, why it pends, or its training step.
     """
 
     job: Job
     word: str
     state: dict | None = None
     queued: Queued | None = None
-    left: float | None = None
-    took: float | None = None
+    remaining: float | None = None
+    duration: float | None = None
     detail: str = ""
 
 
 def records_in(results: Path) -> set[str]:
-    """The whole records that are there, as jobs name them."""
+    """The files of whole records, relative to the results, as jobs name them."""
     paths = (results / "records").glob("*/*.json")
     return {f"records/{path.parent.name}/{path.name}" for path in paths if is_whole(path)}
 
 
 def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
-    """How each of a sweep's jobs does; ``queue`` is None where Slurm does not answer."""
+    """The progress of each of a sweep's jobs; ``queue`` is None where Slurm does not answer."""
     states = sweep.states()
     queue, silent = queue or {}, queue is None and sweep.place == "slurm"
     found = []
@@ -61,12 +61,12 @@ def _progress(
 ) -> Progress:
     said = state["state"] if state else None
     seconds = state["seconds"] if state else None
-    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # which is recorded
+    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # and has a record
     if records.issuperset(job.records) and not diverged:
-        return Progress(job, "done", state, took=seconds if said == "done" else None)
+        return Progress(job, "done", state, duration=seconds if said == "done" else None)
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
     if said == "running" and (lives or silent or (queued and not queued.is_pending)):
-        return _training(sweep, job, state, queued)
+        return _training_progress(sweep, job, state, queued)
     if queued or lives:
         word = "pending" if not queued or queued.is_pending else "running"
         return Progress(job, word, state, queued, detail=queued.reason if queued and word == "pending" else "")
@@ -80,14 +80,14 @@ def _progress(
 
 
 def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
-    """What a job prints, or that process of it that speaks for it."""
+    """The log of a job, or of the process that wrote its deciding state."""
     if sweep.place == "local":
         return local_log(sweep, job)
     return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
 
 
-def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
-    """A running job, with how far its training is."""
+def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
+    """The progress of a running job, with the step of its training."""
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
     line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
     step, steps, speed, loss = (line.get(key) for key in ("step", "steps", "steps_per_second", "loss"))
@@ -99,24 +99,24 @@ def _training(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Pro
 
 
 def seconds_left(found: list[Progress]) -> float | None:
-    """Seconds until all that run and pend will be done, if as many run at once as do now; None if nothing tells."""
-    took = [progress.took for progress in found if progress.took]
+    """Seconds until all running and pending jobs are done, if as many run at once as now; None where unknown."""
+    durations = [progress.duration for progress in found if progress.duration]
     running = [progress for progress in found if progress.word == "running"]
     pending = sum(progress.word == "pending" for progress in found)
-    if not took or not running:
+    if not durations or not running:
         return None
-    usual = statistics.fmean(took)
-    left = [usual if progress.left is None else progress.left for progress in running]
+    usual = statistics.fmean(durations)
+    left = [usual if progress.remaining is None else progress.remaining for progress in running]
     return max(max(left), (sum(left) + pending * usual) / len(running))
 
 
 def is_alive(process: dict) -> bool:
-    """Whether a process is there: on this machine by looking, on another by its word."""
-    return process["host"] != socket.gethostname() or started(process["pid"]) == process["started"]
+    """Whether a process is alive; one on another machine is taken to be."""
+    return process["host"] != socket.gethostname() or start_time(process["pid"]) == process["started"]
 
 
 def last_line(path: Path) -> dict | None:
-    """The last whole line of a file of JSON lines, by its last bytes."""
+    """The object in the last whole line of a file of JSON lines, or None. Reads only the last 16 KiB."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2**14))

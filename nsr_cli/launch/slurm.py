@@ -12,14 +12,14 @@ from pathlib import Path
 from nsr_cli.errors import UserError
 from nsr_cli.launch.sweep import Sweep
 
-NAME = "nsr-{sweep}.{first}"  # of a Slurm job: which sweep it is of, and the index of its array's first job
+NAME = "nsr-{sweep}.{first}"  # name of a Slurm job: its sweep, and the index of its array's first job
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED")
-FORMAT = "%i|%j|%T|%r|%N"
+FORMAT = "%i|%j|%T|%r|%N"  # of squeue: id, name, state, reason, nodes
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A job as the queue shows it.
+    """A job in the queue.
 
     Attributes:
         job: its id, as scancel and scontrol take it.
@@ -56,13 +56,13 @@ def queue() -> dict[tuple[str, int], Queued] | None:
 
 
 def facts_of(job: str) -> dict[str, str]:
-    """What Slurm knows of a job, for some minutes after its end, without any accounting."""
+    """Slurm's fields of a job, such as JobState and ExitCode, kept for minutes after its end; empty if unknown."""
     array, _, task = job.partition("_")
     for line in (output_of("scontrol", "show", "job", "-o", job) or "").splitlines():
         return dict(re.findall(r"(\w+)=(\S*)", line))
     for line in (output_of("scontrol", "show", "job", "-o", array) or "").splitlines() if task else ():
         facts = dict(re.findall(r"(\w+)=(\S*)", line))
-        if int(task) in tasks_in(facts.get("ArrayTaskId", "")):  # those that never began share a record
+        if int(task) in tasks_in(facts.get("ArrayTaskId", "")):  # tasks that never began share a record
             return facts
     return {}
 
@@ -74,7 +74,7 @@ def tasks_in(text: str) -> set[int]:
 
 
 def describe_end(facts: dict[str, str]) -> str:
-    """How Slurm says that a job ended."""
+    """How a job ended, in words, by Slurm's fields of it."""
     if "JobState" not in facts:
         return "Slurm has no record of it"
     words = [facts["JobState"]]
@@ -86,7 +86,7 @@ def describe_end(facts: dict[str, str]) -> str:
 
 
 def array_limit() -> int:
-    """The most jobs of one array."""
+    """The largest number of jobs that an array may have."""
     shown = output_of("scontrol", "show", "config") or ""
     limit = re.search(r"MaxArraySize\s*=\s*(\d+)", shown)
     return max(1, int(limit[1])) if limit else 1000
@@ -96,15 +96,15 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
     """Submit a sweep's jobs, in as few arrays as the cluster allows.
 
     Args:
-        sweep: whose jobs they are.
-        texts: what each job is given to run.
+        sweep: of the jobs.
+        texts: each job as text, from `job.job_text`.
         settings: of sbatch, under the names of hydra-submitit-launcher.
 
     Returns:
-        How many jobs Slurm took, and why it took no more.
+        (number of jobs that Slurm accepted, why it refused the others).
 
     Raises:
-        UserError: Slurm takes none.
+        UserError: Slurm refuses all jobs.
     """
     if odd := [mark for mark in "%\\" if mark in str(sweep.folder)]:
         raise UserError(f"results={sweep.results}: Slurm reads {odd[0]} in the names of files as its own")
@@ -113,10 +113,10 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
     from nsr_cli.launch.job import run
 
     limit = array_limit()
-    settings = {name: value for name, value in settings.items() if name not in OURS}
+    settings = {name: value for name, value in settings.items() if name not in FIXED_SETTINGS}
     settings["setup"] = [*SETUP, *(settings["setup"] or [])]
     arrays = -(-len(texts) // limit)
-    settings["array_parallelism"] = max(1, settings["array_parallelism"] // arrays)  # which run side by side
+    settings["array_parallelism"] = max(1, settings["array_parallelism"] // arrays)  # the arrays run side by side
     settings["srun_args"] = ["--kill-on-bad-exit=1"]  # a process that fails ends the others of its job
     taken: list[tuple[int, int, str]] = []
     for first in range(0, len(texts), limit):
@@ -124,10 +124,10 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
         executor.update_parameters(
             name=NAME.format(sweep=sweep.name, first=first),
             stderr_to_stdout=True,
-            **{name if name in COMMON else f"slurm_{name}": value for name, value in settings.items()},
+            **{name if name in UNPREFIXED else f"slurm_{name}": value for name, value in settings.items()},
         )
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # else submitit repeats there what it raises
+            with contextlib.redirect_stderr(io.StringIO()):  # submitit also prints what it raises
                 jobs = executor.map_array(run, texts[first : first + limit])
         except submitit.core.utils.FailedJobError as error:
             said = " ".join(re.findall(r"sbatch: error: (.*)", str(error))) or str(error).splitlines()[-1]
@@ -139,17 +139,17 @@ def submit(sweep: Sweep, texts: list[str], settings: dict) -> tuple[int, str]:
     return len(texts), ""
 
 
-OURS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
-COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes")
+FIXED_SETTINGS = ("submitit_folder", "name", "max_num_timeout", "stderr_to_stdout")
+UNPREFIXED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes")
 SETUP = [
-    'if [ "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi',  # srun takes it no more
+    'if [ "$SLURM_CPUS_PER_TASK" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi',  # srun ignores the first
     "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
 ]
 
 
 def output_of(*command: str) -> str | None:
-    """What a command prints; None where it fails, or does not answer."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # of people's taste
+    """The standard output of a command; None where it fails, or does not answer in two minutes."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # a user's format
     try:
         shown = subprocess.run(command, capture_output=True, text=True, timeout=120, env=own)
     except (OSError, subprocess.TimeoutExpired):
@@ -158,11 +158,11 @@ def output_of(*command: str) -> str | None:
 
 
 def log_of(sweep: Sweep, job: str, rank: int = 0) -> Path:
-    """What a process of a job prints."""
+    """The log of a process of a job."""
     return sweep.folder / "logs" / f"{job}_{rank}_log.out"
 
 
-def check_here() -> None:
+def check_slurm() -> None:
     """Raise UserError on a machine without Slurm."""
     if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
         raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")

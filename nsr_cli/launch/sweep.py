@@ -1,10 +1,10 @@
-"""The folder of a sweep: which jobs it has, and what each of them says of itself.
+"""The folder of a sweep: its jobs, and the states that they write.
 
 results/sweeps/1121-091233-3f2a/sweep.json       its jobs, written before any is submitted
                                 arrays.json      the arrays of Slurm that they are in
-                                states/7.json    what job 7 says: running, requeued, stopped, failed or done
-                                states/7-1.json  what its second process says, if it fails
-                                logs/            what its jobs print
+                                states/7.json    the state of job 7: running, requeued, stopped, failed or done
+                                states/7-1.json  the state of its second process, if that fails
+                                logs/            the output of its jobs
 """
 
 import json
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nsr_cli.engine.processes import started
+from nsr_cli.engine.processes import start_time
 from nsr_cli.files import write_json
 
 
@@ -28,9 +28,9 @@ class Job:
 
     Attributes:
         index: in its sweep.
-        run: the name of the run, which is that of its folder.
-        cells: the overrides of each config that asks for the run: several differ in what is scored of it.
-        records: the files that will be there when it is done, below the results.
+        run: the name of the run and of its folder.
+        cells: the overrides of each cell that asks for the run; cells may differ in what is scored.
+        records: the files of the records that the job makes, relative to the results.
     """
 
     index: int
@@ -44,15 +44,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder, and what is written there."""
+    """A sweep, as its folder describes it."""
 
     folder: Path
     title: str  # the command
     place: str  # slurm or local
     jobs: list[Job]
-    host: str  # where the command ran
-    pid: int  # its process
-    started: float | None  # when that began
+    host: str  # the machine on which the command ran
+    pid: int  # the command's process
+    started: float | None  # that process's start_time
 
     @property
     def name(self) -> str:
@@ -63,24 +63,24 @@ class Sweep:
         return self.folder.parents[1]
 
     def state_of(self, index: int) -> dict | None:
-        """What a job says of itself; None before it has begun."""
+        """The deciding state of a job; None before it has begun."""
         own = state_file(self.folder, index)
         state = _read_state(own)
-        if state and state["world"] == 1:  # else look for others, among the states of all jobs
+        if state and state["world"] == 1:  # else its other processes may have failed
             return state
-        return _by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
+        return _states_by_job([own, *own.parent.glob(f"{index}-*.json")]).get(index)
 
     def states(self) -> dict[int, dict]:
-        """What all jobs that have begun say of themselves."""
-        return _by_job((self.folder / "states").glob("*.json"))
+        """The deciding state of each job that has begun, by index."""
+        return _states_by_job((self.folder / "states").glob("*.json"))
 
     def note_arrays(self, arrays: list[tuple[int, int, str]]) -> None:
-        """Write down the arrays of its jobs: (index of the first job, how many, the array's id)."""
+        """Write down the arrays of its jobs: (index of the first job, number of jobs, the array's id)."""
         write_json(self.folder / "arrays.json", {"arrays": arrays})
 
     def arrays(self) -> list[tuple[int, int, str]]:
-        """What was noted of them."""
-        noted = (_read(self.folder / "arrays.json") or {}).get("arrays")
+        """The arrays that `note_arrays` wrote; none before that."""
+        noted = (_read_object(self.folder / "arrays.json") or {}).get("arrays")
         return [tuple(one) for one in noted] if _is_list(noted, _is_array) else []
 
     def slurm_job(self, index: int) -> str | None:
@@ -92,10 +92,10 @@ class Sweep:
 
 
 def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Sweep:
-    """Make the folder of a new sweep; no other sweep has it ever."""
+    """Make the folder of a new sweep, under a name that no other sweep gets."""
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
-    sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, started(pid))
+    sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, start_time(pid))
     (folder / "states").mkdir(parents=True)
     (folder / "logs").mkdir()
     head = {"title": title, "place": place, "host": sweep.host, "pid": pid, "started": sweep.started}
@@ -105,40 +105,40 @@ def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Swee
 
 def read_sweep(folder: Path) -> Sweep | None:
     """The sweep in a folder, or None where there is none, or its file is damaged."""
-    content = _read(folder / "sweep.json") or {}
+    content = _read_object(folder / "sweep.json") or {}
     jobs = content.pop("jobs", None)
-    if content.pop("format", None) != 1 or not _fits(content, HEAD) or not _is_list(jobs, _is_job):
+    if content.pop("format", None) != 1 or not _has_entries(content, HEAD) or not _is_list(jobs, _is_job):
         return None
     if [job["index"] for job in jobs] != list(range(len(jobs))):
         return None
     try:
         return Sweep(folder.absolute(), **content, jobs=[Job(**job) for job in jobs])
-    except TypeError:  # more than we know
+    except TypeError:  # an entry that is not known
         return None
 
 
 def state_file(folder: Path, index: int, rank: int = 0) -> Path:
-    """Where a process of a job says how it is: the first one always, the others when they fail."""
+    """The file of a process's state: the first process of a job always writes one, the others when they fail."""
     return folder / "states" / (f"{index}-{rank}.json" if rank else f"{index}.json")
 
 
 def local_log(sweep: Sweep, job: Job) -> Path:
-    """What a job of this machine prints."""
+    """The log of a job on this machine."""
     return sweep.folder / "logs" / f"{job.index}.log"
 
 
-def _by_job(paths: Iterable[Path]) -> dict[int, dict]:
-    """What jobs say of themselves in these files, by their index; files that are none of theirs are passed over."""
+def _states_by_job(paths: Iterable[Path]) -> dict[int, dict]:
+    """The deciding state of each job by index, from these files; files of other names or contents are ignored."""
     found: dict[int, list[dict]] = {}
     for path in paths:
         name = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", path.stem)
         if name and (state := _read_state(path)) and state["rank"] == int(name[2] or 0):
             found.setdefault(int(name[1]), []).append(state)
-    return {index: told for index, states in found.items() if (told := _deciding_state(states))}
+    return {index: state for index, states in found.items() if (state := _deciding_state(states))}
 
 
 def _deciding_state(states: list[dict]) -> dict | None:
-    """Of the states of a job's processes: the failure that came first in the last attempt, else the first one's."""
+    """The state that counts for a job: the earliest failure of the last attempt, else that of its first process."""
     last = max((state["attempt"] for state in states), default=0)
     failed = [state for state in states if state["state"] == "failed" and state["attempt"] == last]
     if failed:
@@ -146,12 +146,12 @@ def _deciding_state(states: list[dict]) -> dict | None:
     return next((state for state in states if state["rank"] == 0), None)
 
 
-def _read(path: Path) -> dict | None:
+def _read_object(path: Path) -> dict | None:
     """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
         content = json.loads(text := path.read_text(encoding="utf-8"))
         if "\\u" in text:
-            json.dumps(content, ensure_ascii=False).encode()  # halves of characters cannot be printed
+            json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be printed
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
@@ -161,7 +161,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_whole(value: Any, least: int = 0, most: int = 2**31) -> bool:
+def _is_integer(value: Any, least: int = 0, most: int = 2**31) -> bool:
     return type(value) is int and least <= value <= most
 
 
@@ -173,24 +173,24 @@ def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
     return isinstance(value, list) and all(map(holds, value))
 
 
-def _fits(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
+def _has_entries(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
     return isinstance(value, dict) and all(holds(value.get(key)) for key, holds in entries.items())
 
 
 def _is_job(value: Any) -> bool:
-    return _fits(value, JOB)
+    return _has_entries(value, JOB)
 
 
 def _is_array(value: Any) -> bool:
-    whole = isinstance(value, list) and len(value) == 3 and all(map(_is_whole, value[:2]))
+    whole = isinstance(value, list) and len(value) == 3 and all(map(_is_integer, value[:2]))
     return whole and _is_text(value[2]) and value[2].isdecimal()
 
 
 PLACES = ("slurm", "local")
 WORDS = ("running", "requeued", "stopped", "failed", "done")
-HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid": _is_whole}
+HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid": _is_integer}
 JOB = {
-    "index": _is_whole,
+    "index": _is_integer,
     "run": lambda value: _is_text(value) and re.fullmatch(r"[\w.-]{1,200}", value),  # a folder's name
     "cells": lambda value: _is_list(value, _is_text),
     "records": lambda value: _is_list(value, _is_text),
@@ -198,21 +198,21 @@ JOB = {
 STATE = {
     "state": WORDS.__contains__,
     "host": _is_text,
-    **dict.fromkeys(("pid", "rank", "world", "attempt"), _is_whole),
+    **dict.fromkeys(("pid", "rank", "world", "attempt"), _is_integer),
     **dict.fromkeys(("time", "seconds"), _is_seconds),
 }
-FAILURE = {"error": _is_text, "code": lambda value: _is_whole(value, 1, 255), "trace": _is_text}
+FAILURE = {"error": _is_text, "code": lambda value: _is_integer(value, 1, 255), "trace": _is_text}
 
 
 def _read_state(path: Path) -> dict | None:
-    """What a process says of itself; None where it says nothing, or the file is damaged."""
-    state = _read(path)
-    if not _fits(state, STATE):
+    """The state of a process; None where there is no file, or it is damaged."""
+    state = _read_object(path)
+    if not _has_entries(state, STATE):
         return None
     if state["state"] == "failed":
         failures = state.get("failures")
-        if not _fits(state, FAILURE) or not isinstance(failures, dict) or not failures:
+        if not _has_entries(state, FAILURE) or not isinstance(failures, dict) or not failures:
             return None
-        if not all(_fits(one, FAILURE) for one in failures.values()):
+        if not all(_has_entries(one, FAILURE) for one in failures.values()):
             return None
     return state | {"started": state.get("started")}

@@ -8,7 +8,7 @@ from nsr_cli.launch.sweep import Job, Sweep
 
 @dataclass(frozen=True)
 class Watched:
-    """A job of this sweep, or of another one that had it before, and the cells that need it."""
+    """A job, of the new sweep or of one that was submitted before, and the cells that need it."""
 
     sweep: Sweep
     job: Job
@@ -16,4 +16,5 @@ class Watched:
 
     @property
     def key(self) -> tuple[str, int]:
+        """(sweep's name, job's index), as in the queue."""
         return self.sweep.name, self.job.index

@@ -1,4 +1,4 @@
-"""The report as data: of each protocol its tables, where their numbers come from, what is missing, and its figures."""
+"""The report as data: for each protocol its tables, the sources of their numbers, and what is missing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ VERSIONS = ("python", "torch", "numpy", "opencv-python-headless")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a number of a table comes from.
+    """The source of a number in a table.
 
     Attributes:
-        row, column: its place.
+        row, column: the place of the number.
         scores: as measured, in words.
-        file: of the record, below the results.
-        command: what makes it.
+        file: of the record, relative to the results.
+        command: makes the record.
     """
 
     row: str
@@ -65,20 +65,22 @@ class Source:
 
     @property
     def line(self) -> str:
-        """All of it, for a hint under the pointer."""
+        """All of this in one line, for a tooltip."""
         seed = f"seed {self.seed}: " if self.seed else ""
         of = f"{self.record.made.get('date', '')}, commit {self.code}, {self.machine}"
         return f"{seed}{self.scores}; {self.file}; {self.budget}; {of}"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A verdict in short.
+class Summary:
+    """The summary of a verdict.
 
     Attributes:
+        says: the claim in words.
         word: holds, fails, undecided, or not measured.
-        where: the column of the finding that decides.
-        finding: of the weakest step of all columns; None where none is measured.
+        counts: how many steps hold, fail and are undecided, in words.
+        where: the column of the deciding finding.
+        finding: the deciding one, of the weakest step in all columns; None where none is measured.
     """
 
     says: str
@@ -93,8 +95,9 @@ class Section:
     """A table in a chapter.
 
     Attributes:
-        cells: how many of its cells have a record, and how many there are.
-        missing: commands that make the others.
+        cells: (number of cells with a record, number of cells).
+        left_out: seeds that are not shown, though they have records.
+        missing: commands that make the other cells.
         absent: benchmarks that are not on this machine, and how to get them.
     """
 
@@ -122,39 +125,39 @@ class Section:
         return found
 
     def numbers_of(self, place: Place) -> list[int]:
-        """Which of the sources a place shows."""
+        """The indices of the sources that a place shows."""
         return self._by_place.get((place.value.row, place.value.column), []) if place.value else []
 
     def hint(self, place: Place) -> str:
-        """Where a place's numbers come from, a line each; the command stands in the first."""
+        """The tooltip of a place: a command in the first line, then a line for each source."""
         own = [self.sources[number] for number in self.numbers_of(place)]
         return "\n".join([own[0].command, *(source.line for source in own)]) if own else ""
 
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A table of which a chapter has nothing to show.
+    """A table without measurements at the chapter's protocol.
 
     Attributes:
-        commands: that make it.
+        commands: make the table.
         absent: benchmarks that are not on this machine, and how to get them.
-        elsewhere: whether another chapter shows its columns that need no training.
+        shown_elsewhere: whether another chapter shows its columns that need no training.
     """
 
     experiment: Experiment
     commands: list[str]
     absent: list[str] = field(default_factory=list)
-    elsewhere: bool = False
+    shown_elsewhere: bool = False
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """What there is of a protocol.
+    """The tables of a protocol.
 
     Attributes:
         about: what the protocol is for.
-        sections: tables of which something is measured.
-        unmeasured: the others.
+        sections: tables with measurements.
+        unmeasured: the other tables.
     """
 
     protocol: str
@@ -163,9 +166,9 @@ class Chapter:
     unmeasured: list[Unmeasured] = field(default_factory=list)
 
     @cached_property
-    def summary(self) -> list[tuple[Section, list[Judged], list[Judged]]]:
-        """Of each table with a measured claim: the verdicts on the paper's, and on ours, measured or not."""
-        found = [(s, judged(s.sheet.claims), judged(s.sheet.own_claims)) for s in self.sections]
+    def summary(self) -> list[tuple[Section, list[Summary], list[Summary]]]:
+        """For each table with a measured claim: (table, the paper's measured claims, all of our claims)."""
+        found = [(s, summaries_of(s.sheet.claims), summaries_of(s.sheet.own_claims)) for s in self.sections]
         return [
             (s, [v for v in paper if v.finding], own) for s, paper, own in found if any(v.finding for v in paper + own)
         ]
@@ -187,15 +190,15 @@ class Chapter:
         return {word: words.count(word) for word in (HOLDS, FAILS, UNDECIDED)} | {"not measured": claims - len(words)}
 
 
-def judged(found: Iterable[Verdict]) -> list[Judged]:
-    """Each verdict with the measured finding that decides."""
+def summaries_of(found: Iterable[Verdict]) -> list[Summary]:
+    """The summary of each verdict, with its deciding measured finding."""
     decided = []
     for verdict in found:
         placed = [(f, column) for column, findings in verdict.findings.items() for f in findings if f.effects]
         step = weakest([finding for finding, _ in placed]) if placed else None
         where = next((column for finding, column in placed if finding is step), "")
         decided.append(
-            Judged(verdict.claim.says, verdict.word if step else "not measured", verdict.counts, where, step)
+            Summary(verdict.claim.says, verdict.word if step else "not measured", verdict.counts, where, step)
         )
     return decided
 
@@ -205,18 +208,18 @@ def table_command(experiment: Experiment, protocol: str) -> str:
 
 
 def needs_training(experiment: Experiment, protocol: str) -> bool:
-    """Whether no cell of a table can be measured without a training."""
+    """Whether every cell of a table needs a training."""
     return all(verb != "eval" for verb, *_ in experiment.commands(protocol))
 
 
 def add_table(chapter: Chapter, study: Study, store: Store, seen: set[str]) -> None:
-    """Show a table in a chapter, if something of it is measured.
+    """Add a table to a chapter: as a section if something of it is measured, else as unmeasured.
 
     Args:
         chapter: of the study's protocol.
         study: the table.
-        store: notes what is damaged.
-        seen: names of tables of which a chapter has shown the columns that need no training; more are added.
+        store: collects damaged records.
+        seen: names of tables whose columns without training some chapter shows; this one is added.
     """
     shown = study.shown(store=store)
     section = section_of(study, shown)
@@ -230,31 +233,32 @@ def add_table(chapter: Chapter, study: Study, store: Store, seen: set[str]) -> N
         chapter.unmeasured.append(Unmeasured(study.experiment, commands, section.absent, bool(recorded)))
 
 
-def add_untouched(chapter: Chapter, experiment: Experiment, seen: set[str]) -> None:
-    """Name a table in a chapter of a protocol that has no records, without a look at its runs."""
+def add_unmeasured(chapter: Chapter, experiment: Experiment, seen: set[str]) -> None:
+    """Add a table to a chapter as unmeasured, without composing its runs, for a protocol that has no records."""
     makes = [f"nsr {' '.join(words)} protocol={chapter.protocol}" for words in experiment.commands(chapter.protocol)]
     commands = [f"{table_command(experiment, chapter.protocol)} run=true", *makes]
-    elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
-    chapter.unmeasured.append(Unmeasured(experiment, commands, elsewhere=elsewhere))
+    shown_elsewhere = experiment.name in seen and not needs_training(experiment, chapter.protocol)
+    chapter.unmeasured.append(Unmeasured(experiment, commands, shown_elsewhere=shown_elsewhere))
 
 
 def section_of(study: Study, shown: Shown) -> Section:
+    """The section of a table."""
     sources = [source_of(study, cell) for cell in shown.cells if cell.record]
     lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-    absent = sorted(name for name in lacking if not study.at_hand(name))
+    absent = sorted(name for name in lacking if not study.is_at_hand(name))
     return Section(
         sheet=sheet_of(study.experiment, shown.cells, study.protocol),
         sources=sources,
         cells=(len(sources), len(shown.cells)),
         seeds=shown.seeds,
         left_out=shown.left_out,
-        missing=[f"nsr {' '.join(words)}" for words in study.filling(shown.cells)],
+        missing=[f"nsr {' '.join(words)}" for words in study.missing_commands(shown.cells)],
         absent=[study.how_to_get(name) for name in absent],
     )
 
 
 def source_of(study: Study, cell: Cell) -> Source:
-    """Where the number of a cell comes from."""
+    """The source of a cell's number."""
     run = study.runs[cell.job]
     run = run.with_seed(cell.seed) if run.trains else run
     more = [f"protocol={study.protocol}", f"seed={cell.seed}"] if run.trains else [f"benchmarks=[{cell.benchmark}]"]
@@ -269,7 +273,7 @@ def source_of(study: Study, cell: Cell) -> Source:
 
 
 def scores_in_words(record: Record, experiment: Experiment | None = None) -> str:
-    """PSNR, and SSIM where it is measured, by the convention that a table shows, or else the record's first."""
+    """PSNR in dB, and SSIM where measured, in words; by the convention of the table, else the record's first."""
     if not is_scored(record):
         return f"diverged: {record.diverged}"
     means = (score_of(experiment, record) if experiment else next(iter(record.scores.values()))).means
@@ -277,7 +281,7 @@ def scores_in_words(record: Record, experiment: Experiment | None = None) -> str
 
 
 def other_records(results: Path, used: set[str], folders: Sequence[str], damaged: dict) -> dict[str, Record]:
-    """The records that no table shows, by their files below the results; what is damaged is added to ``damaged``."""
+    """The records that no table shows, by file relative to the results; damaged files are added to ``damaged``."""
     found = {}
     for folder in folders:
         for path in sorted((results / "records" / folder).glob("*.json")):

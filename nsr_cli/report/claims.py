@@ -1,4 +1,4 @@
-"""Verdicts: what the paper says of rows of a table, against records of several seeds."""
+"""Statistical tests of claims on the rows of a table, by the records of several seeds."""
 
 import math
 from collections.abc import Iterable
@@ -17,13 +17,13 @@ Scores = dict[int, dict[str, float]]  # PSNR in dB, by seed, then by image
 
 @dataclass(frozen=True)
 class Claim:
-    """Each row of ``order`` is above the one before by more than ``margin``; or the second row of each pair.
+    """A claim: each row of ``order`` is above the one before by more than ``margin``; or in each pair, high above low.
 
     Attributes:
         says: the claim in words.
         order: labels of two or more rows, or columns, the lowest first.
         pairs: (low, high) labels of each step, where the steps are no chain.
-        margin: in dB; below 0 for what may be lost.
+        margin: in dB; below 0 where a loss is allowed.
     """
 
     says: str
@@ -33,6 +33,7 @@ class Claim:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
+        """(low, high) labels of each step."""
         return list(pairwise(self.order)) if self.order else list(self.pairs)
 
     @property
@@ -46,12 +47,12 @@ class Finding:
 
     Attributes:
         low, high: labels of the rows.
-        effects: mean difference over images in dB, of each seed that both rows have.
+        effects: mean difference over images in dB, for each seed that both rows have.
         p_images: of the paired t-test over images (each image's difference being the mean over seeds); the risk that
             the difference is on the other side of the margin. None where too little was measured.
         p_seeds: of the t-test over the seeds' effects.
         verdict: holds or fails when both tests agree; else undecided.
-        why: of what is undecided.
+        why: the reason, where the verdict is undecided.
     """
 
     low: str
@@ -74,24 +75,25 @@ class Finding:
 
 
 def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0.0, tests: int = 1) -> Finding:
-    """Whether one row is above another by more than a margin.
+    """Test whether one row is above another by more than a margin.
 
-    The seeds of a pair see the same patches in the same order, and the images are the same: both are paired. A verdict
-    needs both: the images (would other photographs say so?) and the seeds (would other trainings?).
+    Two t-tests are paired: by image, as all rows are scored on the same images, and by seed, as equal seeds see the
+    same patches in the same order. A verdict needs both: images (would other photographs agree?) and seeds (would other
+    trainings agree?).
 
     Args:
         low, high: labels.
-        below, above: scores of the two.
+        below, above: scores of the row ``low`` and of the row ``high``.
         margin: in dB.
-        tests: findings that a claim rests on. All must hold, so that each may be tested at ALPHA; a single one that
-            fails is enough, so that this is tested at ALPHA / tests.
+        tests: number of findings that the claim rests on. The claim holds if all hold, so each is tested at ALPHA; it
+            fails if one fails, so failing is tested at ALPHA / tests.
     """
     seeds = sorted(below.keys() & above.keys())
     common = [set(scores[seed]) for scores in (below, above) for seed in seeds]
     images = sorted(set.intersection(*common)) if common else []
     differences = [[above[seed][image] - below[seed][image] for image in images] for seed in seeds]
     finite = [i for i in range(len(images)) if all(math.isfinite(own[i]) for own in differences)]
-    differences = [[own[i] for i in finite] for own in differences]  # identical images have no PSNR
+    differences = [[own[i] for i in finite] for own in differences]  # the PSNR of identical images is infinite
     effects = tuple(mean(own) for own in differences if own)
     if len(effects) < ENOUGH_SEEDS:
         counted = plural(len(effects), "seed") if effects else "not measured"
@@ -104,19 +106,19 @@ def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0
         return Finding(low, high, effects, p_images[0], p_seeds[0], HOLDS)
     if less * tests < ALPHA:
         return Finding(low, high, effects, p_images[1], p_seeds[1], FAILS)
-    side = 0 if mean(effects) > margin else 1  # the risk of what it looks like
+    side = 0 if mean(effects) > margin else 1  # the side on which the mean lies
     why = "seeds disagree" if min(effects) < margin < max(effects) else "too close to tell"
     why = f"not clear enough among {tests} comparisons" if less < ALPHA else why
     return Finding(low, high, effects, p_images[side], p_seeds[side], UNDECIDED, why)
 
 
 def risks(values: list[float] | tuple[float, ...], margin: float) -> tuple[float, float]:
-    """p values of one-sided t-tests: that the mean is not above the margin, and that it is not below."""
+    """p values of two one-sided t-tests: (of the mean not above the margin, of the mean not below it)."""
     from scipy.special import stdtr  # scipy.stats takes a second to import
 
     centred = [value - margin for value in values]
     count = len(centred)
-    if count < 2 or max(centred) == min(centred):  # no variance: nothing that a test could weigh
+    if count < 2 or max(centred) == min(centred):  # no variance: a t-test is not defined
         return (1.0, 1.0) if count < 2 or centred[0] == 0 else (float(centred[0] < 0), float(centred[0] > 0))
     t = mean(centred) / (stdev(centred) / math.sqrt(count))
     return float(stdtr(count - 1, -t)), float(stdtr(count - 1, t))
@@ -127,7 +129,7 @@ def findings_by_column(claim: Claim, columns: dict[str, dict[str, Scores]]) -> d
 
     Args:
         claim: its rows must be among those of each column.
-        columns: scores by row, by column.
+        columns: scores by column, then by row.
     """
     tests = len(claim.steps) * len(columns)
     return {
@@ -137,7 +139,7 @@ def findings_by_column(claim: Claim, columns: dict[str, dict[str, Scores]]) -> d
 
 
 def overall(findings: Iterable[Finding]) -> str:
-    """All must hold; one that fails is enough."""
+    """The verdict of several findings: fails if one fails, holds if all hold, else undecided."""
     verdicts = [finding.verdict for finding in findings]
     if FAILS in verdicts:
         return FAILS
@@ -145,7 +147,7 @@ def overall(findings: Iterable[Finding]) -> str:
 
 
 def weakest(findings: list[Finding]) -> Finding:
-    """The step that decides: one that fails, else one that is undecided, else that of the smallest effect."""
+    """The deciding finding: the first by verdict (fails, undecided, holds), then by the smallest effect."""
     rank = [FAILS, UNDECIDED, HOLDS]
 
     def key(finding: Finding) -> tuple[int, float]:

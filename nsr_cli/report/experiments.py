@@ -13,7 +13,7 @@ from nsr_cli.report.claims import Claim
 
 
 class Listed:
-    """A variable's value; a list is written as commas make a sweep of it, and has items."""
+    """A variable's value. A list prints with commas, as in a sweep, and can be indexed."""
 
     def __init__(self, value: object):
         self.value = value
@@ -30,17 +30,17 @@ class Line:
     """A row or a column of a table.
 
     Attributes:
-        label: what stands at its head.
-        command: what makes its cells, as typed, with the experiment's variables in braces; none where there is none.
-        pick: overrides by which this line chooses its job among those of a command on the other axis.
-        benchmark: the data set of its cells; none takes those of the protocol.
-        protocols: the protocols whose tables show the line; none for all.
-        printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line; a label alone where there is none.
+        label: its head.
+        command: makes its cells; as typed, with the experiment's variables in braces. None: the other line's does.
+        pick: overrides that choose this line's job among the jobs of a command on the other axis.
+        benchmark: the data set of its cells; None: the protocol's.
+        protocols: the protocols whose tables show the line; None: all.
+        printed: the paper's "PSNR" or "PSNR SSIM", by the label of the other line, or by benchmark without columns.
         flops: the paper's number as printed, in millions per pixel.
         flops_per: "input" or "output" pixel, as the paper counts for this method.
         parameters: the paper's number as printed, in millions.
         control: whether it is ours, and not in the paper.
-        note: said of it under the table.
+        note: a remark for below the table.
     """
 
     label: str
@@ -66,16 +66,16 @@ class Experiment:
     Attributes:
         rows, columns: its lines; no columns means one for each benchmark of the protocol.
         metrics: what a cell shows: psnr, ssim, ssim8.
-        score: the convention whose numbers are shown; none takes the first of a record, which is the table's.
+        score: the convention whose numbers are shown; None: a record's first, which is the table's.
         corner: head of the column of labels.
-        printed_on: the benchmark of the printed numbers, where it has no line of its own.
+        printed_on: the benchmark of the printed numbers, where no line names it.
         baseline: label of the row that gains are measured from.
         claims: of the paper.
         own_claims: ours, on the rows that are controls.
-        gates: whether to show what the gates of its networks do.
-        variables: values by protocol, by the names that commands have in braces.
-        axis: of a figure, as printed in dB.
-        notes: said under the table.
+        gates: whether to show statistics of gates.
+        variables: values by name, then by protocol; commands name them in braces.
+        axis: ends of the PSNR axis of a figure, in dB as printed.
+        notes: remarks for below the table.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Experiment:
         return shlex.split((text or "").format(**values))
 
     def command_of(self, line: Line, protocol: str) -> list[str]:
-        """A line's command, as words behind ``nsr``; empty where it has none."""
+        """A line's command, as words after ``nsr``; empty where it has none."""
         return self.words(line.command, protocol)[1:]
 
     def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
@@ -113,12 +113,12 @@ class Experiment:
         return tuple([line for line in axis if line.in_table_of(protocol)] for axis in (self.rows, self.columns))
 
     def commands(self, protocol: str) -> list[list[str]]:
-        """The command lines that make the table, each as words behind ``nsr``."""
+        """The command lines that make the table, each as words after ``nsr``."""
         rows, columns = self.lines(protocol)
         return [c for line in [*rows, *columns] if (c := self.command_of(line, protocol))]
 
     def slots(self, protocol: str) -> Iterator[tuple[Line, Line | None, str, list[str]]]:
-        """Every (row, column, verb, overrides) of a job that a command makes; no column where those are benchmarks."""
+        """Yield (row, column, verb, overrides) for every job; column is None where columns are benchmarks."""
         rows, columns = self.lines(protocol)
         for row, column in itertools.product(rows, columns or [None]):
             own, other = (row, column) if row.command else (column, row)
@@ -126,14 +126,14 @@ class Experiment:
             if not command:
                 continue
             wanted = set(self.words(other.pick, protocol)) if other else set()
-            verb, jobs = expand(command)
+            verb, jobs = expand_command(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
                 raise ValueError(f"{self.name}: {len(matching)} jobs of {command} have {wanted}, expected one")
             yield row, column, verb, matching[0]
 
 
-def expand(command: list[str]) -> tuple[str, list[list[str]]]:
+def expand_command(command: list[str]) -> tuple[str, list[list[str]]]:
     """The verb and the jobs (lists of overrides) of a command line; commas outside of brackets make a sweep."""
     verb, *words = command
     choices = []
@@ -149,8 +149,8 @@ def expand(command: list[str]) -> tuple[str, list[list[str]]]:
 OTHER_READERS = ("figure5", "timing", "search", "errata")  # files of experiments/ that are no tables
 
 
-def names(folder: Path) -> list[str]:
-    """The experiments that are tables of cells, the numbered ones first."""
+def table_names(folder: Path) -> list[str]:
+    """The names of the experiments that are tables of cells, the numbered ones first."""
     stems = [path.stem for path in folder.glob("*.yaml") if path.stem not in OTHER_READERS]
     return sorted(stems, key=lambda stem: (not stem.startswith("table"), stem))
 
@@ -159,13 +159,13 @@ def read_yaml(path: Path) -> dict:
     return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def load(folder: Path, name: str) -> Experiment:
+def load_experiment(folder: Path, name: str) -> Experiment:
     """Read an experiment: experiments/<name>.yaml, a table by its number alone, or any file that ends in .yaml.
 
     Raises:
-        UserError: there is none of that name, or the file does not describe one.
+        UserError: there is no such experiment, or the file does not describe one.
     """
-    known, path = names(folder), Path(name)
+    known, path = table_names(folder), Path(name)
     if path.suffix != ".yaml":
         stem = f"table{name}" if name.isdigit() else name
         if stem not in known:
@@ -182,7 +182,7 @@ def load(folder: Path, name: str) -> Experiment:
 
 
 def experiment_of(name: str, content: dict) -> Experiment:
-    """The experiment that the content of a YAML file is."""
+    """The experiment that the content of a YAML file describes."""
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):

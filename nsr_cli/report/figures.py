@@ -1,4 +1,4 @@
-"""What every figure shares: its look, and how it is written."""
+"""The style that all figures share, and their files."""
 
 import importlib.util
 import io
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#222222", "#8a8a8a"
 TEXT, SMALL = 11, 9  # points
-UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same picture is the same bytes
+METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # no dates: equal figures are equal bytes
 
 
 def check_matplotlib() -> None:
-    """Raise UserError where it is not installed; better before a training than behind it."""
+    """Raise UserError where matplotlib is not installed. Called before any training starts."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError("figures need matplotlib: pip install 'nsr[figures]'")
 
 
-def blank(width: float, height: float, heading: str) -> "Figure":
-    """A figure of so many inches with a heading, whose lines are wrapped to its width."""
+def blank_figure(width: float, height: float, heading: str) -> "Figure":
+    """An empty figure of ``width`` by ``height`` inches, with a heading that is wrapped to its width."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
@@ -35,8 +35,8 @@ def blank(width: float, height: float, heading: str) -> "Figure":
 
 
 def wrapped(text: str, width: float, size: float) -> str:
-    """Text in lines that are at most so many inches wide, at a size in points."""
-    letters = int(width * 72 / size / 0.6)  # a letter is 0.6 as wide as high
+    """Text in lines of at most ``width`` inches, at a font size in points."""
+    letters = int(width * 72 / size / 0.6)  # a letter's width is 0.6 of its height
     return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, letters))
 
 
@@ -44,9 +44,9 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
     """Write ``stem``.png and ``stem``.pdf; returns their paths."""
     from matplotlib import rc_context
 
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every glyph
     paths = []
-    for form, metadata in UNDATED.items():
+    for form, metadata in METADATA.items():
         content = io.BytesIO()
         with rc_context({"pdf.fonttype": 42}):  # text that can be searched and edited
             figure.savefig(content, format=form, metadata=metadata)

@@ -18,10 +18,10 @@ from nsr_cli.report.verdicts import steps_of
 from nsr_cli.runs.record import Record
 from nsr_cli.words import plural
 
-WIDEST = 1600  # pixels of an embedded picture
-STRONG = 0.3  # dB at which the colour of a difference is full
-OTHERS = 200  # records of no table that are listed
-FIGURES = {  # by the beginning of a file's name: what is drawn, and its name behind `nsr figure`
+WIDEST = 1600  # pixels, the largest width of an embedded picture
+FULL_COLOUR = 0.3  # dB at which the colour of a difference is full
+MOST_OTHERS = 200  # the largest number of listed records that no table shows
+FIGURES = {  # by the beginning of a file's name: (what is drawn, name for `nsr figure`)
     "figure4": ("PSNR against cardinality", "4"),
     "figure5": ("Figure 5: what the gates choose, a map for each block over images", "5"),
     "table2": ("Table 2: PSNR against computation and against parameters", "table2"),
@@ -36,10 +36,10 @@ class Picture:
     """A figure of the results, embedded.
 
     Attributes:
-        data: its address, which holds the picture itself.
-        what: is drawn.
-        file: below the results.
-        command: that draws it.
+        data: a data URL with the picture itself.
+        what: what is drawn.
+        file: relative to the results.
+        command: draws it.
     """
 
     data: str
@@ -52,14 +52,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
+        chapters: one for each protocol.
+        pictures: figures by protocol.
         timings: tables of each measurement of the layer's speed: its file, captions and grids.
         search: experiments/search.yaml.
         errata: of the paper.
-        others: records that no table shows, by their files.
-        damaged: files that could not be read, and in what.
+        others: records that no table shows, by file.
+        damaged: unreadable files, and why.
     """
 
     chapters: list[Chapter]
@@ -78,13 +80,13 @@ class Report:
 
     @property
     def dates(self) -> list[str]:
-        """The first day and the last on which records were made."""
+        """The first and the last day of records: one entry where they are equal, none without dates."""
         every = sorted({str(record.made["date"]) for record in self.records.values() if record.made.get("date")})
         return list(dict.fromkeys([every[0], every[-1]])) if every else []
 
 
-def page(report: Report) -> str:
-    """Its HTML."""
+def render_page(report: Report) -> str:
+    """The HTML of a report."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -94,18 +96,18 @@ def page(report: Report) -> str:
     )
     environment.filters |= {"minus": minus, "strong": strong, "slug": slug, "strength": strength, "plot": plot}
     template = environment.get_template("page.html.j2")
-    said = {"RULE": RULE, "CONTROLS": CONTROLS, "GATES": GATES, "OTHERS": OTHERS, "version": __version__}
+    said = {"RULE": RULE, "CONTROLS": CONTROLS, "GATES": GATES, "MOST_OTHERS": MOST_OTHERS, "version": __version__}
     helpers = {"steps_of": steps_of, "scores": scores_in_words, "plural": plural}
     return template.render(report=report, **said, **helpers).lstrip()
 
 
 def minus(text: object) -> str:
-    """Numbers with a minus sign in the place of a hyphen."""
+    """The text, with minus signs instead of hyphens before numbers."""
     return re.sub(r"(?<![\w.])-(?=\.?\d)", "\N{MINUS SIGN}", str(text))
 
 
 def strong(text: str) -> Markup:
-    """Text in which **stars** make words strong and `ticks` make code."""
+    """HTML of a text in which **stars** mark strong words and `ticks` mark code."""
     marked = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", marked))
 
@@ -117,11 +119,11 @@ def slug(text: str) -> str:
 
 def strength(number: float) -> str:
     """How strong the colour of a difference in dB is, from 0 to 1."""
-    return f"{min(1.0, abs(number) / STRONG):.2f}"
+    return f"{min(1.0, abs(number) / FULL_COLOUR):.2f}"
 
 
 def plot(finding: object, widest: float) -> Markup:
-    """An effect with its deviation as a dot on a line from -widest to widest dB, for those who see it."""
+    """SVG of an effect and its deviation: a dot and whiskers from -widest to widest dB; hidden from screen readers."""
     x, around = (100 * (number or 0) / widest for number in (finding.effect, finding.spread))
     whisker = f'<path d="M{x - around:.1f} 8H{x + around:.1f}"/>' if around else ""
     return Markup(
@@ -131,7 +133,7 @@ def plot(finding: object, widest: float) -> Markup:
 
 
 def pictures_of(results: Path, protocol: str, damaged: dict[str, str]) -> list[Picture]:
-    """The figures of a protocol; one that cannot be read is added to ``damaged``."""
+    """The figures of a protocol; unreadable files are added to ``damaged``."""
     order = list(FIGURES)
     found = [path for path in (results / "figures" / protocol).glob("*.png") if kind_of(path)]
     pictures = []
@@ -141,19 +143,20 @@ def pictures_of(results: Path, protocol: str, damaged: dict[str, str]) -> list[P
         own = path.stem.removeprefix(kind_of(path)).strip("-")
         command = f"nsr figure {name} protocol={protocol}" + (f"   (file {own})" if own else "")
         try:
-            pictures.append(Picture(*embedded(path), what, file, command))
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture
+            pictures.append(Picture(*embedded_picture(path), what, file, command))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises these for broken pictures
             damaged[file] = " ".join(str(error).split()).replace(str(path), "it")
     return pictures
 
 
 def kind_of(path: Path) -> str:
+    """The key of FIGURES that a file's name begins with; empty where there is none."""
     return next((kind for kind in FIGURES if path.stem == kind or path.stem.startswith(f"{kind}-")), "")
 
 
 @functools.cache
-def embedded(path: Path) -> tuple[str, int, int]:
-    """(address that holds it, width, height) of a picture, as WebP and no wider than is of use on a screen."""
+def embedded_picture(path: Path) -> tuple[str, int, int]:
+    """(data URL, width, height) of a picture, as WebP and at most WIDEST pixels wide."""
     from PIL import Image
 
     with Image.open(path) as image:

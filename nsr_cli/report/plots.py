@@ -1,4 +1,4 @@
-"""Plots of PSNR against what it costs, and of training."""
+"""Plots of PSNR against cardinality and cost, and of trainings."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from nsr_cli.report.experiments import Experiment
-from nsr_cli.report.figures import FAINT, INK, SMALL, blank
+from nsr_cli.report.figures import FAINT, INK, SMALL, blank_figure
 from nsr_cli.report.values import Value
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ MARKERS = ("o", "s", "^", "D", "v", "X", "P")
 
 
 def line_style(number: int) -> dict:
-    """Of a line: in grey, its marker and dashes tell it from others. No two of the first 42 look the same."""
+    """The style of a line: colour, dashes and marker. The first 42 styles differ, also in grey."""
     color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
     return {"color": color, "linestyle": dashes, "marker": MARKERS[number % len(MARKERS)]}
 
@@ -35,15 +35,15 @@ class Point:
 
 
 def against_cardinality(panels: dict[str, dict[str, list[float]]], heading: str) -> "Figure":
-    """PSNR against cardinality, a panel for each benchmark; what has none is a horizontal line.
+    """PSNR against cardinality, a panel for each benchmark; rows without a cardinality are horizontal lines.
 
     Args:
-        panels: PSNR for each seed, by benchmark and then by label: a number is a cardinality.
+        panels: PSNR in dB for each seed, by benchmark, then by label; a label that is a number is a cardinality.
         heading: of the figure.
     """
     from matplotlib.ticker import NullLocator
 
-    figure = blank(max(4.6 * len(panels), 6), 4.4, heading)
+    figure = blank_figure(max(4.6 * len(panels), 6), 4.4, heading)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (benchmark, values) in zip(axes, panels.items(), strict=True):
         points = sorted((int(label), psnrs) for label, psnrs in values.items() if label.isdigit() and psnrs)
@@ -62,7 +62,7 @@ def against_cardinality(panels: dict[str, dict[str, list[float]]], heading: str)
         style_axis(
             axis, "cardinality d (groups of channels with gates of their own)", f"PSNR in RGB on {benchmark} [dB]"
         )
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -70,10 +70,10 @@ def against_cost(lines: dict[str, list[Point]], benchmark: str, heading: str) ->
     """PSNR against multiply-accumulates and against parameters, side by side; a line for each label."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    figure = blank(9.2, 4.6, heading)
+    figure = blank_figure(9.2, 4.6, heading)
     macs, parameters = figure.subplots(1, 2, sharey=True)
     for number, (label, points) in enumerate(lines.items()):
-        if not points:  # it keeps its look for when it has some
+        if not points:  # its style stays reserved
             continue
         psnrs = [point.psnr for point in points]
         plot_means(macs, [point.macs / 1e6 for point in points], psnrs, label, line_style(number))
@@ -85,11 +85,11 @@ def against_cost(lines: dict[str, list[Point]], benchmark: str, heading: str) ->
         axis.xaxis.set_minor_formatter(NullFormatter())
     style_axis(macs, "multiply-accumulates per input pixel [millions]", f"PSNR in RGB on {benchmark} [dB]")
     style_axis(parameters, "parameters [millions]", "")
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
-def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
+def curves_figure(runs: dict[str, list[dict]], heading: str) -> "Figure":
     """The loss against steps, and the validation PSNR where there is one; a line for each run.
 
     Args:
@@ -97,14 +97,14 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
         heading: of the figure.
     """
     validated = any("psnr" in line for lines in runs.values() for line in lines)
-    figure = blank(10.5 if validated else 7.5, 4.8, heading)
+    figure = blank_figure(10.5 if validated else 7.5, 4.8, heading)
     loss, *validation = figure.subplots(1, 1 + validated, squeeze=False)[0]
     lowest, highest, begun = math.inf, 0.0, max(lines[-1]["step"] for lines in runs.values()) / 10
     for number, (label, lines) in enumerate(runs.items()):
         steps, window = [line["step"] for line in lines], max(1, len(lines) // 20)
         values = smoothed([255 * line["loss"] for line in lines], window)
         every = max(1, len(lines) // 8)
-        marks = number * every // len(runs), every  # of close lines, not one upon the other
+        marks = number * every // len(runs), every  # so that markers of close lines do not overlap
         loss.plot(steps, values, label=label, markersize=4, linewidth=1.2, markevery=marks, **line_style(number))
         lowest = min(lowest, *values)
         highest = max([highest, *(value for step, value in zip(steps, values, strict=True) if step >= begun)])
@@ -112,12 +112,12 @@ def curves(runs: dict[str, list[dict]], heading: str) -> "Figure":
             validation[0].plot(
                 *zip(*measured, strict=True), label=label, markersize=4, linewidth=1.2, **line_style(number)
             )
-    loss.set_ylim(0.98 * lowest, 1.02 * highest)  # the first steps would flatten all others
+    loss.set_ylim(0.98 * lowest, 1.02 * highest)  # the first steps would flatten the rest
     mark_drops(loss, next(iter(runs.values())))
     style_axis(loss, "training step", "L1 loss, running mean [grey levels of 255]")
     for axis in validation:
         style_axis(axis, "training step", "validation PSNR [dB]")
-    legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -138,7 +138,7 @@ def mark_drops(axis: "Axes", lines: list[dict]) -> None:
 
 
 def plot_means(axis: "Axes", x: list[float], psnrs: list[list[float]], label: str, style: dict) -> None:
-    """A line of means over seeds, with the standard deviation where there are several."""
+    """Plot a line of means over seeds, with standard deviations where there are several seeds."""
     kept = [(at, values) for at, values in zip(x, psnrs, strict=True) if values]
     deviations = [deviation(values) for _, values in kept]
     axis.errorbar(
@@ -166,8 +166,8 @@ def style_axis(axis: "Axes", x: str, y: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def legend(figure: "Figure") -> None:
-    """One for all panels, below them, where it covers nothing."""
+def add_legend(figure: "Figure") -> None:
+    """Add one legend for all panels, below them."""
     found = dict(pair for axis in figure.axes for pair in zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     wide = 0.85 + max(map(len, found)) * 0.6 * SMALL / 72  # inches of an entry
     rows = -(-len(found) // max(1, int(figure.get_figwidth() / wide)))
@@ -176,7 +176,7 @@ def legend(figure: "Figure") -> None:
 
 
 def lines_of(experiment: Experiment, values: list[Value], costs: dict) -> dict[str, list[Point]]:
-    """A line for each row, with a point for each column that is measured."""
+    """A line of points by label for each row, with a point for each measured column."""
     lines: dict[str, list[Point]] = {}
     for value in values:
         label = f"{experiment.corner} = {value.row}" if value.row.isdigit() else value.row

@@ -1,4 +1,4 @@
-"""The figures that are made of images: what trained runs restore, and what their gates choose."""
+"""Figures of images: what trained runs restore, and what their gates choose."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 CELLS = 60  # values of a map along the longer side of an image
 
 
-def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop: int, heading: str) -> "Figure":
+def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop: int, heading: str) -> "Figure":
     """One image: low resolution, bicubic, each of the runs, ground truth.
 
     Args:
-        bicubic: the run of that method at the scale of the others.
-        runs: trained ones, by their titles.
-        benchmark: whose convention measures.
+        bicubic: the bicubic run at the scale of the others.
+        runs: trained runs, by title.
+        benchmark: its convention measures PSNR.
         path: the image.
         crop: side of the zoomed part in pixels of the truth.
-        heading: said of all runs.
+        heading: of the figure.
     """
     task, device = bicubic.task_on(benchmark, [path]), torch.device("cpu")
     convention = task.conventions(benchmark, ["rgb"], bicubic.data)[-1]
@@ -60,18 +60,18 @@ def compare(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Path, crop
     return pictures.side_by_side(panels, crop, whole)
 
 
-def gates(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
+def gates_figure(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
     """Figure 5: the gates of every block of a trained run over images."""
     network = with_weights(build(run, pick_device("auto")), run)
     gate = second_gates(network)[0]
-    both = gate.sparsity_groups == 2 and gate.activation in ("softmax", "gumbel")  # sum to 1: one says all
-    groups = range(1 if both else gate.sparsity_groups)
+    sums_to_one = gate.activation in ("softmax", "gumbel")
+    groups = range(1 if sums_to_one and gate.sparsity_groups == 2 else gate.sparsity_groups)  # the first tells both
     with GateUse(network) as use:
-        images = [gated(network, run, path, list(groups)) for path in paths]
-    names, found = {id(own): name for name, own in use.gates.items()}, use.found()
+        images = [gated_image(network, run, path, list(groups)) for path in paths]
+    names, found = {id(own): name for name, own in use.gates.items()}, use.statistics()
     told = [found[names[id(own)]] for own in second_gates(network) if id(own) in names]
     of = f", the first of {gate.cardinality} cardinal groups" if gate.cardinality > 1 else ""
-    return pictures.gates(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}", told)
+    return pictures.gates_figure(images, [f"group {group + 1}" for group in groups], f"{title}{of}\n{heading}", told)
 
 
 def check_gates(given: str, run: Run) -> None:
@@ -80,8 +80,8 @@ def check_gates(given: str, run: Run) -> None:
         raise UserError(f"runs=[{given}]: its network has no blocks with gates to show")
 
 
-def gated(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
-    """An image as the network is given it, and the gates over it."""
+def gated_image(network: nn.Module, run: Run, path: Path, groups: list[int]) -> Gated:
+    """An image as the network reads it, and the gates over it."""
     benchmark = run.request.benchmarks[0]
     convention = run.conventions(benchmark)[0]
     degraded, _ = run.task_on(benchmark, [path]).prepare(path, read_image(path), convention)
@@ -102,6 +102,6 @@ def images_of(benchmark: str, data: Path, names: list[str]) -> list[Path]:
 
 
 def with_weights(network: nn.Module, run: Run) -> nn.Module:
-    """The network of a run with what was trained, ready to evaluate."""
+    """The network with the trained weights of a run, in evaluation mode."""
     checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
     return network.eval()

@@ -1,4 +1,4 @@
-"""What a table holds, as data: grids of places, what is said of them, and verdicts. tables.py and page.py draw it."""
+"""A table as data: grids of places, captions and verdicts. tables.py and page.py render it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,27 +12,27 @@ from nsr_cli.runs.spec import chooses
 
 @dataclass(frozen=True)
 class Place:
-    """What stands at one place of a grid.
+    """One place of a grid.
 
     Attributes:
-        text: as it is read.
-        off: measured - printed, behind it; empty where the printed digits are met.
-        number: what a colour may tell the sign of, in dB: that difference, or a gain; of a printed PSNR, its own gain.
-        value: the measured numbers that it shows.
+        text: the text to show.
+        difference: measured - printed, shown after the text; empty where the printed digits agree.
+        number: a difference or gain in dB, whose sign a colour may show; for a printed PSNR the printed gain.
+        value: the measured numbers behind the text.
     """
 
     text: str
-    off: str = ""
+    difference: str = ""
     number: float | None = None
     value: Value | None = None
 
     def __str__(self) -> str:
-        return self.text + self.off
+        return self.text + self.difference
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Heads of the columns, and rows of places, of which the first is a label."""
+    """Heads of the columns, and rows of places; the first place of a row is its label."""
 
     head: list[str]
     rows: list[list[Place]]
@@ -40,14 +40,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of a protocol.
+    """A table at a protocol.
 
     Attributes:
-        paper, controls: the grids of the paper's rows, and of ours.
-        caption: said of both.
-        conventions: the columns that were scored in each way, by how it is spelled out.
+        paper, controls: the grids of the paper's rows, and of our controls.
+        caption: of both grids.
+        conventions: the columns scored by each convention, by the convention in words.
         claims, own_claims: verdicts on the paper's claims, and on our questions.
-        gates: what the gates do; None where nothing has any.
+        gates: statistics of gates; None where no network has gates.
     """
 
     experiment: Experiment
@@ -62,25 +62,25 @@ class Sheet:
 
 
 def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
-    """The table that cells make."""
+    """The table of an experiment's cells."""
     rows, _ = experiment.lines(protocol)
     values = values_of(experiment, cells, protocol)
     paper, controls = ([row for row in rows if row.control == ours] for ours in (False, True))
     return Sheet(
         experiment,
         protocol,
-        paper=_grid_of(experiment, values, cells, protocol, paper),
-        controls=_grid_of(experiment, values, cells, protocol, controls) if controls else None,
+        paper=_rows_grid(experiment, values, cells, protocol, paper),
+        controls=_rows_grid(experiment, values, cells, protocol, controls) if controls else None,
         caption=_caption(experiment, cells, protocol),
         conventions=_conventions(experiment, cells),
         claims=verdicts(experiment, experiment.claims, cells, protocol),
         own_claims=verdicts(experiment, experiment.own_claims, cells, protocol) if controls else [],
-        gates=_gates(rows, cells) if experiment.gates else None,
+        gates=_gates_grid(rows, cells) if experiment.gates else None,
     )
 
 
-def _grid_of(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
-    """Some of the rows."""
+def _rows_grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
+    """The grid of some rows: gains over a baseline, or methods side by side."""
     if experiment.baseline:
         return _gains(experiment, values, rows)
     return _side_by_side(experiment, values, cells, rows, experiment.lines(protocol)[1])
@@ -143,7 +143,7 @@ def _side_by_side(
             value = at[row.label, column.label]
             has = [metric for metric in experiment.metrics if value.measured[metric]]
             measured = " / ".join(value.shown(metric, digits) for metric in has) or value.shown("psnr")
-            off = _off(value) if comparable else ""
+            off = _differences_text(value) if comparable else ""
             line.append(Place(measured, off, value.difference("psnr") if off else None, value))
             line += [Place(" / ".join(value.printed.values()))] * with_printed
         body.append(line)
@@ -167,8 +167,8 @@ def _flops(column: Line, cells: list[Cell]) -> tuple[str, str]:
     return "", printed
 
 
-def _off(value: Value) -> str:
-    """Differences from print, where they show in the printed digits."""
+def _differences_text(value: Value) -> str:
+    """The differences from the printed numbers, in parentheses, where they show in the printed digits."""
     off = []
     for metric, printed in value.printed.items():
         difference, digits = value.difference(metric), len(printed.partition(".")[2])
@@ -178,7 +178,7 @@ def _off(value: Value) -> str:
 
 
 def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
-    """What the table shows, in sentences."""
+    """The caption of a table, in sentences."""
     records = [cell.record for cell in cells if is_scored(cell.record)]
     trained = [record for record in records if record.trained]
     seeds = ", ".join(str(seed) for seed in sorted({cell.seed for cell in cells}))
@@ -210,9 +210,9 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
 
 
 def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[str]]:
-    """Which columns were scored how, as their records spell it out."""
+    """The columns scored by each convention, by the convention in words."""
     columns: dict[str, list[str]] = {}
-    if experiment.baseline:  # its caption says how
+    if experiment.baseline:  # its caption names the convention
         return columns
     for cell in cells:
         if is_scored(cell.record):
@@ -222,8 +222,8 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[st
     return columns
 
 
-def _gates(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
-    """What the gates do: the mean over layers and seeds of the groups in use and of adaptivity, in each column."""
+def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
+    """The grid of gate statistics: means over layers and seeds of the effective groups and of the adaptivity."""
     columns = list(dict.fromkeys(cell.column for cell in cells))
     body = []
     for row in rows:

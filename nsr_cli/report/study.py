@@ -1,11 +1,11 @@
-"""A study: the runs of an experiment, which of their records there are, and the commands that make the others."""
+"""A study: the runs of an experiment at a protocol, their records, and the commands that make missing ones."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.data.catalog import find, is_folder, locate, own_images, split_pair
-from nsr_cli.report.experiments import Experiment, expand
+from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.stored import Store
@@ -15,14 +15,14 @@ Job = tuple[str, ...]  # a verb and its overrides
 
 @dataclass(frozen=True)
 class Shown:
-    """What a table, or a figure, shows.
+    """The content of a table or a figure.
 
     Attributes:
         cells: of these seeds.
         name: of the file. A table that omits a fully measured seed is named after the seeds it shows, so that it does
             not replace the one that shows that seed too.
-        left_out: other seeds of which there are records.
-        damaged: files that are no whole records, and in what.
+        left_out: other seeds that have records.
+        damaged: files that are no whole records, and why.
     """
 
     cells: list[Cell]
@@ -38,8 +38,8 @@ class Study:
     Args:
         experiment: the table, or the figure.
         protocol: of its runs.
-        runs: of each job with seed 0; the rows of a table share the jobs of its columns.
-        data, results: folders.
+        runs: the run of each job with seed 0; the rows of a table share the jobs of its columns.
+        data, results: the folders of data and of results.
     """
 
     def __init__(self, experiment: Experiment, protocol: str, runs: Mapping[Job, Run], data: Path, results: Path):
@@ -49,7 +49,7 @@ class Study:
     def shown(self, seeds: list[int] | None = None, store: Store | None = None) -> Shown:
         """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0.
 
-        A store that several studies share lists each folder once, and notes the damage that any of them meets.
+        A shared ``store`` lists each folder once for several studies, and collects all damaged files.
         """
         store = store or Store()
         recorded = self.recorded_seeds(store)
@@ -63,7 +63,7 @@ class Study:
         return Shown(cells, seeds, name, left_out, store.damaged)
 
     def recorded_seeds(self, store: Store) -> dict[int, bool]:
-        """The seeds of which a training of these runs has a record; and whether all have, controls apart."""
+        """{seed: whether all trained runs have a record}, for seeds that any run has; controls do not count."""
         known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
         jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
@@ -93,48 +93,48 @@ class Study:
                     found.append(Cell(row.label, label, name, seed, store.record(run, name), job, run.trains))
         return found
 
-    def filling(self, cells: list[Cell]) -> list[list[str]]:
-        """The command lines (as words behind ``nsr``) that make the missing cells, on the benchmarks at hand."""
-        here = {name for name in {cell.benchmark for cell in cells} if self.at_hand(name)}
+    def missing_commands(self, cells: list[Cell]) -> list[list[str]]:
+        """The command lines (as words after ``nsr``) that make the missing cells, on the benchmarks at hand."""
+        here = {name for name in {cell.benchmark for cell in cells} if self.is_at_hand(name)}
         lacking = [cell for cell in cells if cell.record is None and cell.benchmark in here]
         lines = []
         for command in self.experiment.commands(self.protocol):
-            verb, jobs = expand(command)
+            verb, jobs = expand_command(command)
             made = {(verb, *job) for job in jobs}
             own = [cell for cell in lacking if cell.job in made]
             if not own:
                 continue
             words = [w for w in command if w != "-m" and not w.startswith(("benchmarks=", "metrics="))]
             if any(cell.trained for cell in own):
-                words += [f"protocol={self.protocol}", f"seed={_joined(cell.seed for cell in own)}"]
-            words.append(f"benchmarks=[{_joined(cell.benchmark for cell in own)}]")
+                words += [f"protocol={self.protocol}", f"seed={_comma_list(cell.seed for cell in own)}"]
+            words.append(f"benchmarks=[{_comma_list(cell.benchmark for cell in own)}]")
             if more := self.unusual_metrics(own[0]):
-                words.append(f"metrics=[{_joined(more)}]")
+                words.append(f"metrics=[{_comma_list(more)}]")
             lines.append([words[0], "-m", *words[1:]])
         return lines
 
     def unusual_metrics(self, cell: Cell) -> list[str]:
-        """Those that the experiment shows and a cell's benchmark is not scored by unless they are asked for."""
+        """Metrics of the experiment by which a cell's benchmark is scored only on request."""
         run = self.runs[cell.job]
         usual = run.with_request(metrics=[]).conventions(cell.benchmark)[0].metrics
         return [metric for metric in run.request.metrics if metric not in usual]
 
-    def what_is_missing(self, shown: Shown) -> list[str]:
-        """Said under a table or a figure: the commands that make missing cells, and benchmarks and seeds not shown."""
+    def remarks(self, shown: Shown) -> list[str]:
+        """Remarks for below a table or a figure: other seeds, damaged files, missing commands, absent benchmarks."""
         said = []
         if shown.left_out:
             every = ",".join(map(str, sorted({*shown.seeds, *shown.left_out})))
             others = ", ".join(map(str, shown.left_out))
             said.append(f"Not shown, though there are records: seed {others}; seeds=[{every}] shows all")
         said += [f"Damaged, and so missing: {path.resolve()}: {what}" for path, what in shown.damaged.items()]
-        if commands := self.filling(shown.cells):
-            said.append(to_run(f"nsr {' '.join(words)}" for words in commands))
+        if commands := self.missing_commands(shown.cells):
+            said.append(missing_commands_text(f"nsr {' '.join(words)}" for words in commands))
         lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-        if absent := sorted(name for name in lacking if not self.at_hand(name)):
+        if absent := sorted(name for name in lacking if not self.is_at_hand(name)):
             said.append(f"Not on this machine, or not whole: {', '.join(map(self.how_to_get, absent))}")
         return said
 
-    def at_hand(self, benchmark: str) -> bool:
+    def is_at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
         if is_folder(benchmark):
             return Path(split_pair(benchmark)[0]).expanduser().is_dir()
@@ -143,15 +143,16 @@ class Study:
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
 
     def how_to_get(self, benchmark: str) -> str:
-        """Its name, and the command that fetches it."""
+        """The name of a benchmark, with the command that fetches it."""
         if is_folder(benchmark):
             return benchmark
         return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
-def to_run(commands: Iterable[str]) -> str:
+def missing_commands_text(commands: Iterable[str]) -> str:
+    """A paragraph that lists the commands that run=true runs."""
     return "\n".join(["Missing; run=true runs these:", "", *(f"    {command}" for command in commands)])
 
 
-def _joined(values: Iterable) -> str:
+def _comma_list(values: Iterable) -> str:
     return ",".join(dict.fromkeys(str(value) for value in values))

@@ -27,25 +27,25 @@ GATES = (
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 
 
-def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown", said: bool = True) -> str:
-    """The table in one of FORMATS; without ``said``, the numbers of the paper's rows alone."""
+def render(experiment: Experiment, cells: list[Cell], protocol: str, form: str = "markdown", prose: bool = True) -> str:
+    """The table in one of FORMATS; without ``prose``, only the title and the grid of the paper's rows."""
     if form == "csv":
         return _csv(experiment, values_of(experiment, cells, protocol), protocol)
     sheet = sheet_of(experiment, cells, protocol)
-    if not said:
-        return f"## {experiment.title}\n\n{_drawn(sheet.paper)}\n"
+    if not prose:
+        return f"## {experiment.title}\n\n{_grid_text(sheet.paper)}\n"
     return _latex(sheet) if form == "latex" else _markdown(sheet)
 
 
 def _markdown(sheet: Sheet) -> str:
     experiment = sheet.experiment
-    parts = [f"## {experiment.title}", _drawn(sheet.paper), _caption(sheet)]
+    parts = [f"## {experiment.title}", _grid_text(sheet.paper), _caption(sheet)]
     parts.append(_claims("The paper's claim", sheet.claims))
     if sheet.controls:
-        parts += ["### Controls, not in the paper", _drawn(sheet.controls), CONTROLS]
+        parts += ["### Controls, not in the paper", _grid_text(sheet.controls), CONTROLS]
         parts.append(_claims("Our question", sheet.own_claims))
     if sheet.gates:
-        parts += ["### What the gates do", _drawn(sheet.gates), GATES]
+        parts += ["### What the gates do", _grid_text(sheet.gates), GATES]
     if experiment.claims or experiment.own_claims:
         parts.append(RULE)
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -53,13 +53,13 @@ def _markdown(sheet: Sheet) -> str:
 
 def _latex(sheet: Sheet) -> str:
     remarks = "\n".join(f"% {line}" for line in _caption(sheet).replace("**", "").splitlines())
-    table = _drawn(sheet.paper, "latex_booktabs")
+    table = _grid_text(sheet.paper, "latex_booktabs")
     if sheet.controls:
-        table += "\n% controls, not in the paper\n" + _drawn(sheet.controls, "latex_booktabs")
+        table += "\n% controls, not in the paper\n" + _grid_text(sheet.controls, "latex_booktabs")
     return f"% {sheet.experiment.title}\n{table}\n{remarks}\n"
 
 
-def _drawn(grid: Grid, style: str = "pipe") -> str:
+def _grid_text(grid: Grid, style: str = "pipe") -> str:
     align = ["left", *["right"] * (len(grid.head) - 1)]
     rows = [[str(place) for place in row] for row in grid.rows]
     return tabulate(rows, grid.head, tablefmt=style, colalign=align, disable_numparse=True)
@@ -71,7 +71,7 @@ def _caption(sheet: Sheet) -> str:
 
 
 def _claims(title: str, found: Sequence[Verdict]) -> str:
-    """A verdict on each claim: a line for each column, of the step that decides there."""
+    """A table of verdicts on claims: for each, a line for each column with its deciding step."""
     lines = []
     for verdict in found:
         counts = f" ({verdict.counts})" if verdict.counts else ""
@@ -79,7 +79,7 @@ def _claims(title: str, found: Sequence[Verdict]) -> str:
         for i, step in enumerate(steps_of(verdict)):
             decided_by = f"{step.finding.high} - {step.finding.low}"
             lines.append([said * (i == 0), step.column, decided_by, step.effect, step.margin])
-            lines[-1] += [step.p_images, step.p_seeds, step.end]
+            lines[-1] += [step.p_images, step.p_seeds, step.verdict]
     if not lines:
         return ""
     head = [title, "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]
@@ -88,7 +88,7 @@ def _claims(title: str, found: Sequence[Verdict]) -> str:
 
 
 def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
-    """One line for each place and metric, with every digit."""
+    """CSV with a line for each place and metric, with every digit."""
     import pandas as pd
 
     lines = [

@@ -17,7 +17,7 @@ class Cell:
         row, column: labels; a column of a table without columns is its benchmark.
         record: None where it is missing.
         job: the verb and the overrides that make it.
-        trained: whether that is a training.
+        trained: whether the job is a training.
     """
 
     row: str
@@ -37,28 +37,30 @@ class Value:
     column: str
     measured: dict[str, dict[int, float]]  # by metric, then by seed
     printed: dict[str, str]  # as printed: their digits decide how many are shown
-    seeds: int  # asked for; 0 where there is no command
-    diverged: int  # of those
+    seeds: int  # number of seeds asked for; 0 where there is no command
+    diverged: int  # how many of these diverged
 
     def shown(self, metric: str, psnr_digits: int = 2) -> str:
-        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and how many seeds are lacking."""
+        """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and a note on missing seeds."""
         numbers = list(self.measured.get(metric, {}).values())
         if not numbers:
             return "diverged" if self.diverged else "missing" if self.seeds else ""
         digits = psnr_digits if metric == "psnr" else 4
         spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
-        return short(mean(numbers), digits) + spread + self.lacking(len(numbers))
+        return shortened(mean(numbers), digits) + spread + self.shortfall(len(numbers))
 
-    def lacking(self, found: int) -> str:
-        """How many of the seeds are there, where that is not all of them."""
+    def shortfall(self, found: int) -> str:
+        """A note such as `` (2 of 3 seeds)``; empty where no seed is missing."""
         if found >= self.seeds:
             return ""
         return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
 
     def mean(self, metric: str) -> float | None:
+        """The mean over seeds; None where nothing is measured."""
         return mean(self.measured[metric].values()) if self.measured.get(metric) else None
 
     def difference(self, metric: str) -> float | None:
+        """Measured - printed; None where one of them is missing."""
         printed = self.printed.get(metric)
         return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
 
@@ -69,14 +71,14 @@ class Value:
         return mean(own[seed] - other[seed] for seed in both) if both else None
 
 
-def short(number: float, digits: int) -> str:
-    """A number with so many decimals; SSIM without its leading zero, as papers print it."""
+def shortened(number: float, digits: int) -> str:
+    """A number with ``digits`` decimals; SSIM (4 digits) without its leading zero, as papers print it."""
     text = f"{number:.{digits}f}"
     return text.removeprefix("0") if digits == 4 else text
 
 
 def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[Value]:
-    """The places of the table, row by row."""
+    """The values of all places of the table, row by row."""
     rows, columns = experiment.lines(protocol)
     labels = [column.label for column in columns] or list(dict.fromkeys(cell.column for cell in cells))
     lines = {line.label: line for line in columns}
@@ -93,7 +95,7 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
 
 
 def is_scored(record: Record | None) -> bool:
-    """Whether there is a record with scores, which a run that diverged has not."""
+    """Whether a record exists and has scores; the record of a diverged run has none."""
     return record is not None and record.diverged is None
 
 

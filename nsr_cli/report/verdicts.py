@@ -9,8 +9,8 @@ from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
 
-SAID = {FAILS: "fail", UNDECIDED: "undecided"}
-FEW = 4  # columns that a claim is shown in, a line each; of more, the one that decides
+WORDS = {FAILS: "fail", UNDECIDED: "undecided"}
+MOST_COLUMNS = 4  # columns shown for a claim, a line each; of more, only the deciding one is shown
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Verdict:
 
     Attributes:
         claim: on the rows, or columns, that the table shows.
-        findings: of each step, by the column, or row, that it is looked at in.
-        diverged: how many trainings of each label did so, in each of these.
+        findings: of each step, by the column (or row) in which it is tested.
+        diverged: number of diverged trainings, by (column or row, label).
     """
 
     claim: Claim
@@ -29,6 +29,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
+        """holds, fails or undecided, by all findings."""
         return overall(finding for findings in self.findings.values() for finding in findings)
 
     @property
@@ -38,17 +39,17 @@ class Verdict:
         if (total := words.total()) == 1:
             return ""
         holding = f"{words[HOLDS]} of {plural(total, 'step')} hold"
-        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in SAID.items() if words[w]]])
+        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in WORDS.items() if words[w]]])
 
 
 @dataclass(frozen=True)
 class Step:
-    """What decides on a claim in one column, in words.
+    """The deciding step of a claim in one column, in words.
 
     Attributes:
-        finding: of the step between two rows that these are the words of.
+        finding: of this step, between two rows.
         effect, margin: in dB.
-        end: the verdict there, and why.
+        verdict: in that column, and why.
     """
 
     column: str
@@ -57,20 +58,20 @@ class Step:
     margin: str
     p_images: str
     p_seeds: str
-    end: str
+    verdict: str
 
 
 def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
-    """A verdict on each claim of which the table of a protocol shows at least one step.
+    """A verdict on each claim with at least one step that the table of a protocol shows.
 
-    A claim compares rows in every column, or columns in every row, whichever its labels are.
+    A claim whose labels are rows is tested in every column; one whose labels are columns, in every row.
     """
     rows, columns = ({line.label for line in axis} for axis in experiment.lines(protocol))
     scores, lost = _scores(experiment, cells)
     found = []
     for claim in claims:
         of_rows = not claim.labels <= {line.label for line in experiment.columns}
-        shown = _restricted(claim, rows if of_rows else columns)
+        shown = _shown_part(claim, rows if of_rows else columns)
         if not shown.steps:
             continue
         places = {cell.column if of_rows else cell.row: None for cell in cells}
@@ -86,7 +87,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
     return found
 
 
-def _restricted(claim: Claim, shown: set[str]) -> Claim:
+def _shown_part(claim: Claim, shown: set[str]) -> Claim:
     """The steps of a claim between labels that are shown."""
     order = tuple(label for label in claim.order if label in shown)
     pairs = tuple(pair for pair in claim.pairs if set(pair) <= shown)
@@ -96,7 +97,7 @@ def _restricted(claim: Claim, shown: set[str]) -> Claim:
 def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, str], Scores], Counter]:
     """PSNR by (row, column), seed and image, and how many trainings diverged there.
 
-    A method that is not trained has the same scores beside every seed.
+    The scores of a method without training are repeated for every seed.
     """
     seeds = sorted({cell.seed for cell in cells})
     found: dict[tuple[str, str], Scores] = {}
@@ -111,9 +112,9 @@ def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, 
 
 
 def steps_of(verdict: Verdict) -> list[Step]:
-    """What decides on a claim: of each column, or where they are many of the one that decides, the weakest step."""
+    """The deciding step of a claim in each shown column."""
     steps = []
-    for column, findings in _deciding(verdict).items():
+    for column, findings in _deciding_findings(verdict).items():
         step = weakest(findings)
         effect = "" if step.effect is None else f"{step.effect:+.3f}"
         effect += "" if step.spread is None else f" ± {step.spread:.3f}"
@@ -126,9 +127,9 @@ def steps_of(verdict: Verdict) -> list[Step]:
     return steps
 
 
-def _deciding(verdict: Verdict) -> dict:
-    """The findings that are shown: of all columns, or where they are many of the one that decides."""
-    if len(verdict.findings) <= FEW:
+def _deciding_findings(verdict: Verdict) -> dict:
+    """The findings to show, by column: of all columns, or if they are many, of the deciding one alone."""
+    if len(verdict.findings) <= MOST_COLUMNS:
         return verdict.findings
     every = weakest([finding for findings in verdict.findings.values() for finding in findings])
     return {column: [every] for column, findings in verdict.findings.items() if any(f is every for f in findings)}

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from nsr_cli.engine import checkpoint
-from nsr_cli.engine.ranks import Ranks, joined
+from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
-from nsr_cli.files import check_writable, hold, sweep_up, write_text
+from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_text
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan
 from nsr_cli.runs.record import Record
@@ -38,13 +38,13 @@ def perform(run: Run) -> dict[str, Record]:
     device = pick_device(run.request.device)
     if run.request.threads:
         torch.set_num_threads(run.request.threads)
-    with joined(device) as ranks:
+    with join_processes(device) as ranks:
         check_share(run, ranks.world)
         if run.request.dry_run:
             if ranks.is_first:
                 print(plan(run, build(run, device), device))
         elif ranks.is_first:
-            with ranks.calling() as call:
+            with ranks.calling_others() as call:
                 return _run_first_rank(run, store, images, device, ranks, call)
         elif ranks.broadcast():
             _follow(run, store, images, device, ranks)
@@ -95,8 +95,8 @@ def _make_missing(
         begin = prepare_training(run, method, store.training_images(run), images)  # bad images are found here
     if run.spec.budget == "smoke":
         print_line(SMOKE)
-    with hold(run.folder, run.request.wait, print_line):
-        sweep_up(run.records, f"{run.spec.name}--")
+    with hold_folder(run.folder, run.request.wait, print_line):
+        remove_temporary_files(run.records, f"{run.spec.name}--")
         if begin and _diverged(run).exists() and not run.request.rescore:  # once is enough, whatever is scored
             _record_divergence(run, method, {name: images[name] for name in missing})
             return method

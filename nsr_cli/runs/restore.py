@@ -15,7 +15,7 @@ from nsr_cli.data.inputs import comparison_of
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.restoring import Restorer, restore_picture
 from nsr_cli.errors import Failed, UserError
-from nsr_cli.files import claimed, lock_of
+from nsr_cli.files import claim_file, lock_of
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
@@ -77,7 +77,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
     there = len(outputs) - len(waiting)
     for path in outputs:
         if path not in waiting and lock_of(outputs[path]).exists():  # its process was killed
-            with claimed(outputs[path], wait=False):
+            with claim_file(outputs[path], wait=False):
                 pass
     restorer = restorer_of(source, how) if waiting else None
     with Progress({path: _tiles(restorer, path) for path in waiting}) as progress:
@@ -85,7 +85,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
             progress.say(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
         for wait in (False, True):  # what another process is at is looked at again when all else is done
             for path in list(waiting):
-                with claimed(outputs[path], wait) as ours, progress.of(path, ours):
+                with claim_file(outputs[path], wait) as ours, progress.of(path, ours):
                     if not ours:
                         continue
                     del waiting[path]

@@ -51,7 +51,7 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     budget = steps and {**steps, "seconds": round(trained["seconds"], 1)}
     record(
         run, method, benchmark, paths,
-        tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.found(), trained=budget,
+        tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.statistics(), trained=budget,
         seconds=round(time.monotonic() - began, 1),
     )  # fmt: skip
 

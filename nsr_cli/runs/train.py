@@ -19,7 +19,7 @@ from nsr_cli.engine.ranks import Ranks
 from nsr_cli.engine.saver import Saver
 from nsr_cli.engine.schedule import Schedule, drop_steps
 from nsr_cli.engine.trainer import train
-from nsr_cli.engine.validation import validation
+from nsr_cli.engine.validation import validation_of
 from nsr_cli.errors import UserError
 from nsr_cli.runs.build import initialise
 from nsr_cli.runs.run import Run
@@ -52,7 +52,7 @@ def prepare_training(
     started = initialise(run, network) if request.init else ""  # a checkpoint of this training replaces it
     benchmark, paths = next(iter(benchmarks.items()))
     convention = run.conventions(benchmark)[0]
-    validate = validation(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
+    validate = validation_of(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
 
     def begin(ranks: Ranks) -> None:
         if ranks.is_first:

@@ -6,7 +6,7 @@ import pytest
 
 from nsr_cli.bench.timings import FLOPS, SIZE, Timing, load_timing, milliseconds, outputs_of, render, row_of
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import names
+from nsr_cli.report.experiments import table_names
 
 TIMING = Timing(
     title="Speed",
@@ -131,4 +131,4 @@ def test_the_rebuttals_table_is_there_and_is_no_table_of_scores():
     timing = load_timing(package_folder("experiments"))
     assert timing.printed[SIZE] == {"N/A": "1.96", 2: "1.17", 4: "0.77", 8: "0.56", 16: "0.70"}  # DESIGN.md, section 5
     assert timing.printed[FLOPS] == {"N/A": "1.96", 2: "2.12", 4: "2.12", 8: "2.08", 16: "2.08"}
-    assert "timing" not in names(package_folder("experiments"))
+    assert "timing" not in table_names(package_folder("experiments"))

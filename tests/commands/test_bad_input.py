@@ -105,7 +105,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("train model=edsr +model.network.depth=3", "nsr train: model.network.depth: nsr_cli.models.edsr.EDSR takes "),
         (
             "train -m hydra/launcher=slurm_ddp hydra.launcher.gpus_per_node=null",
-            "nsr train: hydra.launcher.gpus_per_node=null: then expected hydra.launcher.tasks_per_node=...",
+            "nsr train: hydra.launcher.gpus_per_node=null: expected hydra.launcher.tasks_per_node=...",
         ),
         (
             "train -m hydra/launcher=slurm_ddp hydra.launcher.tasks_per_node=0",
@@ -133,14 +133,14 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("table 1 seeds=[true]", "nsr table: seeds=[true]: expected a list of whole numbers"),
         (
             "table 1 protocol.steps=6",
-            "nsr table: protocol.steps=6: a table is of runs at a whole protocol; expected protocol=smoke, short or ",
+            "nsr table: protocol.steps=6: a table shows runs at an unchanged protocol; expected protocol=smoke, ",
         ),
-        ("figure 4 +protocol.steps=6", "nsr figure: +protocol.steps=6: a figure is of runs at a whole protocol; "),
+        ("figure 4 +protocol.steps=6", "nsr figure: +protocol.steps=6: a figure shows runs at an unchanged protocol; "),
         ("table 1 run=no", "nsr table: run=no: expected true or false"),
         ("table 1 format=html", "nsr table: format=html: expected markdown, latex or csv"),
         ("table 1 -m", "nsr table: -m: one table at a time; several seeds are seeds=[0,1,2]"),
-        ("table run=true", "nsr table: table is not given; expected table=...; `nsr table` lists those there are\n"),
-        ("figure seeds=[1]", "nsr figure: figure is not given; expected figure=...; `nsr figure` lists those there "),
+        ("table run=true", "nsr table: table is not given; expected table=...; `nsr table` lists them\n"),
+        ("figure seeds=[1]", "nsr figure: figure is not given; expected figure=...; `nsr figure` lists them\n"),
         ("figure compare", "nsr figure: no weights in "),
         ("figure compare crop=0", "nsr figure: crop=0: expected a whole number, 8 or above"),
         ("figure compare runs=[]", "nsr figure: runs=[]: expected a list of overrides"),

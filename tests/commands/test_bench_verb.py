@@ -20,7 +20,7 @@ def small_networks(monkeypatch):
     timing = load_timing(package_folder("experiments"))
     small = {**timing.network, "blocks": 1, "units": 4, "width": 4, "batch": 2, "patch": 8, "cardinality": 4}
     monkeypatch.setattr(bench, "load_timing", lambda folder: replace(timing, network=small))
-    monkeypatch.setattr(bench, "processor", lambda: "Some CPU (R) 2.0 GHz")
+    monkeypatch.setattr(bench, "processor_name", lambda: "Some CPU (R) 2.0 GHz")
 
 
 def test_bench_prints_and_saves_tables_and_every_time(nsr, tmp_path):

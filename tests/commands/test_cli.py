@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nsr_cli.cli import PLAIN, VERBS
+from nsr_cli.cli import VERBS, WITHOUT_HYDRA
 from nsr_cli.commands.figure import FIGURES
 from nsr_cli.folders import package_folder
 from nsr_cli.report import experiments
@@ -20,19 +20,21 @@ def test_help_lists_every_verb(nsr):
 
 
 @pytest.mark.parametrize(
-    ("verb", "names"), [("table", experiments.names(package_folder("experiments"))), ("figure", FIGURES)]
+    ("verb", "names"), [("table", experiments.table_names(package_folder("experiments"))), ("figure", FIGURES)]
 )
 def test_a_verb_without_a_name_lists_what_there_is(nsr, tmp_path, verb, names):
     result = nsr(verb)
     listed = [line.split()[0] for line in result.out.splitlines() if line.startswith("  ")]
     assert result.code == 0 and listed == [name.removeprefix("table") if verb == "table" else name for name in names]
     for name in listed if verb == "table" else ():
-        subject = experiments.load(package_folder("experiments"), name).title.split(": ")[1].partition(" (")[0]
+        subject = (
+            experiments.load_experiment(package_folder("experiments"), name).title.split(": ")[1].partition(" (")[0]
+        )
         assert f"  {name:8}  {subject}" in result.out
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in PLAIN])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in WITHOUT_HYDRA])
 def test_each_verb_explains_itself(nsr, verb):
     with pytest.raises(SystemExit) as left:
         nsr(f"{verb} --help")
@@ -70,7 +72,8 @@ def test_the_schema_of_a_verb_admits_its_own_defaults(nsr, verb):
     for name, key in keys.items():
         kinds = key.get("anyOf", [key])
         assert key["description"] and all({"type", "enum"} & kind.keys() for kind in kinds), name
-    assert keys["results"] == {"type": "string", "minLength": 1, "description": "where everything goes (a folder)"}
+    help = "the folder of all files that nsr writes (a folder)"
+    assert keys["results"] == {"type": "string", "minLength": 1, "description": help}
     assert ("sparsity" in keys) == (verb in ("train", "export", "restore"))
     assert ("protocol" in keys) == (verb not in ("report", "bench"))
     if verb == "train":

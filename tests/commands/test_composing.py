@@ -6,8 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
-from nsr_cli.commands.composing import Composer, checked_overrides, resolved
-from nsr_cli.commands.hydra_setup import introduce_to_hydra
+from nsr_cli.commands.composing import Composer, checked_overrides, resolved_values
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
 
 
@@ -15,7 +15,7 @@ from nsr_cli.folders import package_folder
 def ablate(monkeypatch):
     for name in ("NSR_PROTOCOL", "NSR_RESULTS", "NSR_DATA"):
         monkeypatch.delenv(name, raising=False)
-    introduce_to_hydra()
+    register_with_hydra()
     with initialize_config_dir(str(package_folder("conf")), version_base="1.3"):
         yield partial(compose, "ablate")
 
@@ -33,7 +33,7 @@ def ablate(monkeypatch):
 def test_the_same_config_as_hydra_composes(ablate, overrides):
     composer = Composer(ablate)
     composer(["tau=7", "seed=9"])  # leaves no trace in what comes after
-    assert composer(overrides) == resolved(ablate(overrides))
+    assert composer(overrides) == resolved_values(ablate(overrides))
 
 
 def test_plain_keys_share_one_composition(ablate):

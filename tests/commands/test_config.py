@@ -54,10 +54,10 @@ def test_the_papers_settings_to_the_letter(asked):
     assert (training.learning_rate, training.lr_factor) == (1e-3, 0.2)
 
 
-@pytest.mark.parametrize("verb", knobs.OF_VERB)
+@pytest.mark.parametrize("verb", knobs.VERB_KNOBS)
 def test_every_knob_admits_its_default_and_says_what_it_is(composed, verb):
     values = composed(f"{verb} {verb}=1" if verb in ("table", "figure") else verb)
-    for name, knob in knobs.OF_VERB[verb].items():
+    for name, knob in knobs.VERB_KNOBS[verb].items():
         assert knob.accepts_value(values[name]), name
         assert knob.help and knob.expected and not knob.accepts_value(object()), name
         assert knob.accepts_value(None) == knob.nullable, name
@@ -81,10 +81,10 @@ def test_what_a_knob_admits(knob, good, bad):
     assert [knob.accepts_value(value) for value in bad] == [False] * len(bad)
 
 
-@pytest.mark.parametrize("verb", knobs.OF_VERB)
+@pytest.mark.parametrize("verb", knobs.VERB_KNOBS)
 def test_the_json_schema_admits_the_defaults_and_refuses_what_the_knobs_refuse(composed, verb):
-    schema = knobs.schema(verb, {"protocol": ["paper", "short"]})
-    known = knobs.OF_VERB[verb]
+    schema = knobs.schema_of(verb, {"protocol": ["paper", "short"]})
+    known = knobs.VERB_KNOBS[verb]
     assert set(known) | {"protocol"} <= set(schema["properties"]) and schema["additionalProperties"] is False
     for name, knob in known.items():
         entry = schema["properties"][name]

@@ -31,7 +31,7 @@ def small(tiny: str, name: str, columns: bool) -> Experiment:
 
 @pytest.mark.parametrize(("name", "columns"), [("figure4", False), ("table3", True)])
 def test_what_is_measured_is_drawn_and_what_is_not_is_said(nsr, tmp_path, tiny, monkeypatch, name, columns):
-    monkeypatch.setattr(figure, "load", lambda folder, stem: small(tiny, stem, columns))
+    monkeypatch.setattr(figure, "load_experiment", lambda folder, stem: small(tiny, stem, columns))
     verb = f"figure {name.removeprefix('figure')}"
     nothing = nsr(verb)
     assert nothing.code == 2 and nothing.err.count("\n") == 1
@@ -57,7 +57,7 @@ def test_what_is_measured_is_drawn_and_what_is_not_is_said(nsr, tmp_path, tiny, 
 
 def test_the_heading_counts_missing_values(nsr, tmp_path, tiny, monkeypatch):
     headings = []
-    monkeypatch.setattr(figure, "load", lambda folder, stem: small(tiny, stem, columns=False))
+    monkeypatch.setattr(figure, "load_experiment", lambda folder, stem: small(tiny, stem, columns=False))
     monkeypatch.setattr(figure.plots, "against_cardinality", lambda panels, heading: headings.append((panels, heading)))
     monkeypatch.setattr(figure, "save", lambda figure, stem: [])
     assert nsr(f"ablate cardinality=2 {tiny}").code == 0

@@ -11,7 +11,7 @@ from PIL import Image
 from terminal import finish, start, wait_until
 
 from nsr_cli import cli
-from nsr_cli.commands.restore import take_paths
+from nsr_cli.commands.restore import split_paths
 from nsr_cli.data.images import read_image, write_png
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.checkpoint import load
@@ -119,7 +119,7 @@ def test_what_is_a_path_and_what_an_override(tmp_path, monkeypatch):
     Path("out=x").touch()
     words = ["a.png", "scale=3", "my=file.png", "other=file.png", "x y=1", "+scale=2", "task.sigma=3", "--cfg", "job",
              "-x", "out=x", "hydra.verbose=true", "--", "--cfg", "scale=2"]  # fmt: skip
-    paths, others = take_paths(words)
+    paths, others = split_paths(words)
     assert paths == ["a.png", "my=file.png", "x y=1", "--cfg", "scale=2"]
     assert others == ["scale=3", "other=file.png", "+scale=2", "task.sigma=3", "--cfg", "job", "-x", "out='x'",
                       "hydra.verbose=true"]  # fmt: skip

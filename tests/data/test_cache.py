@@ -64,7 +64,7 @@ def test_an_existing_cache_is_only_read(keep, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("the folder is written to")
 
-    monkeypatch.setattr(cache, "hold", refuse)
+    monkeypatch.setattr(cache, "hold_folder", refuse)
     assert same(keep(never), COLOUR)
 
 

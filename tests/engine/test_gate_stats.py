@@ -82,7 +82,7 @@ def test_many_batches_tell_the_same_as_one():
     with GateUse(network) as use, torch.no_grad():
         for batch in x.split([1, 4, 2]):
             network(batch)
-    (found,), (expected,) = use.found().values(), gate_statistics(network, x).values()
+    (found,), (expected,) = use.statistics().values(), gate_statistics(network, x).values()
     assert found == expected and found["adaptivity"] > 0
 
 
@@ -95,7 +95,7 @@ def test_each_layer_is_told_by_its_name():
 def test_networks_without_a_choice_have_nothing_to_tell():
     network = nn.Sequential(nn.Conv2d(3, 6, 3), SparseConv2d(6, 6, 3, gate="se"))
     assert gate_statistics(network, torch.rand(1, 3, 8, 8)) == {}
-    assert GateUse(network).found() == GateUse(lambda x: x).found() == {}
+    assert GateUse(network).statistics() == GateUse(lambda x: x).statistics() == {}
 
 
 def test_the_network_is_left_as_it_was():

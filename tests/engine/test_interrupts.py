@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from terminal import wait_until
 
-from nsr_cli.engine.interrupts import SIGNALS, TIME_IS_UP, deferred
+from nsr_cli.engine.interrupts import SIGNALS, TIME_IS_UP, deferred_signals
 
 PYTHON = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(1000)"]
 
@@ -48,7 +48,7 @@ def waiting_signals(pid: int) -> set[int]:
 
 @pytest.fixture
 def acted():
-    """The signals that have acted, as before and after `deferred`."""
+    """The signals that have acted, as before and after `deferred_signals`."""
     acted = []
     before = {number: signal.signal(number, lambda number, frame: acted.append(number)) for number in SIGNALS}
     yield acted
@@ -68,7 +68,7 @@ def thread():
 
 @pytest.mark.parametrize("kind", ["fork", "program", "python"])
 def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind, acted):
-    with deferred() as interrupts:
+    with deferred_signals() as interrupts:
         child = start(kind)
         assert interrupts.pending() is None
         for pid in (child, os.getpid()):  # as Slurm sends it to all processes of a job
@@ -78,21 +78,21 @@ def test_the_time_is_up_for_a_process_and_not_for_its_children(start, kind, acte
 
 
 def test_a_thread_of_before_may_take_it(thread, acted):
-    with deferred() as interrupts:
+    with deferred_signals() as interrupts:
         signal.pthread_kill(thread.ident, TIME_IS_UP)
-        wait_until(lambda: interrupts.came == TIME_IS_UP)  # without a look, which sees it before the thread does
+        wait_until(lambda: interrupts.received == TIME_IS_UP)  # without a look, which sees it before the thread does
     assert acted == [TIME_IS_UP]
 
 
 @pytest.mark.parametrize("taken_by", ["the process", "a thread of before"])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_comes_too_late_to_be_looked_at_acts_once_and_afterwards(number, taken_by, thread, acted):
-    with deferred() as interrupts:
+    with deferred_signals() as interrupts:
         if taken_by == "the process":
             os.kill(os.getpid(), number)
         else:
             signal.pthread_kill(thread.ident, number)
-        wait_until(lambda: interrupts.came or signal.sigpending())
+        wait_until(lambda: interrupts.received or signal.sigpending())
         assert acted == []
     wait_until(lambda: acted)
     assert acted == [number]
@@ -100,7 +100,7 @@ def test_what_comes_too_late_to_be_looked_at_acts_once_and_afterwards(number, ta
 
 @pytest.mark.parametrize("others", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGTERM]])
 def test_that_the_time_is_up_counts_most(others, acted):
-    with deferred() as interrupts:
+    with deferred_signals() as interrupts:
         for number in (*others, TIME_IS_UP):
             os.kill(os.getpid(), number)
         wait_until(lambda: interrupts.pending() == TIME_IS_UP)
@@ -109,23 +109,23 @@ def test_that_the_time_is_up_counts_most(others, acted):
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_process_leaves_as_the_signal_would_have_ended_it(number):
     with pytest.raises((KeyboardInterrupt, SystemExit)) as ended:
-        with deferred() as interrupts:
+        with deferred_signals() as interrupts:
             os.kill(os.getpid(), number)
             wait_until(lambda: interrupts.pending() == number)  # any thread may take it
-            interrupts.leave()
+            interrupts.end_process()
     assert isinstance(ended.value, KeyboardInterrupt) if number == signal.SIGINT else ended.value.code == 128 + number
 
 
 def test_a_hangup_that_nohup_has_ignored_stays_ignored(acted):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the end of `acted`
-    with deferred() as interrupts:
+    with deferred_signals() as interrupts:
         signal.raise_signal(signal.SIGHUP)
         assert interrupts.pending() is None
     assert acted == []
 
 
 def test_a_second_ctrl_c_acts_at_once():
-    with pytest.raises(KeyboardInterrupt), deferred():
+    with pytest.raises(KeyboardInterrupt), deferred_signals():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("it did not")
@@ -136,7 +136,7 @@ def test_afterwards_all_is_as_before():
         return [signal.getsignal(number) for number in SIGNALS], signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     before = now()
-    with pytest.raises(ZeroDivisionError), deferred():
+    with pytest.raises(ZeroDivisionError), deferred_signals():
         assert now() != before
         raise ZeroDivisionError
     assert now() == before

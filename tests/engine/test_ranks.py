@@ -20,9 +20,9 @@ from tiny import FORKS
 from nsr_cli import cli
 from nsr_cli.data.sampler import Batch
 from nsr_cli.engine import checkpoint
-from nsr_cli.engine.ranks import Ranks, joined
+from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.errors import Failed
-from nsr_cli.files import hold
+from nsr_cli.files import hold_folder
 
 LINE = "train sparsity=softmax blocks=1 units=4 width=1 batch=4 threads=1 validate_every=1000 steps=400"
 
@@ -54,7 +54,7 @@ def training(rank: int, folder: Path, gate: str, minutes: float, signal_at: int 
             os.kill(os.getpid(), signal.SIGTERM)
         return tiny.batch_at(step)
 
-    with joined(torch.device("cpu")) as ranks:
+    with join_processes(torch.device("cpu")) as ranks:
         tiny.run(folder, batches, model=tiny.network(gate), steps=100, minutes=minutes, ranks=ranks)
 
 
@@ -136,7 +136,7 @@ def test_whichever_is_killed_at_random_instants_the_repeated_training_ends_in_th
 
 def test_processes_that_see_other_checkpoints_are_refused(tmp_path):
     assert exit_codes(pair(tmp_path, signal_at=10)) == [143, 143]
-    with pytest.raises(Failed, match="^this process would go on after step"):
+    with pytest.raises(Failed, match="^this process would resume after step"):
         tiny.run(tmp_path, steps=100, ranks=Elsewhere(0, 2))
 
 
@@ -199,7 +199,7 @@ def test_when_torchrun_alone_is_killed_its_processes_come_to_an_end_and_hold_the
         wait_until(lambda: not is_alive(first) and not is_alive(second))
         (run,) = (killed / "results/runs").iterdir()
         assert_same_bits(run, weights(expected))
-        with hold(run, wait=False, say=print):
+        with hold_folder(run, wait=False, say=print):
             assert not list(run.glob(".*.tmp")) and not checkpoint.checkpoints(run)
     finally:
         for pid in filter(is_alive, (first, second)):

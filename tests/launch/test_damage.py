@@ -93,7 +93,7 @@ def launch(sweep: Sweep) -> None:
     assert not adopted and len(new) == 1
     for index in range(3):
         watched = Watched(sweep, sweep.jobs[index], [cell()])
-        dispatcher.end(watched, sweep.state_of(index), "killed by SIGKILL")
+        dispatcher.note_end(watched, sweep.state_of(index), "killed by SIGKILL")
         assert watched.cells[0].failure
 
 
@@ -132,7 +132,7 @@ def nest(path: Path) -> None:
 def test_a_sweep_that_cannot_be_read_is_named_and_left_out(sweep, capsys, damage: Callable):
     damage(sweep.folder / "sweep.json")
     out = told(sweep, capsys)
-    assert out.endswith(f"\nleft out, for there is no sweep.json that can be read: {sweep.folder}\n")
+    assert out.endswith(f"\nleft out, because their sweep.json cannot be read: {sweep.folder}\n")
     assert "nsr table 1, 1 run\n" in out and "nsr ablate" not in out
 
 

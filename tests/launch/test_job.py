@@ -25,10 +25,10 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
 
     def call(do) -> tuple[int, dict]:
-        monkeypatch.setattr(job, "do", do)
+        monkeypatch.setattr(job, "do_run", do)
         code = 0
         try:
-            job.run(job.described(sweep, planned, RUNS))
+            job.run(job.job_text(sweep, planned, RUNS))
         except SystemExit as ended:
             code = ended.code
         return code, json.loads((sweep.folder / "states/0.json").read_text())

@@ -116,6 +116,6 @@ def test_a_place_is_never_shared(tmp_path, monkeypatch):
     stand_in.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stand_in))
     sweep = create_sweep(tmp_path, "test", "local", [Job(i, f"run{i}", [f"tau={i}"], []) for i in range(20)])
-    ended = list(local.run_all(sweep, [""] * 20, [{"PLACE": str(place)} for place in range(3)]))
+    ended = list(local.run_jobs(sweep, [""] * 20, [{"PLACE": str(place)} for place in range(3)]))
     assert sorted(job.index for job, _ in ended) == list(range(20))
     assert {how for _, how in ended} == {f"ended with exit code {place}" for place in range(3)}

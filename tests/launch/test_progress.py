@@ -7,7 +7,7 @@ import pytest
 from samples import say
 
 from nsr_cli import cli
-from nsr_cli.engine.processes import started
+from nsr_cli.engine.processes import start_time
 from nsr_cli.errors import UserError
 from nsr_cli.launch import slurm
 from nsr_cli.launch.progress import last_line, progress_of, records_in, seconds_left
@@ -91,7 +91,7 @@ def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
         tmp_path / "results", "nsr ablate", "local", [Job(0, "run0", ["tau=0"], ["records/smoke/a.json"])]
     )
     assert words(local, {}) == ["pending"]  # the process that launched it is this one
-    say(local, 0, "running", pid=os.getpid(), started=started(os.getpid()))
+    say(local, 0, "running", pid=os.getpid(), started=start_time(os.getpid()))
     assert words(local, {}) == ["running"]
     say(local, 0, "running", pid=os.getpid())  # the number is another process's now
     assert words(local, {}) == ["failed"]

@@ -197,7 +197,7 @@ def test_a_cluster_that_does_not_answer_is_a_line(shell, tmp_path):
     assert entries(tmp_path) == ["slurm.conf"]
     assert shell.run(f"{line} wait=false {HELD}")[0] == 0
     code, said = shell.run("status", **silent)
-    assert code == 0 and said.startswith("Slurm does not answer (squeue): what pends and runs there is not known\n")
+    assert code == 0 and said.startswith("Slurm does not answer (squeue): its pending and running jobs are not known\n")
 
 
 @pytest.fixture

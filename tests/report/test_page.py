@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from test_tables import CONTROLLED, cell
 
-from nsr_cli.report.chapters import Chapter, Section, Source, Unmeasured, judged, scores_in_words
-from nsr_cli.report.page import OTHERS, Report, minus, page, pictures_of, strong
+from nsr_cli.report.chapters import Chapter, Section, Source, Unmeasured, scores_in_words, summaries_of
+from nsr_cli.report.page import MOST_OTHERS, Report, minus, pictures_of, render_page, strong
 from nsr_cli.report.sheet import sheet_of
 
 MINUS = "\N{MINUS SIGN}"
@@ -54,31 +54,31 @@ def text_of(html: str) -> str:
 def test_it_is_html_by_the_standard():
     """html5lib follows the standard's own algorithm, and names every error that it meets."""
     parser = html5lib.HTMLParser()
-    parser.parse(page(report(damaged={"records/x.json": HOSTILE})))
+    parser.parse(render_page(report(damaged={"records/x.json": HOSTILE})))
     assert parser.errors == []
 
 
 def test_nothing_is_loaded_and_nothing_is_run():
-    html = page(report())
+    html = render_page(report())
     assert "default-src 'none'" in html
     assert not re.search(r"<script|<link(?! rel=\"icon\" href=\"data:,\")|<iframe|@import|\bon\w+=|url\(", html)
     assert all(address.startswith(("#", "data:")) for address in re.findall(r'(?:href|src)="([^"]*)"', html))
 
 
 def test_measured_stands_beside_printed_and_a_difference_has_its_sign():
-    html = page(report())
+    html = render_page(report())
     assert re.search(
         r'<td class="tint up" style="--a:0\.67">\+0\.20[02]</td>', html
     )  # 0.2 of the 0.3 dB of full colour
     assert ">30.000</a>" in html and "34.87" in html
     lower = [cell("N/A", 30.0), cell("Softmax", 29.5), cell("Uniform", None)]
     lower = section(sheet=sheet_of(CONTROLLED, lower, "paper"))
-    html = page(report(chapters=[Chapter("paper", "", [lower])]))
+    html = render_page(report(chapters=[Chapter("paper", "", [lower])]))
     assert f'<td class="tint down" style="--a:1.00">{MINUS}0.500</td>' in html
 
 
 def test_claims_and_controls_are_at_the_top():
-    text = text_of(page(report()))
+    text = text_of(render_page(report()))
     summary = text[text.index("Summary") : text.index("Protocol paper To the letter.")]
     assert "1 hold 0 fail 0 undecided 1 not measured" in summary
     assert "softmax helps ✓ holds +0.202" in summary and "Softmax over N/A" in summary
@@ -86,7 +86,7 @@ def test_claims_and_controls_are_at_the_top():
 
 
 def test_a_number_tells_its_record_command_commit_and_machine():
-    html = page(report())
+    html = render_page(report())
     hint = re.search(r'<td class="measured" title="([^"]*)"><a href="#paper-tableX-0">30.000</a>', html)[1]
     first, *seeds = hint.splitlines()
     assert first == "nsr ablate protocol=paper seed=0" and len(seeds) == 3
@@ -100,7 +100,7 @@ def test_a_number_tells_its_record_command_commit_and_machine():
 
 
 def test_what_is_missing_stands_there_with_its_commands():
-    text = text_of(page(report()))
+    text = text_of(render_page(report()))
     assert "Missing: 3 of 9 cells" in text
     assert "nsr ablate -m sparsity=uniform protocol=paper seed=0,1,2" in text
     assert "urban100 (nsr data get urban100)" in text
@@ -108,21 +108,21 @@ def test_what_is_missing_stands_there_with_its_commands():
 
 
 def test_errata_search_and_damage_are_shown_and_escaped():
-    html = page(report(damaged={"records/paper/x.json": HOSTILE}))
+    html = render_page(report(damaged={"records/paper/x.json": HOSTILE}))
     assert HOSTILE not in html and "&lt;script&gt;" in html and "records/paper/x.json" in html
     text = text_of(html)
     assert "Table 9 Printed: 39.97. Here: 29.97." in text and f"softmax {MINUS} uniform {MINUS}0.200" in text
-    assert "Damaged" not in text_of(page(report()))
+    assert "Damaged" not in text_of(render_page(report()))
 
 
 def test_records_of_no_table_are_listed_up_to_a_number():
     record = cell("N/A", 30.0).record
-    html = page(report(others={f"records/short/{i}.json": record for i in range(OTHERS + 7)}))
-    assert html.count("<code>records/short/") == OTHERS and f"{OTHERS + 7} records that none" in html
+    html = render_page(report(others={f"records/short/{i}.json": record for i in range(MOST_OTHERS + 7)}))
+    assert html.count("<code>records/short/") == MOST_OTHERS and f"{MOST_OTHERS + 7} records that none" in html
 
 
 def test_the_same_results_are_the_same_page():
-    assert page(report()) == page(report())
+    assert render_page(report()) == render_page(report())
 
 
 def test_pictures_are_embedded_and_what_is_none_is_damaged(tmp_path):
@@ -136,7 +136,7 @@ def test_pictures_are_embedded_and_what_is_none_is_damaged(tmp_path):
     (picture,) = pictures_of(tmp_path, "short", damaged)
     assert (picture.width, picture.height) == (1600, 24) and picture.command == "nsr figure 5 protocol=short"
     assert list(damaged) == ["figures/short/curves.png"] and str(tmp_path) not in damaged["figures/short/curves.png"]
-    html = page(report(pictures={"paper": [picture]}))
+    html = render_page(report(pictures={"paper": [picture]}))
     assert f'<img src="{picture.data}" width="1600" height="24" alt="Figure 5' in html
 
 
@@ -154,6 +154,6 @@ def test_stars_and_ticks_are_marks_and_the_rest_is_text():
 
 def test_a_claim_of_which_nothing_is_measured_is_not_called_undecided():
     sheet = section().sheet
-    assert [v.word for v in judged(sheet.claims)] == ["holds"] and [v.word for v in judged(sheet.own_claims)] == [
-        "not measured"
-    ]
+    assert [v.word for v in summaries_of(sheet.claims)] == ["holds"] and [
+        v.word for v in summaries_of(sheet.own_claims)
+    ] == ["not measured"]

@@ -9,7 +9,7 @@ from overlaps import assert_apart
 from nsr_cli.errors import UserError
 from nsr_cli.report import figures
 from nsr_cli.report.figures import save
-from nsr_cli.report.plots import Point, against_cardinality, against_cost, curves, line_style, smoothed
+from nsr_cli.report.plots import Point, against_cardinality, against_cost, curves_figure, line_style, smoothed
 
 HEADING = "Figure X: what it shows of sparsity and of cardinality (x2, k = 4)\nprotocol short, seeds 0, 1, 2; a note"
 LABELS = ("N/A", "Gumbel-softmax", "Sigmoid", "Softmax, tau = 0.1", "Softmax, tau = 1", "Softmax, tau = 10")
@@ -85,7 +85,7 @@ def test_psnr_against_both_costs():
 
 
 def test_training_curves():
-    figure = curves(trainings(), HEADING)
+    figure = curves_figure(trainings(), HEADING)
     loss, validation = figure.axes
     assert loss.get_ylabel() == "L1 loss, running mean [grey levels of 255]"
     assert loss.get_xlabel() == validation.get_xlabel() == "training step"
@@ -97,7 +97,7 @@ def test_training_curves():
 
 
 def test_trainings_without_validation_have_one_panel():
-    assert len(curves(trainings(psnr=False), HEADING).axes) == 1
+    assert len(curves_figure(trainings(psnr=False), HEADING).axes) == 1
 
 
 def test_the_running_mean():
@@ -109,9 +109,9 @@ FIGURES = {
     "one panel": lambda: against_cardinality({"b100": cardinalities()}, HEADING),
     "two panels": lambda: against_cardinality({"b100": cardinalities(), "div2k_val_crops": cardinalities()}, HEADING),
     "cost": lambda: against_cost(costs(), "div2k_val_crops", HEADING),
-    "curves": lambda: curves(trainings(), HEADING),
-    "loss": lambda: curves(trainings(psnr=False), HEADING),
-    "long heading": lambda: curves(trainings(), "a long heading " * 30),
+    "curves": lambda: curves_figure(trainings(), HEADING),
+    "loss": lambda: curves_figure(trainings(psnr=False), HEADING),
+    "long heading": lambda: curves_figure(trainings(), "a long heading " * 30),
 }
 
 
@@ -121,7 +121,7 @@ def test_no_word_covers_another(name):
 
 
 def test_lines_differ_without_their_colours():
-    for figure in (against_cost(costs(), "b100", HEADING), curves(trainings(), HEADING)):
+    for figure in (against_cost(costs(), "b100", HEADING), curves_figure(trainings(), HEADING)):
         lines = [drawn_line(handle) for handle, _ in legend_of(figure.axes[0])]
         assert len({line.get_marker() for line in lines}) == len(lines)
         assert len({str(line._dash_pattern) for line in lines}) == len(lines)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from nsr_cli.folders import package_folder
-from nsr_cli.report.experiments import Experiment, load
+from nsr_cli.report.experiments import Experiment, load_experiment
 
 PRINTED = Path(__file__).resolve().parents[3] / "shared/paper/printed.yaml"
 EXPERIMENTS = package_folder("experiments")
@@ -26,7 +26,7 @@ def paper() -> dict:
 
 
 def rows_of(name: str) -> tuple[Experiment, dict[str, dict[str, str]]]:
-    experiment = load(EXPERIMENTS, name)
+    experiment = load_experiment(EXPERIMENTS, name)
     return experiment, {row.label: row.printed for row in experiment.rows if row.printed}
 
 
@@ -68,7 +68,7 @@ def test_tables_of_methods(paper, name, level):
 def test_the_rebuttal_and_figure_4(paper):
     _, rows = rows_of("rebuttal")
     assert rows == {label: {"div2k_val": n} for label, n in paper["rebuttal"]["shared_gate"].items()}
-    assert list(load(EXPERIMENTS, "figure4").axis) == paper["figure4"]["axis"]
+    assert list(load_experiment(EXPERIMENTS, "figure4").axis) == paper["figure4"]["axis"]
     timing = yaml.safe_load((EXPERIMENTS / "timing.yaml").read_text(encoding="utf-8"))["printed"]
     printed = paper["rebuttal"]["timing_ms"]
     for ours, theirs in (("fixed size", "fixed model size"), ("fixed FLOPs", "fixed FLOPs")):

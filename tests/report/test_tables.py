@@ -13,7 +13,7 @@ from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
-from nsr_cli.report.experiments import Experiment, Line, expand, load, names
+from nsr_cli.report.experiments import Experiment, Line, expand_command, load_experiment, table_names
 from nsr_cli.report.tables import render
 from nsr_cli.report.values import Cell, values_of
 from nsr_cli.runs.record import Record, Score
@@ -249,33 +249,35 @@ def test_other_images_than_the_printed_ones_are_said():
 
 def test_an_unknown_table_is_named():
     with pytest.raises(UserError, match=r"^no table '9'; there are: 1"):
-        load(EXPERIMENTS, "9")
+        load_experiment(EXPERIMENTS, "9")
 
 
-@pytest.mark.parametrize("name", names(EXPERIMENTS))
+@pytest.mark.parametrize("name", table_names(EXPERIMENTS))
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_commands_expand_as_hydra_expands_them(name, protocol):
-    for command in load(EXPERIMENTS, name).commands(protocol):
+    for command in load_experiment(EXPERIMENTS, name).commands(protocol):
         verb, *overrides = command
         parsed = OverridesParser.create().parse_overrides([o for o in overrides if o != "-m"])
-        assert verb == expand(command)[0]
+        assert verb == expand_command(command)[0]
         told = BasicSweeper.split_arguments(parsed, None)[0]  # true becomes True there
-        assert [[o.lower() for o in job] for job in expand(command)[1]] == [[o.lower() for o in job] for job in told]
-        assert ("-m" in overrides) == (len(expand(command)[1]) > 1)
+        assert [[o.lower() for o in job] for job in expand_command(command)[1]] == [
+            [o.lower() for o in job] for job in told
+        ]
+        assert ("-m" in overrides) == (len(expand_command(command)[1]) > 1)
 
 
-@pytest.mark.parametrize("name", names(EXPERIMENTS))
+@pytest.mark.parametrize("name", table_names(EXPERIMENTS))
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_job_of_an_experiment_has_a_place_and_every_place_a_job(name, protocol):
-    experiment = load(EXPERIMENTS, name)
+    experiment = load_experiment(EXPERIMENTS, name)
     places = list(experiment.slots(protocol))  # raises where a place has no job, or several
     used = {(verb, *overrides) for _, _, verb, overrides in places}
-    assert used == {(expand(c)[0], *job) for c in experiment.commands(protocol) for job in expand(c)[1]}
+    assert used == {(expand_command(c)[0], *job) for c in experiment.commands(protocol) for job in expand_command(c)[1]}
 
 
-@pytest.mark.parametrize("name", names(EXPERIMENTS))
+@pytest.mark.parametrize("name", table_names(EXPERIMENTS))
 def test_printed_numbers_claims_and_baseline_speak_of_lines_that_exist(name):
-    experiment = load(EXPERIMENTS, name)
+    experiment = load_experiment(EXPERIMENTS, name)
     rows, columns = ({line.label for line in axis} for axis in (experiment.rows, experiment.columns))
     assert experiment.baseline in {None, *rows}
     for claim in (*experiment.claims, *experiment.own_claims):

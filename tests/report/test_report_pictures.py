@@ -5,7 +5,7 @@ import pytest
 from overlaps import assert_apart
 
 from nsr_cli.report.figures import save
-from nsr_cli.report.pictures import Gated, Panel, busiest, gates, side_by_side, span
+from nsr_cli.report.pictures import Gated, Panel, busiest_corner, gates_figure, side_by_side, value_range
 
 HEADING = "Figure 5: mixing weights of the second convolution of each block\nnsr ablate groups=2; protocol short"
 
@@ -26,7 +26,7 @@ def titles(figure) -> list[str]:
 
 def test_an_image_beside_the_gates_of_every_block():
     images = [gated("126007.png"), gated("253027.png")]
-    figure = gates(images, ["group 1"], HEADING)
+    figure = gates_figure(images, ["group 1"], HEADING)
     assert titles(figure) == ["input", "block 1", "block 2", "block 3", "block 4", "mean"]
     pictures = [axes for axes in figure.axes if axes.get_images()]
     assert len(pictures) == 2 * (1 + 2 * 5) and pictures[11].get_ylabel() == "253027.png"
@@ -43,14 +43,14 @@ def test_an_image_beside_the_gates_of_every_block():
 
 def test_the_head_of_a_column_says_what_its_gates_do():
     use = [{"groups": 1.5 + block / 10, "adaptivity": block / 100} for block in range(4)]
-    figure = gates([gated()], ["group 1"], HEADING, use)
+    figure = gates_figure([gated()], ["group 1"], HEADING, use)
     assert titles(figure)[:2] == ["input", "block 1\n1.50 groups\n0.000 bits"]
     assert titles(figure)[-1] == "mean\n1.65 groups\n0.015 bits"
     assert_apart(figure)
 
 
 def test_a_value_lies_over_the_pixels_that_it_stands_for():
-    figure = gates([gated(size=(62, 90))], ["group 1"], HEADING)
+    figure = gates_figure([gated(size=(62, 90))], ["group 1"], HEADING)
     axes = figure.axes[1]
     assert list(axes.get_images()[0].get_extent()) == [-0.5, 23 * 4 - 0.5, 16 * 4 - 0.5, -0.5]
     assert axes.get_xlim() == (-0.5, 89.5) and axes.get_ylim() == (61.5, -0.5)  # the image's, to the pixel
@@ -60,7 +60,7 @@ def test_a_column_has_one_range_and_says_it():
     first, second = gated(), gated()
     second.maps[0] = 0.4 + 0.1 * second.maps[0]
     first.maps[0] = 0.7
-    figure = gates([first, second], ["group 1"], HEADING)
+    figure = gates_figure([first, second], ["group 1"], HEADING)
     pictures = [axes for axes in figure.axes if axes.get_images()]
     expected = (pytest.approx(second.maps[0].min()), pytest.approx(0.7))
     assert [pictures[i].get_images()[0].get_clim() for i in (1, 12)] == [expected, expected]
@@ -69,8 +69,8 @@ def test_a_column_has_one_range_and_says_it():
 
 
 def test_differences_that_are_none_are_not_spread_over_the_colours():
-    assert span([np.full((2, 2), 0.5), np.full((2, 2), 0.5001)]) == pytest.approx((0.49905, 0.50105))
-    assert span([np.full((2, 2), 0.2), np.full((2, 2), 0.5)]) == (0.2, 0.5)
+    assert value_range([np.full((2, 2), 0.5), np.full((2, 2), 0.5001)]) == pytest.approx((0.49905, 0.50105))
+    assert value_range([np.full((2, 2), 0.2), np.full((2, 2), 0.5)]) == (0.2, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_differences_that_are_none_are_not_spread_over_the_colours():
 def test_no_word_covers_another(blocks, groups, size):
     names = [f"group {number + 1}" for number in range(groups)]
     use = [{"groups": 1.98, "adaptivity": 0.003}] * blocks
-    assert_apart(gates([gated(f"{n}26007.png", blocks, groups, size) for n in range(2)], names, HEADING, use))
+    assert_apart(gates_figure([gated(f"{n}26007.png", blocks, groups, size) for n in range(2)], names, HEADING, use))
 
 
 def test_each_group_has_a_row():
-    figure = gates([gated(groups=4)], [f"group {number}" for number in (1, 2, 3, 4)], HEADING)
+    figure = gates_figure([gated(groups=4)], [f"group {number}" for number in (1, 2, 3, 4)], HEADING)
     labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
     rows = [f"group {number}\n{span}" for number in (1, 2, 3, 4) for span in ("own range", "0 to 1")]
     assert labels == ["a.png", *rows]
@@ -92,7 +92,7 @@ def test_each_group_has_a_row():
 def test_many_groups_are_columns_and_blocks_are_rows():
     use = [{"groups": 5.0, "adaptivity": 0.1}, {"groups": 7.0, "adaptivity": 0.3}]
     image = gated(blocks=2, groups=8)
-    figure = gates([image], [f"group {group}" for group in range(1, 9)], HEADING, use)
+    figure = gates_figure([image], [f"group {group}" for group in range(1, 9)], HEADING, use)
     assert titles(figure) == ["a.png", *(f"group {group}" for group in range(1, 9))]
     axes = np.array(figure.axes).reshape(6, 9)
     labels = [axis.get_ylabel() for axis in axes[:, 1]]
@@ -109,7 +109,7 @@ def test_many_groups_are_columns_and_blocks_are_rows():
 def test_panels_side_by_side_with_their_busiest_part(tmp_path):
     truth = np.full((80, 100, 3), 128, np.uint8)
     truth[40:56, 20:36] = photograph(16, 16)
-    assert busiest(truth, 20)[0] in range(36, 41) and busiest(truth, 20)[1] in range(16, 21)
+    assert busiest_corner(truth, 20)[0] in range(36, 41) and busiest_corner(truth, 20)[1] in range(16, 21)
     panels = [Panel("bicubic", truth, "30.00 dB"), Panel("ground truth", truth, "PSNR")]
     figure = side_by_side(panels, 20, "a.png, x2: short protocol, PSNR in RGB, border 8")
     assert titles(figure) == ["bicubic", "ground truth"]
@@ -119,5 +119,5 @@ def test_panels_side_by_side_with_their_busiest_part(tmp_path):
 
 
 def test_the_same_maps_are_the_same_bytes(tmp_path):
-    saved = [save(gates([gated()], ["group 1"], HEADING), tmp_path / turn) for turn in ("first", "second")]
+    saved = [save(gates_figure([gated()], ["group 1"], HEADING), tmp_path / turn) for turn in ("first", "second")]
     assert [path.read_bytes() for path in saved[0]] == [path.read_bytes() for path in saved[1]]

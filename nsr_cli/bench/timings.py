@@ -41,7 +41,7 @@ def load_timing(folder: Path) -> Timing:
     return Timing(**yaml.safe_load((folder / "timing.yaml").read_text(encoding="utf-8")))
 
 
-def outputs_of(column: str, channels: int, groups: int) -> int:
+def output_channels(column: str, channels: int, groups: int) -> int:
     """Output channels of the convolution with so many groups (0: N/A) in a column of the rebuttal's table."""
     return channels // max(groups, 1) if column == SIZE else channels
 
@@ -78,12 +78,12 @@ def row_of(
 
 def render(measured: dict, timing: Timing) -> str:
     """Markdown of what `nsr bench` measured (the content of its JSON file)."""
-    parts = [f"## {timing.title}, measured", caption(measured, timing), LEGEND, *timing.notes]
+    parts = [f"## {timing.title}, measured", convolution_caption(measured, timing), LEGEND, *timing.notes]
     for title, grid in convolution_grids(measured, timing):
-        parts += [f"### {title}", table_of(*grid)]
+        parts += [f"### {title}", markdown_table(*grid)]
     if measured["networks"]:
         network = network_caption(measured["network"])
-        parts += ["### Whole networks", network, table_of(*network_grid(measured["networks"]))]
+        parts += ["### Whole networks", network, markdown_table(*network_grid(measured["networks"]))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,7 +106,7 @@ LEGEND = """\
 - of fastest static: its time over that of the fastest static convolution of the same shape."""
 
 
-def caption(measured: dict, timing: Timing) -> str:
+def convolution_caption(measured: dict, timing: Timing) -> str:
     used, made = measured["setting"], measured["made"]
     kernel, size, rounds, threads = used["kernel"], used["size"], used["rounds"], made["threads"]
     text = (
@@ -169,7 +169,7 @@ def network_caption(network: dict) -> str:
     )
 
 
-def table_of(head: list[str], body: list[list[str]]) -> str:
+def markdown_table(head: list[str], body: list[list[str]]) -> str:
     align = ["left", *["right"] * (len(head) - 1)]
     return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
 

@@ -74,19 +74,21 @@ def convolutions(
     torch._dynamo.config.recompile_limit = 64  # one for each layer that is compiled; beyond it none would be
     for one in wanted:
         x, shape = inputs.get(one.way, inputs["contiguous"]), (channels, one.outputs, kernel)
-        sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality, **formed(one.way)} if one.groups else {}
+        sparsity = (
+            {"sparsity_groups": one.groups, "cardinality": cardinality, **layer_settings(one.way)} if one.groups else {}
+        )
         layer = (SparseConv2d if one.groups else nn.Conv2d)(*shape, padding=kernel // 2, **sparsity)
         layer.to(device).train(backward)
         if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
             layer.to(memory_format=torch.channels_last)
-        forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
+        forward = partial(run_sample_by_sample, layer, output_like(layer, x)) if one.way == PER_SAMPLE else layer
         forward = torch.compile(layer) if one.way == COMPILED else forward
-        run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
+        run = partial(run_forward_and_backward, inputs=[x, *layer.parameters()]) if backward else run_forward
         calls[one] = partial(run, forward, x, precision)
     return calls
 
 
-def formed(way: str) -> dict:
+def layer_settings(way: str) -> dict:
     """The settings of a layer that is computed in one way."""
     return {"form": "exact"} if way == BRANCHES else {"way": way} if way in per_sample.WAYS else {}
 
@@ -96,20 +98,20 @@ def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
         forward(x)
 
 
-def run_both(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
+def run_forward_and_backward(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
     """Forward, and the gradients to ``inputs``."""
     with autocast(x.device, precision):
         out = forward(x)
     torch.autograd.grad(out, inputs, out.detach())  # any gradient will do; this one takes no time and no memory
 
 
-def room(layer: nn.Conv2d, x: Tensor) -> Tensor:
+def output_like(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A channels-last tensor for what the layer makes of x."""
     shape = (len(x), layer.out_channels, *x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def in_place(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
+def run_sample_by_sample(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
     """Sample by sample, which stays in a CPU's cache, into memory that is there already."""
     for place, sample in zip(out.split(1), x.split(1), strict=True):
         place.copy_(layer(sample))
@@ -163,7 +165,7 @@ def training_step(
     optimizer.step()
 
 
-def graphed(step: partial) -> Callable[[], object]:
+def capture_graph(step: partial) -> Callable[[], object]:
     """A step of a training, as :func:`networks` makes it, as one CUDA graph; it is run three times before."""
     _, optimizer, *_ = step.args
     for group in optimizer.param_groups:

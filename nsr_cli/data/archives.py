@@ -29,7 +29,7 @@ def unpack(archive: Path, members: str, into: Path) -> None:
     no plain file, two images of one name, more entries or bytes than the limits above.
     """
     try:
-        with _opened(archive) as entries:
+        with _archive_entries(archive) as entries:
             total = 0
             for number, (name, kind, size, content) in enumerate(entries, 1):
                 path = PurePosixPath(name.replace("\\", "/"))
@@ -73,7 +73,7 @@ _Entries = Iterator[tuple[str, str, int, Callable[[], BinaryIO]]]  # path, kind,
 
 
 @contextlib.contextmanager
-def _opened(archive: Path) -> Iterator[_Entries]:
+def _archive_entries(archive: Path) -> Iterator[_Entries]:
     with archive.open("rb") as file:
         magic = file.read(2)
     if magic == b"PK":

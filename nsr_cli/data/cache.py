@@ -31,13 +31,13 @@ class Damaged(Exception):
     """Not the file that was written; the text says in what."""
 
 
-def cached(
+def cached_images(
     folder: Path,
     name: str,
     sources: Sequence[Path],
     names: Sequence[str],
     make: Callable[[int], np.ndarray],
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> list[np.ndarray]:
     """Images from a cache, which is built first if there is none or it is damaged.
 
@@ -54,31 +54,33 @@ def cached(
     Returns:
         The images, memory-mapped (or in memory), to be read only.
     """
-    identity = identity_of(name, sources)
+    identity = cache_identity(name, sources)
     path = folder / f"{name}-{identity[:8]}" / "images.bin"
 
-    def waiting(text: str) -> None:
-        say(f"{text.partition(';')[0]}, which builds the training images; waiting for them")
+    def report_waiting(text: str) -> None:
+        report(f"{text.partition(';')[0]}, which builds the training images; waiting for them")
 
     try:
         with contextlib.suppress(FileNotFoundError, Damaged):
-            return read(path, identity)
-        with hold(path.parent, wait=True, say=waiting):
+            return read_cache(path, identity)
+        with hold(path.parent, wait=True, say=report_waiting):
             try:
-                return read(path, identity)  # another process has built it meanwhile
+                return read_cache(path, identity)  # another process has built it meanwhile
             except FileNotFoundError:
                 pass
             except Damaged as error:
-                say(f"{path.resolve()} is damaged ({error}); building it again")
-            write(path, identity, names, make, say)
-            return read(path, identity)
+                report(f"{path.resolve()} is damaged ({error}); building it again")
+            write_cache(path, identity, names, make, report)
+            return read_cache(path, identity)
     except (OSError, Damaged) as error:
         reason = getattr(error, "strerror", None) or error
-        say(f"no cache of training images in {path.parent.absolute()} ({reason}); they stay in this process's memory")
+        report(
+            f"no cache of training images in {path.parent.absolute()} ({reason}); they stay in this process's memory"
+        )
         return [make(number) for number in range(len(names))]
 
 
-def identity_of(name: str, sources: Sequence[Path]) -> str:
+def cache_identity(name: str, sources: Sequence[Path]) -> str:
     """A digest of all that the pixels of a cache depend on: the files, and the code that turns them into pixels."""
     digest = hashlib.sha256(f"{name} Pillow {PIL.__version__} OpenCV {cv2.__version__}\n".encode())
     for module in (color, degrade, images, resize):  # rather than a version number that someone has to think of
@@ -89,12 +91,12 @@ def identity_of(name: str, sources: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def write(
-    path: Path, identity: str, names: Sequence[str], make: Callable[[int], np.ndarray], say: Callable[[str], None]
+def write_cache(
+    path: Path, identity: str, names: Sequence[str], make: Callable[[int], np.ndarray], report: Callable[[str], None]
 ) -> None:
     """Write a cache, whole or not at all, with one image in memory at a time."""
-    began = said = time.monotonic()
-    say(f"building {path.resolve()}: {len(names)} images")
+    start = last_report = time.monotonic()
+    report(f"building {path.resolve()}: {len(names)} images")
     entries, offset = [], 0
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for number, name in enumerate(names):
@@ -102,19 +104,19 @@ def write(
             file.write(image)
             entries.append((name, offset, image.shape, zlib.crc32(image)))
             offset += image.nbytes
-            if time.monotonic() - said > SAY_EVERY:
-                said = time.monotonic()
-                say(f"  {number + 1} of {len(names)}")
+            if time.monotonic() - last_report > SAY_EVERY:
+                last_report = time.monotonic()
+                report(f"  {number + 1} of {len(names)}")
         index = json.dumps({"identity": identity, "images": entries}).encode()
         file.write(index + TRAILER.pack(MARK, len(index), zlib.crc32(index)))
-    say(f"  {offset / 2**20:,.0f} MiB in {time.monotonic() - began:.0f} s")
+    report(f"  {offset / 2**20:,.0f} MiB in {time.monotonic() - start:.0f} s")
     older = sorted({*path.parents[1].glob(f"{path.parent.name[:-8]}????????")} - {path.parent})
     if older:  # not deleted here: another machine may have one of them mapped
         listed = ", ".join(other.name for other in older)
-        say(f"  beside it, of other files or another version of nsr; delete what no training uses: {listed}")
+        report(f"  beside it, of other files or another version of nsr; delete what no training uses: {listed}")
 
 
-def read(path: Path, identity: str) -> list[np.ndarray]:
+def read_cache(path: Path, identity: str) -> list[np.ndarray]:
     """The images of a cache, memory-mapped.
 
     Raises:

@@ -14,15 +14,15 @@ from nsr_cli.errors import UserError, find_each
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PAIR = re.compile(r"\{hr: (.+), lr: (.+)\}")
-MOST_FOLDERS = 1000  # that are looked into for images in subfolders
+MAX_FOLDERS = 1000  # that are looked into for images in subfolders
 
 
-def datasets(root: Path | None = None) -> Mapping[str, Dataset]:
+def all_datasets(root: Path | None = None) -> Mapping[str, Dataset]:
     """All data sets by name: the catalogue's, then those of the data root's datasets.yaml."""
     return DATASETS if root is None else {**DATASETS, **read_datasets(Path(root) / FILE)}
 
 
-def find(name: str, root: Path | None = None) -> Dataset:
+def find_dataset(name: str, root: Path | None = None) -> Dataset:
     """The data set of that name, in the catalogue or in the data root's datasets.yaml.
 
     Raises:
@@ -31,7 +31,7 @@ def find(name: str, root: Path | None = None) -> Dataset:
     name, _ = split_pair(name)
     if name in DATASETS:
         return DATASETS[name]
-    known = datasets(root)
+    known = all_datasets(root)
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name.lower(), known, n=1)
@@ -49,7 +49,7 @@ def convention_names(name: str, reads: Sequence[str], root: Path | None = None) 
         reads: what the method can be given, luma or rgb or both; for each in turn, the data set's conventions.
         root: the data root.
     """
-    conventions = IN_RGB if is_folder(name) else find(name, root).conventions
+    conventions = IN_RGB if is_folder(name) else find_dataset(name, root).conventions
     return list(dict.fromkeys(convention for kind in reads for convention in conventions[kind]))
 
 
@@ -124,7 +124,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
     name, _ = split_pair(name)
     if is_folder(name):
         return _folder_images(Path(os.path.expanduser(name)), root)
-    dataset = find(name, root)
+    dataset = find_dataset(name, root)
     if dataset.parts:
         parts = find_each(lambda part: image_paths(part, root), dataset.parts)
         return [path for paths in parts.values() for path in paths]
@@ -135,7 +135,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         wanted = (Path(root) / dataset.folders[0]).absolute()
         raise UserError(f"{dataset.title}: no folder {wanted}; {how_to_get(dataset)}")
     paths, where = own_images(dataset, folder), folder.absolute()
-    _refuse_broken(images_of_dataset(dataset, broken_links(folder)))
+    _refuse_broken_links(images_of_dataset(dataset, broken_links(folder)))
     if not paths:
         raise UserError(f"{dataset.title}: no images in {where}; {_in_subfolders(folder) or how_to_get(dataset)}")
     if dataset.count and len(paths) != dataset.count:
@@ -148,9 +148,9 @@ def image_paths(name: str, root: Path) -> list[Path]:
 
 def _folder_images(folder: Path, root: Path) -> list[Path]:
     if not folder.is_dir():
-        names = ", ".join(datasets(root))
+        names = ", ".join(all_datasets(root))
         raise UserError(f"no folder {folder.absolute()}; give a folder of images, or one of: {names}")
-    _refuse_broken(broken_links(folder))
+    _refuse_broken_links(broken_links(folder))
     paths = images_in(folder)
     if not paths:
         expected = _in_subfolders(folder) or f"image files end in {', '.join(IMAGE_SUFFIXES)}"
@@ -158,7 +158,7 @@ def _folder_images(folder: Path, root: Path) -> list[Path]:
     return paths
 
 
-def _refuse_broken(links: list[Path]) -> None:
+def _refuse_broken_links(links: list[Path]) -> None:
     if links:
         more = f" (and {len(links) - 1} more such links)" if len(links) > 1 else ""
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}{more}; mend or remove it")
@@ -177,7 +177,7 @@ def _in_subfolders(folder: Path) -> str:
         here = Path(place).relative_to(folder)
         if count := len(images_in(Path(place))):
             found.append(f"{here}/ ({count})")
-        if len(here.parts) == 3 or looked > MOST_FOLDERS:
+        if len(here.parts) == 3 or looked > MAX_FOLDERS:
             names.clear()
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     return f"its subfolders hold some, name one of them: {', '.join(found[:8])}{more}" if found else ""
@@ -213,14 +213,14 @@ class Row(NamedTuple):
 def listing(root: Path) -> list[Row]:
     """Every data set: where it is on this machine, or how to get it (nothing is read but names)."""
     rows = []
-    for data in datasets(root).values():
-        rows.append(Row(data.name, data.title, data.count or "any", _where(data, Path(root)), data.licence))
+    for data in all_datasets(root).values():
+        rows.append(Row(data.name, data.title, data.count or "any", _location(data, Path(root)), data.licence))
     return rows
 
 
-def _where(dataset: Dataset, root: Path) -> str:
+def _location(dataset: Dataset, root: Path) -> str:
     if dataset.parts:
-        missing = [part for part in dataset.parts if _where(find(part, root), root).startswith("not here")]
+        missing = [part for part in dataset.parts if _location(find_dataset(part, root), root).startswith("not here")]
         return f"not here: {how_to_get(dataset)}" if missing else " + ".join(dataset.parts)
     folder = locate(dataset, root)
     found = len(own_images(dataset, folder)) if folder else 0

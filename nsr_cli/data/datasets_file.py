@@ -119,7 +119,7 @@ def _dataset(path: Path, name: Any, entry: Any) -> Dataset:
             raise UserError(
                 f"{path}: {name}.{key}: no such key{did_you_mean(str(key), KEYS)}; there are: {', '.join(KEYS)}"
             )
-        values[key] = _listed(key, value)
+        values[key] = _as_list(key, value)
         fits, expected = KEYS[key]
         if not fits(values[key]):
             raise UserError(f"{path}: {name}.{key}: {value!r}; expected {expected}")
@@ -134,7 +134,7 @@ def _dataset(path: Path, name: Any, entry: Any) -> Dataset:
     return Dataset(name, **{**optional, **values}, files=files)
 
 
-def _listed(key: str, value: Any) -> Any:
+def _as_list(key: str, value: Any) -> Any:
     """A single text as a list of one, where a list is expected."""
     if KEYS[key] is PATHS and isinstance(value, str):
         return [value]

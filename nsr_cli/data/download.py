@@ -14,11 +14,11 @@ from nsr_cli.data.archives import unpack
 from nsr_cli.data.datasets import Dataset, Source
 from nsr_cli.data.fetch import MirrorFailed, download
 from nsr_cli.data.images import image_size, read_image, write_png
-from nsr_cli.data.manifest import Entry, check, checksum, compare_names, digest, read_manifest
+from nsr_cli.data.manifest import Entry, check_dataset, checksum, compare_names, digest, read_manifest
 from nsr_cli.errors import UserError
 
 
-def get(name: str, root: Path, progress: bool = True) -> list[Path]:
+def get_dataset(name: str, root: Path, progress: bool = True) -> list[Path]:
     """Fetch a data set into the data root, unless it is already here and right.
 
     Mirrors are tried in turn; a dropped download goes on where it stopped, in this call or the next; every
@@ -37,13 +37,13 @@ def get(name: str, root: Path, progress: bool = True) -> list[Path]:
         UserError: unknown name; a data set that has to be asked for; all mirrors failed; disk full; the
             folder holds other images under these names, which are never overwritten.
     """
-    dataset = catalog.find(name, root)
+    dataset = catalog.find_dataset(name, root)
     root = Path(root).absolute()
-    parts = [catalog.find(part, root) for part in dataset.parts] or [dataset]
+    parts = [catalog.find_dataset(part, root) for part in dataset.parts] or [dataset]
     with disk_errors(dataset.title, root):
         folders = [_folder_if_complete(part, root) for part in parts]
         if not all(folders):
-            with alone(root) as downloads:
+            with locked_downloads(root) as downloads:
                 folders = [
                     folder or _fetch(part, root, downloads, progress)
                     for part, folder in zip(parts, folders, strict=True)
@@ -69,7 +69,7 @@ def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
         return catalog.image_paths(dataset.name, root)[0].parent
     folder = catalog.locate(dataset, root)
     if folder and catalog.own_images(dataset, folder):
-        found = check(dataset.name, root)
+        found = check_dataset(dataset.name, root)
         if found.wrong:
             more = f" (and {len(found.wrong) - 1} more)" if len(found.wrong) > 1 else ""
             raise UserError(f"{dataset.title}: {found.wrong[0]}{more}, in {folder}; move that away first")
@@ -82,7 +82,7 @@ def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[Path]:
+def locked_downloads(root: Path) -> Iterator[Path]:
     """The folder of half downloads, locked against a second `nsr data get` into the same root."""
     downloads = root / ".downloads"
     root.mkdir(parents=True, exist_ok=True)

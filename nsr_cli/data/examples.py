@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from nsr_cli.data import degrade
-from nsr_cli.data.cache import cached
+from nsr_cli.data.cache import cached_images
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
 
@@ -33,7 +33,7 @@ def load_examples(
     patch: int,
     folder: Path,
     name: str,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> list[Example]:
     """The training images, degraded where that does not change from step to step.
 
@@ -55,17 +55,17 @@ def load_examples(
         check_size(path.name, height // task.scale, width // task.scale, patch)
     names, large = [path.name for path in paths], sum(map(math.prod, sizes)) * (3 if form == "rgb" else 1) >= SMALL
 
-    def kept(what: str, sources: Sequence[Path], make: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+    def load_or_make(what: str, sources: Sequence[Path], make: Callable[[int], np.ndarray]) -> list[np.ndarray]:
         if large:
-            return cached(folder, f"{name}-{what}", sources, names, make, say)
+            return cached_images(folder, f"{name}-{what}", sources, names, make, report)
         return [make(number) for number in range(len(names))]
 
     def cut(number: int) -> np.ndarray:
         return degrade.modcrop(truths[number], task.scale)
 
-    truths = degraded = kept(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
+    truths = degraded = load_or_make(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task.fixed:
         what, sources = f"{form}-{task.fixed}", task.sources(paths)
-        degraded = kept(what, sources, lambda number: task.degraded(paths[number], cut(number)))
+        degraded = load_or_make(what, sources, lambda number: task.degraded(paths[number], cut(number)))
     truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]

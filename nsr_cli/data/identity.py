@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, images_in, is_folder, locate, own_images, split_pair
+from nsr_cli.data.catalog import find_dataset, images_in, is_folder, locate, own_images, split_pair
 from nsr_cli.data.pairs import lr_folder
 
 
@@ -27,7 +27,7 @@ def data_name(name: str, root: Path, scale: int = 1) -> str:
     elif lr is None:
         return hr
     else:
-        dataset = find(hr, root)
+        dataset = find_dataset(hr, root)
         folder = locate(dataset, root)
         images = own_images(dataset, folder) if folder else []
     return f"{hr}-{digest_of([*images, *(images_in(lr) if lr else [])])[:8]}"

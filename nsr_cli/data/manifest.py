@@ -48,7 +48,7 @@ class Check:
         return (*(f"{name}: missing" for name in self.missing), *self.wrong)
 
 
-def check(name: str, root: Path) -> Check:
+def check_dataset(name: str, root: Path) -> Check:
     """Compare a data set with its manifest: count, names, sizes and checksums of every image.
 
     Where no manifest is shipped (the set was not at hand to make one), names and count alone are compared,
@@ -57,9 +57,9 @@ def check(name: str, root: Path) -> Check:
     Raises:
         UserError: unknown name, or the data set is not here at all.
     """
-    dataset = catalog.find(name, root)
+    dataset = catalog.find_dataset(name, root)
     if dataset.parts:
-        checks = [check(part, root) for part in dataset.parts]
+        checks = [check_dataset(part, root) for part in dataset.parts]
         return Check(
             name,
             None,
@@ -85,7 +85,7 @@ def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, 
     for name in manifest.keys() & here.keys():
         expected = manifest[name]
         try:
-            entry = describe(here[name], expected)
+            entry = describe_image(here[name], expected)
         except UserError as error:
             wrong.append(f"{name}: {error}")
             continue
@@ -121,7 +121,7 @@ def read_manifest(name: str) -> dict[str, Entry] | None:
     return {image: Entry(*entry) for image, entry in json.loads(path.read_text())["images"].items()}
 
 
-def describe(path: Path, expected: Entry | None = None) -> Entry:
+def describe_image(path: Path, expected: Entry | None = None) -> Entry:
     """Size and checksum of an image file.
 
     The checksum is that of the decoded pixels (uint8, row by row, RGB interleaved), so that a PNG written
@@ -145,7 +145,7 @@ def digest(image: np.ndarray) -> str:
 
 def write_manifest(name: str, root: Path, folder: Path = MANIFESTS) -> Path:
     """Make the manifest of a data set from the images that are here; returns the file written."""
-    entries = {path.name: describe(path) for path in catalog.image_paths(name, root)}
+    entries = {path.name: describe_image(path) for path in catalog.image_paths(name, root)}
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
     meaning = "height, width, channels, sha256 of the decoded pixels (uint8, by rows; of a JPEG: of the file)"
     text = f'{{\n  "name": "{name}",\n  "entries": "{meaning}",\n  "images": {{\n{lines}\n  }}\n}}\n'

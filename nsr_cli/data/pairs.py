@@ -5,7 +5,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nsr_cli.data.catalog import broken_link_text, broken_links, find, images_in, is_folder, lr_partners, split_pair
+from nsr_cli.data.catalog import (
+    broken_link_text,
+    broken_links,
+    find_dataset,
+    images_in,
+    is_folder,
+    lr_partners,
+    split_pair,
+)
 from nsr_cli.errors import UserError
 
 # What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
@@ -33,7 +41,7 @@ def lr_folder(name: str, root: Path, scale: int) -> Path | None:
     if scale == 1:
         return None
     _, lr = split_pair(name)
-    pattern = lr or ("" if is_folder(name) else find(name, root).low_resolution)
+    pattern = lr or ("" if is_folder(name) else find_dataset(name, root).low_resolution)
     found = Path(os.path.expanduser(pattern.replace("{scale}", str(scale))))
     return (found if lr else Path(root) / found) if pattern else None
 
@@ -48,13 +56,13 @@ def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: in
         UserError: as :func:`paired` does.
     """
     if folder := lr_folder(name, root, scale):
-        return paired(paths, folder, scale)
+        return find_partners(paths, folder, scale)
     partners = lr_partners(paths, scale)
     _check_sizes(paths if partners else [], partners, scale)
     return partners
 
 
-def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
+def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
     """The low-resolution partner of each image, by stem: the same, or with a usual suffix (x2, _x2, _LRBI_x2, ...).
 
     Args:
@@ -74,45 +82,45 @@ def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}")
-    found, partners = _by_name(images_in(lr_folder), scale), []
+    found, partners = _by_stem(images_in(lr_folder), scale), []
     for path in hr_paths:
-        candidates = found.get(path.stem) or found.get(_bare(path.stem, scale)) or []
+        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale)) or []
         if len(candidates) > 1:
             names = " and ".join(candidate.name for candidate in candidates)
             raise UserError(f"{path.name} has several low-resolution partners in {lr_folder.absolute()}: {names}")
         partners.append(candidates[0] if candidates else None)
-    alone = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
-    if alone:
-        where = f"in {lr_folder.absolute()}, as {Path(alone[0]).stem}x{scale}.png would be"
-        raise UserError(f"{_listed(alone)}: no low-resolution partner at 1/{scale} {where}")
-    _check_left_over(hr_paths, found, lr_folder, scale)
+    unpaired = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
+    if unpaired:
+        where = f"in {lr_folder.absolute()}, as {Path(unpaired[0]).stem}x{scale}.png would be"
+        raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")
+    _check_unpaired(hr_paths, found, lr_folder, scale)
     _check_sizes(hr_paths, partners, scale)
     return partners
 
 
-def _bare(stem: str, scale: int) -> str:
+def _bare_stem(stem: str, scale: int) -> str:
     """A stem without what tells that it is a high- or low-resolution image at this scale."""
     return re.sub(_SUFFIX.replace("{scale}", str(scale)), "", stem, flags=re.IGNORECASE) or stem
 
 
-def _by_name(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
+def _by_stem(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
     """Low-resolution images by their stem as it is, and by the bare stem."""
     found: dict[str, list[Path]] = {}
     for path in paths:
-        for name in {path.stem, _bare(path.stem, scale)}:
+        for name in {path.stem, _bare_stem(path.stem, scale)}:
             found.setdefault(name, []).append(path)
     return found
 
 
-def _check_left_over(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
+def _check_unpaired(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
     """Refuse low-resolution images at this scale of which no high-resolution image lies beside the others."""
     beside = [path for folder in {path.parent for path in hr_paths} for path in images_in(folder)]
-    known = {name for path in beside for name in (path.stem, _bare(path.stem, scale))}
+    known = {name for path in beside for name in (path.stem, _bare_stem(path.stem, scale))}
     other_scale = re.compile(rf"x(?!{scale})\d(?:[mdw]\d?)?$", re.IGNORECASE)
     partners = {path for paths in found.values() for path in paths if not other_scale.search(path.stem)}
-    if left := sorted(p.name for p in partners if not {p.stem, _bare(p.stem, scale)} & known):
+    if left := sorted(p.name for p in partners if not {p.stem, _bare_stem(p.stem, scale)} & known):
         where = ", ".join(sorted({str(path.parent.absolute()) for path in hr_paths}))
-        raise UserError(f"{_listed(left)} in {lr_folder.absolute()}: no high-resolution partner in {where}")
+        raise UserError(f"{_first_names(left)} in {lr_folder.absolute()}: no high-resolution partner in {where}")
 
 
 def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int) -> None:
@@ -130,6 +138,6 @@ def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int)
         raise UserError(wrong[0] + more)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -15,13 +15,13 @@ import numpy as np
 import tifffile
 from PIL import Image as PillowImage
 
-from nsr_cli.data.images import PNG, depth_of, opened
+from nsr_cli.data.images import PNG, depth_of, open_image
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import replacing
 
 KINDS = {".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
-LARGEST = {"JPEG": 65535, "WEBP": 16383}  # side in pixels
+MAX_SIDE = {"JPEG": 65535, "WEBP": 16383}  # side in pixels
 OPTIONS = {  # JPEG as good as it gets without growing much; the others are exact
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True, "exact": True},
@@ -32,7 +32,17 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 ORIENTATION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 274, 262, 277, 339  # tags of TIFF and EXIF
 EXIF_IFD, GPS_IFD, WIDTH, HEIGHT = 34665, 34853, 40962, 40963
 TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", 306: "DateTime", 315: "Artist", 33432: "Copyright"}
-KEPT = (*TEXTS, 282, 283, 296, 305, 316, 18246, 18249, *range(40091, 40096))  # and resolution, software, rating, titles
+KEPT_TAGS = (
+    *TEXTS,
+    282,
+    283,
+    296,
+    305,
+    316,
+    18246,
+    18249,
+    *range(40091, 40096),
+)  # and resolution, software, rating, titles
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def read_picture(path: Path) -> Picture:
         UserError: the file cannot be read (see nsr_cli.data.images), or is of a colour space other than grey and RGB,
             of several frames, or of other than 8 or 16 bits; the text names it.
     """
-    with warnings.catch_warnings(action="ignore"), opened(path) as (image, data):  # Pillow's, on odd EXIF data
+    with warnings.catch_warnings(action="ignore"), open_image(path) as (image, data):  # Pillow's, on odd EXIF data
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise UserError(f"{path} has {frames} frames; expected one")
         if (depth := depth_of(image, data)) not in (1, 2, 4, 8, 16):
@@ -72,12 +82,12 @@ def read_picture(path: Path) -> Picture:
         icc, tags = image.info.get("icc_profile"), PillowImage.Exif()
         with contextlib.suppress(Exception):  # damaged EXIF data is no reason to refuse the pixels
             tags = image.getexif()
-        pixels = _deep(path, image, data) if depth == 16 else np.asarray(_converted(path, image))
+        pixels = _read_16_bit(path, image, data) if depth == 16 else np.asarray(_as_8_bit(path, image))
         pixels = upright(pixels, tags.get(ORIENTATION, 1))
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
         grey = pixels.shape[2] < 3
         alpha = pixels[:, :, -1] if pixels.shape[2] in (2, 4) else None
-        return Picture(pixels[:, :, 0] if grey else pixels[:, :, :3], alpha, _described(tags), icc)
+        return Picture(pixels[:, :, 0] if grey else pixels[:, :, :3], alpha, _kept_exif(tags), icc)
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -89,7 +99,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
 
 
-def _converted(path: Path, image: PillowImage.Image) -> PillowImage.Image:
+def _as_8_bit(path: Path, image: PillowImage.Image) -> PillowImage.Image:
     """An image of 8 bits per channel as L, LA, RGB or RGBA."""
     image.load()
     if image.mode not in ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa"):
@@ -99,7 +109,7 @@ def _converted(path: Path, image: PillowImage.Image) -> PillowImage.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _deep(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarray:
+def _read_16_bit(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarray:
     """The pixels of a file of 16 bits per channel, uint16 (H, W[, C]), which Pillow would cut down to 8."""
     if image.format == "PNG":
         samples = 2 if data[25] == PNG_COLOUR[2] else None  # by the colour type in IHDR
@@ -120,11 +130,11 @@ def _deep(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarray:
     return pixels
 
 
-def _described(tags: PillowImage.Exif) -> PillowImage.Exif:
+def _kept_exif(tags: PillowImage.Exif) -> PillowImage.Exif:
     """What EXIF data says of the photograph, without what it says of the file that held it: also for other formats."""
     exif = PillowImage.Exif()
     try:
-        exif.update({tag: tags[tag] for tag in KEPT if tag in tags})
+        exif.update({tag: tags[tag] for tag in KEPT_TAGS if tag in tags})
         for ifd in (EXIF_IFD, GPS_IFD):
             if found := {tag: value for tag, value in tags.get_ifd(ifd).items() if not isinstance(value, dict)}:
                 exif[ifd] = found
@@ -137,8 +147,8 @@ def _described(tags: PillowImage.Exif) -> PillowImage.Exif:
 def check_format(path: Path, height: int, width: int, alpha: bool) -> None:
     """Raise UserError unless the format of an output's name holds such a picture."""
     kind = KINDS[path.suffix.lower()]
-    if max(height, width) > LARGEST.get(kind, 2**31 - 1):
-        most = LARGEST[kind]
+    if max(height, width) > MAX_SIDE.get(kind, 2**31 - 1):
+        most = MAX_SIDE[kind]
         raise UserError(f"{path}: {width}x{height}, but {kind} holds at most {most}x{most} pixels; format=png does")
     if alpha and kind in ("JPEG", "BMP"):
         raise UserError(f"{path}: {kind} holds no alpha; format=png does")
@@ -159,7 +169,7 @@ class Canvas:
 
     def __init__(self, path: Path, size: tuple[int, int], channels: int, deep: bool):
         self.path, self.kind, self.size = path, KINDS[path.suffix.lower()], size
-        self.dtype = np.uint16 if deep and self.kind in DEEP else np.uint8
+        self.dtype = np.uint16 if deep and self.kind in WRITERS_16_BIT else np.uint8
         if self.dtype == np.uint16:
             self.pixels = np.empty((*size, channels), np.uint16)
         else:
@@ -186,7 +196,7 @@ class Canvas:
         with replacing(self.path) as temporary:
             try:
                 with open(temporary, "wb+") as file:
-                    writer = self._write if self.dtype == np.uint8 else DEEP[self.kind]
+                    writer = self._write if self.dtype == np.uint8 else WRITERS_16_BIT[self.kind]
                     writer(file, self.pixels if self.dtype == np.uint16 else self.image, exif, icc)
             except OSError as error:
                 if error.errno is not None:
@@ -207,7 +217,7 @@ class Canvas:
         image.save(file, self.kind, **options)
 
 
-def _write_deep_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
+def _write_16_bit_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
     """A TIFF of 16 bits per channel; of EXIF data its texts alone, for tifffile writes no directory of them."""
     channels = pixels.shape[2]
     form = {"photometric": "rgb", "planarconfig": "contig"} if channels > 2 else {"photometric": "minisblack"}
@@ -217,7 +227,7 @@ def _write_deep_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif,
     tifffile.imwrite(file, pixels, compression="zlib", iccprofile=icc, metadata=None, extratags=texts, **form)
 
 
-def _write_deep_png(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
+def _write_16_bit_png(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
     """A PNG of 16 bits per channel, row by row (W3C PNG, Third Edition, Sections 5, 9 and 11)."""
 
     def chunk(kind: bytes, content: bytes) -> None:
@@ -241,4 +251,4 @@ def _write_deep_png(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, 
     chunk(b"IEND", b"")
 
 
-DEEP = {"PNG": _write_deep_png, "TIFF": _write_deep_tiff}  # formats with 16 bits per channel
+WRITERS_16_BIT = {"PNG": _write_16_bit_png, "TIFF": _write_16_bit_tiff}  # formats with 16 bits per channel

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.download import alone, disk_errors
+from nsr_cli.data.download import disk_errors, locked_downloads
 from nsr_cli.data.fetch import MirrorFailed, download
 from nsr_cli.data.regular import file_sha256
 from nsr_cli.errors import UserError
@@ -59,15 +59,15 @@ def get_weights(root: Path, progress: bool = True) -> list[Path]:
     Raises:
         UserError: once all were tried, for those that are not there: where to ask, or what failed.
     """
-    root, there, lacking = Path(root).absolute(), [], []
+    root, there, failures = Path(root).absolute(), [], []
     for weights in published():
         try:
             with disk_errors(weights.file, root):
                 there.append(_get(weights, root, progress))
         except UserError as error:
-            lacking.append(str(error))
-    if lacking:
-        raise UserError("; ".join([f"{len(there)} of {len(published())} published weights are in {root}", *lacking]))
+            failures.append(str(error))
+    if failures:
+        raise UserError("; ".join([f"{len(there)} of {len(published())} published weights are in {root}", *failures]))
     return there
 
 
@@ -80,7 +80,7 @@ def _get(weights: Weights, root: Path, progress: bool) -> Path:
         return path
     if not weights.url:
         raise UserError(f"{weights.file}: {weights.ask}")
-    with alone(root) as downloads:
+    with locked_downloads(root) as downloads:
         half = downloads / f"{weights.sha256[:8]}-{path.name}"
         try:
             download(weights.url, f"sha256:{weights.sha256}", half, progress and weights.file)

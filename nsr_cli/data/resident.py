@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nsr_cli.data.sampler import Batch, Crop, PatchSampler
 
-SHARE = 1 / 3  # of a GPU's free memory that images may take
+IMAGE_SHARE = 1 / 3  # of a GPU's free memory that images may take
 
 
 def sampler_on_device(sampler: PatchSampler, device: torch.device) -> "PatchSampler | ResidentSampler | SendingSampler":
@@ -17,7 +17,7 @@ def sampler_on_device(sampler: PatchSampler, device: torch.device) -> "PatchSamp
         return sampler
     free, _ = torch.cuda.mem_get_info(device)
     size = sum(image.nbytes for e in sampler.examples for image in (e.degraded, e.truth))
-    return (ResidentSampler if size < SHARE * free else SendingSampler)(sampler, device)
+    return (ResidentSampler if size < IMAGE_SHARE * free else SendingSampler)(sampler, device)
 
 
 class SendingSampler:
@@ -28,7 +28,7 @@ class SendingSampler:
 
     def __call__(self, step: int) -> Batch:
         batch = self.sampler(step)
-        return Batch(_sent(batch.degraded, self.device), _sent(batch.truth, self.device), batch.names)
+        return Batch(_to_device(batch.degraded, self.device), _to_device(batch.truth, self.device), batch.names)
 
 
 class ResidentSampler:
@@ -45,7 +45,7 @@ class ResidentSampler:
         degraded = self.degraded.cut(crops, self.sampler.patch, 1)
         truth = self.truth.cut(crops, self.sampler.patch, self.sampler.scale)
         if self.sampler.sigma:
-            noise = _sent(torch.from_numpy(self.sampler.noise(generator, degraded.shape)), self.device)
+            noise = _to_device(torch.from_numpy(self.sampler.noise(generator, degraded.shape)), self.device)
             degraded = degraded.float().div_(255).add_(noise)
         return Batch(degraded, truth, [self.names[crop.image] for crop in crops])
 
@@ -72,12 +72,12 @@ class Pixels:
             if flip & 2:
                 first, right = first + (side - 1) * right, -right
             ways.append((first, right, down) if flip & 4 else (first, down, right))
-        first, down, right = _sent(torch.tensor(ways), self.bytes.device).T[:, :, None, None, None]
+        first, down, right = _to_device(torch.tensor(ways), self.bytes.device).T[:, :, None, None, None]
         line = torch.arange(side, device=self.bytes.device)
         channel = torch.arange(self.channels, device=self.bytes.device)[:, None, None]
         return self.bytes[first + channel + down * line[:, None] + right * line]  # (B, C, side, side)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device; to a GPU without waiting for the work that is queued there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

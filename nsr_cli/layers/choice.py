@@ -51,19 +51,19 @@ def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dil
     """
     if is_transformed():  # by plain operators; of a number of groups that is left open, compilers make no convolution
         return AS_PRODUCTS if has_any_size(x.shape[0]) else AS_GROUPS
-    usual = by_rule(x, kernel, stride, padding, dilation)
+    default = by_rule(x, kernel, stride, padding, dilation)
     if x.device.type not in MEASURED or torch.are_deterministic_algorithms_enabled():
-        return usual
+        return default
     conv = stride, padding, dilation, groups
-    key = key_of(x, kernel, conv)
+    key = class_of_shapes(x, kernel, conv)
     if key not in chosen:
         if x.is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be timed
-            return usual
+            return default
         settle = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
         device = torch.cuda.get_device_name(x.device) if x.is_cuda else x.device.type
         name = f"{device}, torch {torch.__version__}, {key}"
-        times = read(name) or remember(name, measure(candidates(x, kernel, conv), settle=settle))
-        chosen[key] = min(times["seconds"], key=times["seconds"].get, default=usual)
+        times = read_times(name) or save_times(name, measure(calls_by_way(x, kernel, conv), settle=settle))
+        chosen[key] = min(times["seconds"], key=times["seconds"].get, default=default)
     return chosen[key]
 
 
@@ -73,7 +73,7 @@ def by_rule(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dil
     return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
 
 
-def key_of(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
+def class_of_shapes(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
     """The class of a convolution: batch and pixels up to the next power of two, all else as it is."""
     batch, pixels = (1 << (n - 1).bit_length() for n in (x.shape[0], x.shape[2] * x.shape[3]))
     layout = "channels-last" if x.is_contiguous(memory_format=torch.channels_last) else "contiguous"
@@ -82,7 +82,7 @@ def key_of(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
     return (x.device.index, work, *precision, layout, batch, pixels, *kernel, *conv)
 
 
-def candidates(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Callable[[], object]]:
+def calls_by_way(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Callable[[], object]]:
     """What runs each way once, on tensors like those of a call; with gradients where autograd is on."""
     trains = torch.is_grad_enabled()
 
@@ -118,22 +118,22 @@ def measure(candidates: Candidates, **watch: Callable) -> dict:
     return {"seconds": {name: median(times) for name, times in seconds.items()}, "failed": failed}
 
 
-def file_of(name: str) -> Path:
+def times_file(name: str) -> Path:
     """Where what was measured is kept; a file for each name, so that no process overwrites another's."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(folder) / "nsr" / "ways" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
-def read(name: str) -> dict | None:
+def read_times(name: str) -> dict | None:
     """What was measured before; None where nothing is there, or nothing that can be read."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-        content = json.loads(file_of(name).read_text(encoding="utf-8"))
+        content = json.loads(times_file(name).read_text(encoding="utf-8"))
         content["seconds"] = {way: float(time) for way, time in content["seconds"].items() if way in WAYS}
         return content if content["name"] == name else None
     return None
 
 
-def remember(name: str, times: dict) -> dict:
+def save_times(name: str, times: dict) -> dict:
     with contextlib.suppress(OSError):  # no such place: this process alone remembers
-        write_json(file_of(name), {"name": name, **times})
+        write_json(times_file(name), {"name": name, **times})
     return times

@@ -94,7 +94,7 @@ class Pool(torch.autograd.Function):
         return (gradient / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
 
 
-def average(x: Tensor) -> Tensor:
+def global_average(x: Tensor) -> Tensor:
     """Global average pool of (B, C, H, W) in at least float32, (B, C)."""
     if is_transformed():
         return x.mean(dim=(2, 3), dtype=pooling_dtype(x.dtype))
@@ -154,7 +154,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
         with full_precision(x.device.type):
-            pooled = average(x).to(self.linear.weight.dtype)  # (B, C_in)
+            pooled = global_average(x).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
             logits = at_least_float32(self.linear(pooled))  # (B, k * d)

@@ -19,7 +19,7 @@ def computed_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def as_computed(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def cast_channels_last(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     """x, channels-last, and the tensors; all in the precision of autocast, where that is on."""
     if torch.is_autocast_enabled(x.device.type):
         dtype = computed_dtype(x)
@@ -70,7 +70,7 @@ def one_by_one(
     x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
     """The same, a convolution for each sample."""
-    return OneByOne.apply(*as_computed(x, kernels, biases), (stride, padding, dilation), groups)
+    return OneByOne.apply(*cast_channels_last(x, kernels, biases), (stride, padding, dilation), groups)
 
 
 class OneByOne(torch.autograd.Function):
@@ -119,7 +119,7 @@ def fused(
         raise ValueError(f"way=fused: expected stride 1, one group, 16 or 32 bits, Triton and a GPU; got {found}")
     from nsr_cli.layers.fused import Fused
 
-    return Fused.apply(*as_computed(x, kernels, biases), padding, dilation)
+    return Fused.apply(*cast_channels_last(x, kernels, biases), padding, dilation)
 
 
 def is_fusible(x: Tensor, stride: Pair, groups: int) -> bool:

@@ -93,10 +93,10 @@ def sparsify(
         for name in names[conv]:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, twin)
-    return [replaced(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
+    return [describe_replacement(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
 
 
-def replaced(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:
+def describe_replacement(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:
     """What replacing ``conv`` by ``twin`` costs."""
     parameters = [sum(p.numel() for p in module.parameters()) for module in (conv, twin)]
     shape = conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size

@@ -62,13 +62,13 @@ def restore_as_authors(
     total, weights, kept = torch.zeros_like(skip), torch.zeros_like(skip[:, :1]), tiling.side - 2 * tiling.margin
     tiles, at_once = tiling.tiles(height, width), max(1, pixels_at_once // tiling.side**2)
     for first in range(0, len(tiles), at_once):
-        some = tiles[first : first + at_once]
-        cut = [reflected[0, :, top : top + tiling.side, left : left + tiling.side] for top, left, _ in some]
+        batch = tiles[first : first + at_once]
+        cut = [reflected[0, :, top : top + tiling.side, left : left + tiling.side] for top, left, _ in batch]
         deep = network.deep(torch.stack(cut))[..., tiling.margin : -tiling.margin, tiling.margin : -tiling.margin]
-        for (top, left, weight), tile in zip(some, deep, strict=True):
+        for (top, left, weight), tile in zip(batch, deep, strict=True):
             total[0, :, top : top + kept, left : left + kept] += weight * tile
             weights[0, :, top : top + kept, left : left + kept] += weight
-    return _as_image(network.joined(total / weights, skip))
+    return _as_image(network.combine(total / weights, skip))
 
 
 def _as_image(restored: Tensor) -> np.ndarray:

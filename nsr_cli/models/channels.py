@@ -46,7 +46,7 @@ class GreyAsRgb(nn.Module):
         return self.network(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
 
 
-def adapted(network: Callable, reads: int, channels: int, scale: int, colour: str) -> Callable:
+def adapt_channels(network: Callable, reads: int, channels: int, scale: int, colour: str) -> Callable:
     """A method that can be given pictures of another number of channels.
 
     Args:

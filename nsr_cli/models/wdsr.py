@@ -87,12 +87,12 @@ class WDSR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W)."""
         x = x - self.mean
-        return self.joined(self.deep(x), self.skip(x))
+        return self.combine(self.deep(x), self.skip(x))
 
     def deep(self, x: Tensor) -> Tensor:
         """What is learned beside the skip: (B, C, H, W) less the mean to (B, scale^2 * C, H, W)."""
         return self.tail(self.body(self.head(x)))
 
-    def joined(self, deep: Tensor, skip: Tensor) -> Tensor:
+    def combine(self, deep: Tensor, skip: Tensor) -> Tensor:
         """The restored images, of what the body and the skip make of them."""
         return F.pixel_shuffle(skip + deep, self.scale) + self.mean

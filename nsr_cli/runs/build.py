@@ -14,7 +14,7 @@ from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
-from nsr_cli.models.weights import load_weights, start_from
+from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
@@ -32,7 +32,7 @@ def build(run: Run, device: torch.device) -> Callable:
     if not isinstance(method, nn.Module):
         return method
     if run.request.ckpt:
-        load_from(run, method)
+        load_run_weights(run, method)
     return method.to(device)
 
 
@@ -40,7 +40,7 @@ def trained_network(run: Run, device: torch.device) -> nn.Module:
     """The network of a run, with the weights of its training or of its file, as it is evaluated."""
     network = build(run, device)
     if run.trains:
-        checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
+        checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, network)
     set_inference(network, run.spec.inference)
     return network.eval()
 
@@ -55,13 +55,13 @@ def fresh_method(spec: Spec) -> Callable:
     is_network = bool(spec.training or spec.weights)
     if spec.model.sparse:
         arguments |= layer_knobs(spec.sparsity)
-    check_arguments(target, arguments)
+    check_network_arguments(target, arguments)
     if not is_network and not isinstance(target, type):
         return functools.partial(target, **arguments)
     try:
         method = target(**arguments)
         if spec.sparsity["gate"] != "none" and not spec.model.sparse:
-            attach(method, spec)
+            attach_sparsity(method, spec)
     except ValueError as error:  # a layer refuses its settings
         raise UserError(str(error)) from None
     if is_network and not isinstance(method, nn.Module):
@@ -71,7 +71,7 @@ def fresh_method(spec: Spec) -> Callable:
     return method
 
 
-def check_arguments(target: Callable, arguments: dict) -> None:
+def check_network_arguments(target: Callable, arguments: dict) -> None:
     """Raise UserError for an argument in model.network that a class or function does not take."""
     try:
         known = inspect.signature(target).parameters.values()
@@ -90,14 +90,14 @@ def layer_knobs(sparsity: dict) -> dict:
     return {name: value for name, value in knobs.items() if value is not None}
 
 
-def attach(network: nn.Module, spec: Spec) -> None:
+def attach_sparsity(network: nn.Module, spec: Spec) -> None:
     """Make the convolutions in the depth of any network sparse: those with as many channels in as out."""
     gate, cardinality = spec.sparsity["gate"], spec.sparsity.get("cardinality") or 1
 
-    def deep(name: str, conv: nn.Conv2d) -> bool:
+    def is_deep(name: str, conv: nn.Conv2d) -> bool:
         return conv.in_channels == conv.out_channels
 
-    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and deep(n, m)]
+    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and is_deep(n, m)]
     if not widths:
         raise UserError(f"sparsity={gate}: model={spec.model.name} has no convolution of equal widths to make sparse")
     if cardinality > max(widths):
@@ -105,10 +105,10 @@ def attach(network: nn.Module, spec: Spec) -> None:
     knobs = layer_knobs(spec.sparsity) | {"cardinality": cardinality}
     if knobs.pop("shared_gate", False):
         raise UserError(f"shared_gate=true: sparse convolutions attached to model={spec.model.name} share no gates")
-    sparsify(network, where=deep, **knobs)
+    sparsify(network, where=is_deep, **knobs)
 
 
-def load_from(run: Run, network: nn.Module) -> None:
+def load_run_weights(run: Run, network: nn.Module) -> None:
     """Read the weights of a run from its file, and the side of the tiles in which they were trained."""
     path = Path(run.request.ckpt)
     if run.request.published:
@@ -135,7 +135,7 @@ def initialise(run: Run, network: nn.Module) -> str:
     path = run.request.init
     if file_sha256(path) != run.spec.training.init:
         raise UserError(f"init={path}: the file has changed since this run was asked for")
-    left = start_from(network, path)
+    left = load_fitting_layers(network, path)
     return f"starting from {path}" + (f"; of other sizes, and so not taken: {', '.join(left)}" if left else "")
 
 

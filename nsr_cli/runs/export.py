@@ -21,7 +21,7 @@ from nsr_cli.files import replacing
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import check_network, set_inference, trained_network
-from nsr_cli.runs.portable import metadata_of, open_network, portable, says_its_network, to_bytes
+from nsr_cli.runs.portable import has_spec, metadata_of, open_network, portable_copy, to_bytes
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of
@@ -33,7 +33,7 @@ AXES = {0: "batch", 2: "height", 3: "width"}  # that are left open
 
 
 @dataclass(frozen=True)
-class Source:
+class PortableNetwork:
     """What is exported: a portable network, its Spec, and what makes torch.export's program of it, once."""
 
     network: nn.Module
@@ -52,13 +52,13 @@ class Format:
         extra: which installs them.
     """
 
-    encode: Callable[[Source], bytes]
+    encode: Callable[[PortableNetwork], bytes]
     open: Callable[[Path], Callable[[Tensor], Tensor]]
     packages: tuple[str, ...] = ()
     extra: str = ""
 
 
-def source_of(run: Run, named: bool) -> tuple[nn.Module, Spec]:
+def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
     """The network that is exported, and its Spec.
 
     Args:
@@ -66,7 +66,7 @@ def source_of(run: Run, named: bool) -> tuple[nn.Module, Spec]:
         named: whether the network was named, beside the file; if not, a file that says its network is believed.
     """
     path, device = Path(run.request.ckpt or ""), torch.device("cpu")
-    if run.request.ckpt and not named and says_its_network(path):
+    if run.request.ckpt and not is_named and has_spec(path):
         return open_network(path, device)
     network = trained_network(run, device)
     check_network(run, network)
@@ -105,15 +105,15 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
     Raises:
         Failed: the network cannot be written in a format, or a file does not compute what it does.
     """
-    plain, channels = portable(network, spec), task_of(spec.task).channels_given(spec.model.reads)
-    source = Source(plain, spec, functools.cache(lambda: exported(plain, channels)))
+    plain, channels = portable_copy(network, spec), task_of(spec.task).channels_given(spec.model.reads)
+    source = PortableNetwork(plain, spec, functools.cache(lambda: export_program(plain, channels)))
     set_inference(network.eval(), spec.inference)
     for path in paths:
         form = FORMATS[path.suffix]
         with replacing(path) as temporary:
-            with exporting(path):
+            with quiet_export(path):
                 temporary.write_bytes(form.encode(source))
-                difference, largest = compared(form.open(temporary), network, channels)
+                difference, largest = compare_outputs(form.open(temporary), network, channels)
             if not difference <= TOLERANCE * max(1, largest):
                 raise Failed(f"{path}: not written: what it restores differs by {difference:.2g} from the network's")
             check_target(path, overwrite)  # again: by now it may be there
@@ -121,7 +121,7 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
 
 
 @torch.no_grad()
-def compared(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
+def compare_outputs(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
     """(largest difference, largest number) of what two networks make of images of two sizes, alone and in batches."""
     side, generator = getattr(network, "tile", None) or SIDE, torch.Generator().manual_seed(0)
     differences, numbers = [], []
@@ -134,7 +134,7 @@ def compared(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: i
 
 
 @contextlib.contextmanager
-def exporting(path: Path) -> Iterator[None]:
+def quiet_export(path: Path) -> Iterator[None]:
     """Without what exporters say of themselves; what they cannot do is one line."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -178,7 +178,7 @@ def check_target(path: Path, overwrite: bool) -> None:
 # The formats
 
 
-def exported(network: nn.Module, channels: int) -> ExportedProgram:
+def export_program(network: nn.Module, channels: int) -> ExportedProgram:
     """A program of torch.export, for any batch, height and width; of convolutions alone where there are few groups."""
     network = copy.deepcopy(network)
     for layer in network.modules():
@@ -193,7 +193,7 @@ def exported(network: nn.Module, channels: int) -> ExportedProgram:
     return program
 
 
-def to_pt2(source: Source) -> bytes:
+def to_pt2(source: PortableNetwork) -> bytes:
     content = io.BytesIO()
     said = json.dumps(metadata_of(source.network, source.spec))
     torch.export.save(source.program(), content, extra_files={"nsr.json": said})
@@ -204,7 +204,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
     return torch.export.load(io.BytesIO(path.read_bytes())).module()  # by its path, it must end in .pt2
 
 
-def to_onnx(source: Source) -> bytes:
+def to_onnx(source: PortableNetwork) -> bytes:
     import onnx
 
     names = {"input_names": ["image"], "output_names": ["restored"], "dynamic_shapes": (AXES,)}

@@ -21,7 +21,7 @@ from nsr_cli.runs.stored import Store
 from nsr_cli.runs.train import steps_of
 
 
-def plan(run: Run, method: Callable, device: torch.device) -> str:
+def plan_text(run: Run, method: Callable, device: torch.device) -> str:
     """Its text."""
     lines = [
         yaml.safe_dump(run.spec.signed, sort_keys=False, default_flow_style=None).rstrip(),
@@ -37,11 +37,11 @@ def plan(run: Run, method: Callable, device: torch.device) -> str:
             f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}",
         ]
     if run.trains:
-        lines += training(run, method, device)
+        lines += training_lines(run, method, device)
     return "\n".join([*lines, "dry_run=true: nothing was trained"])
 
 
-def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
+def training_lines(run: Run, network: nn.Module, device: torch.device) -> list[str]:
     """Length, time and memory of its training."""
     paths, task, spec = Store().training_images(run), run.task, run.spec.training
     run.task_on(run.request.train, paths)  # complains about an image without a partner
@@ -81,16 +81,18 @@ def measure_step(
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 with autocast(device, spec.precision):
                     loss = network(batch).float().abs().mean()
-                held = sum(saved.values())
+                saved_bytes = sum(saved.values())
             loss.backward()
             loss.item()
             durations.append(clock() - began)
             saved.clear()
     weights = sum(p.nbytes for p in network.parameters())
-    return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
+    return min(
+        durations
+    ), saved_bytes + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
 
 
-BRIEF = 0.5  # seconds of a step that is tried
+BRIEF_STEP = 0.5  # seconds of a step that is tried
 
 
 @lru_cache(maxsize=1)
@@ -119,7 +121,7 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def estimate(trainings: list[Run], scored: list[Run]) -> float:
+def estimate_seconds(trainings: list[Run], scored: list[Run]) -> float:
     """About how many seconds runs take on one core, from a real step of each small network and the cost of others.
 
     Args:
@@ -134,7 +136,7 @@ def estimate(trainings: list[Run], scored: list[Run]) -> float:
         if key not in steps:
             network = fresh_method(run.spec)
             guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / multiply_accumulates_per_second()
-            steps[key] = guess if guess > BRIEF else measure_step(run, network, device, 2, time.process_time)[0]
+            steps[key] = guess if guess > BRIEF_STEP else measure_step(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
     for run in scored:
         method = fresh_method(run.spec)

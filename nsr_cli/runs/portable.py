@@ -12,16 +12,16 @@ from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
-from nsr_cli.models.weights.read import DIGEST, digest_of, read
+from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
 from nsr_cli.names import imported
 from nsr_cli.runs.build import fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
 
-SAID = {"spec", "signature"}  # metadata without which a file does not say its network
+SPEC_KEYS = {"spec", "signature"}  # metadata without which a file does not say its network
 
 
-def portable(network: nn.Module, spec: Spec) -> nn.Module:
+def portable_copy(network: nn.Module, spec: Spec) -> nn.Module:
     """A copy for evaluation: plain convolutions where the kernel is the same for every input, weights folded."""
     network = copy.deepcopy(network).eval()
     set_inference(network, spec.inference)
@@ -36,7 +36,7 @@ def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
         network: with its weights; its ``tile`` is kept beside the Spec.
         spec: which makes the network.
     """
-    content = to_bytes(portable(network, spec), spec)
+    content = to_bytes(portable_copy(network, spec), spec)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -59,9 +59,9 @@ def metadata_of(network: nn.Module, spec: Spec) -> dict[str, str]:
     return {**said, "patch": str(tile)} if tile else said
 
 
-def says_its_network(path: Path) -> bool:
+def has_spec(path: Path) -> bool:
     """Whether a file of weights is one of :func:`save_portable`. Raises UserError as :func:`read_spec`."""
-    return read(path).metadata.keys() >= SAID
+    return read_content(path).metadata.keys() >= SPEC_KEYS
 
 
 def read_spec(path: Path) -> Spec:
@@ -72,8 +72,8 @@ def read_spec(path: Path) -> Spec:
     Raises:
         UserError: no such file, damaged, without a Spec, or of another version of nsr.
     """
-    metadata = read(path).metadata
-    if not metadata.keys() >= SAID:
+    metadata = read_content(path).metadata
+    if not metadata.keys() >= SPEC_KEYS:
         raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
     try:
         spec = spec_of(json.loads(metadata["spec"]))
@@ -96,6 +96,6 @@ def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:
         UserError: as of :func:`read_spec`; or weights that are not those of the network.
     """
     spec = read_spec(path)
-    network = portable(fresh_method(spec), spec)
+    network = portable_copy(fresh_method(spec), spec)
     network.tile = load_weights(network, path).tile
     return network.to(device), spec

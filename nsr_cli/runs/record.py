@@ -17,7 +17,7 @@ from nsr_cli.files import write_text
 
 FORMAT = 2
 DIGEST = ',\n "digest": '
-KINDS = {
+ENTRY_TYPES = {
     **dict.fromkeys(("run", "signature", "benchmark"), str),
     **dict.fromkeys(("spec", "scores", "made"), dict),
     **dict.fromkeys(("cost", "tiling", "gates", "trained"), dict | None),
@@ -25,7 +25,7 @@ KINDS = {
     "official_low_resolution": bool,
     "diverged": str | None,
 }
-NUMBERS = {
+NUMERIC_KEYS = {
     "cost": {"macs", "overhead", "parameters"},
     "tiling": {"side", "margin", "overlap"},
     "trained": {"steps", "patches", "seconds"},
@@ -91,7 +91,7 @@ class Record:
         training = self.spec.get("training")
         return training and training["seed"]
 
-    def has(self, conventions: Sequence[Convention]) -> bool:
+    def covers(self, conventions: Sequence[Convention]) -> bool:
         """Whether it answers for all these conventions and all their metrics."""
         for expected in conventions:
             own = self.scores.get(expected.name)
@@ -101,7 +101,7 @@ class Record:
                 return False
         return True
 
-    def in_words(self) -> str:
+    def scores_text(self) -> str:
         """The scores of each convention, in a line."""
         said = []
         for name, score in self.scores.items():
@@ -133,7 +133,7 @@ def read_record(path: Path) -> Record | None:
         Damaged: it is not what was written, or of another version.
     """
     try:
-        return _parsed(path.read_bytes().decode())
+        return _parse_record(path.read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -152,25 +152,25 @@ def is_whole(path: Path) -> bool:
 
 
 @lru_cache(maxsize=8)  # a run's records are read when it is asked for, and again to be shown
-def _parsed(text: str) -> Record:
-    content = json.loads(text, parse_constant=_refuse)
+def _parse_record(text: str) -> Record:
+    content = json.loads(text, parse_constant=_refuse_constant)
     head, found, digest = text.rpartition(DIGEST)
     if content["format"] != FORMAT:
         raise Damaged(f"it has format {content['format']}; this version of nsr reads {FORMAT}")
     if not found or digest != _digest_line(head):
         raise Damaged("it was changed since it was written")
     del content["digest"]
-    _check_kinds(content)
-    content["scores"] = {name: _score(name, found) for name, found in content["scores"].items()}
+    _check_entries(content)
+    content["scores"] = {name: _parse_score(name, found) for name, found in content["scores"].items()}
     return Record(**content)
 
 
-def _check_kinds(content: dict) -> None:
+def _check_entries(content: dict) -> None:
     """Raise Damaged for an entry that tables could not show."""
-    for name, kind in KINDS.items():
+    for name, kind in ENTRY_TYPES.items():
         if not isinstance(content.get(name), kind):
             raise Damaged(f"its {name} is {str(content.get(name))[:40]}")
-    for name, keys in NUMBERS.items():
+    for name, keys in NUMERIC_KEYS.items():
         found = content.get(name)
         if found is not None and (found.keys() != keys or not all(type(n) in (int, float) for n in found.values())):
             raise Damaged(f"its {name} is {str(found)[:40]}")
@@ -179,10 +179,10 @@ def _check_kinds(content: dict) -> None:
         raise Damaged(f"its spec has the training {str(training)[:40]}")
 
 
-def _score(name: str, content: dict) -> Score:
+def _parse_score(name: str, content: dict) -> Score:
     convention, images = convention_of(content["convention"]), content["images"]
-    images = {file: {metric: _number(v) for metric, v in scores.items()} for file, scores in images.items()}
-    means = {metric: _number(v) for metric, v in content.items() if metric not in ("convention", "images")}
+    images = {file: {metric: _parse_number(v) for metric, v in scores.items()} for file, scores in images.items()}
+    means = {metric: _parse_number(v) for metric, v in content.items() if metric not in ("convention", "images")}
     for metric, mean in means.items():
         expected = math.fsum(scores[metric] for scores in images.values()) / len(images)
         if not math.isclose(mean, expected, rel_tol=1e-9):
@@ -190,7 +190,7 @@ def _score(name: str, content: dict) -> Score:
     return Score(convention, means, images)
 
 
-def _number(value: float | None) -> float:
+def _parse_number(value: float | None) -> float:
     """JSON has no infinity: a PSNR of identical images is null there."""
     number = math.inf if value is None else float(value)
     if value is not None and not (type(value) in (int, float) and math.isfinite(number)):
@@ -204,7 +204,7 @@ def _without_infinity(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _refuse(constant: str) -> float:
+def _refuse_constant(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 

@@ -25,7 +25,7 @@ SAY_EVERY = 10  # seconds between lines, where there is no bar
 
 
 @dataclass(frozen=True)
-class How:
+class RestoreOptions:
     """How pictures are restored; the help of each key says more (nsr_cli/commands/knobs.py)."""
 
     overwrite: bool = False
@@ -37,22 +37,22 @@ class How:
     threads: int | None = None
 
 
-def restorer_of(source: Source, how: How) -> Restorer:
+def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
     """The method of a source, ready for pictures."""
-    if how.threads:
-        torch.set_num_threads(how.threads)
-    method, spec = source.open(pick_device(how.device)), source.spec
-    set_inference(method, how.inference)
-    tiling = tiling_of(method, how.tile) if isinstance(method, nn.Module) else None
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    method, spec = source.open(pick_device(options.device)), source.spec
+    set_inference(method, options.inference)
+    tiling = tiling_of(method, options.tile) if isinstance(method, nn.Module) else None
     task = source.task
     reads = task.channels if "rgb" in spec.model.reads else 1
-    if how.colour and reads != 1:
-        raise UserError(f"colour={how.colour}: {source.name} reads RGB as it is; expected colour=null")
-    usual = "luma" if task.name == "dejpeg" or task.luma_only(spec.model.reads) else "channels"
-    return Restorer(method, reads, task.scale, how.colour or usual, tiling)
+    if options.colour and reads != 1:
+        raise UserError(f"colour={options.colour}: {source.name} reads RGB as it is; expected colour=null")
+    default_colour = "luma" if task.name == "dejpeg" or task.luma_only(spec.model.reads) else "channels"
+    return Restorer(method, reads, task.scale, options.colour or default_colour, tiling)
 
 
-def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
+def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptions) -> None:
     """Restore pictures, but for those that are; several processes may share them.
 
     Args:
@@ -63,50 +63,50 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
     Raises:
         Failed: some could not be; the others are.
     """
-    began, restored, elsewhere, failures = time.time(), 0, 0, []
+    start, restored, restored_elsewhere, failures = time.time(), 0, 0, []
 
     def is_done(path: Path) -> bool:
         """Whether it was before; or since this process began, where it overwrites: then by another one."""
-        wanted = [outputs[path], comparison_of(outputs[path])][: 1 + how.compare]
+        files = [outputs[path], comparison_of(outputs[path])][: 1 + options.compare]
         with contextlib.suppress(FileNotFoundError):
-            times = [file.stat().st_mtime for file in wanted]
-            return not how.overwrite or min(times) > began
+            times = [file.stat().st_mtime for file in files]
+            return not options.overwrite or min(times) > start
         return False
 
     waiting = dict.fromkeys(path for path in outputs if not is_done(path))
-    there = len(outputs) - len(waiting)
-    restorer = restorer_of(source, how) if waiting else None
-    with Progress({path: _tiles(restorer, path) for path in waiting}) as progress:
+    skipped = len(outputs) - len(waiting)
+    restorer = restorer_of(source, options) if waiting else None
+    with Progress({path: _tile_count(restorer, path) for path in waiting}) as progress:
         if waiting:
-            progress.say(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
+            progress.print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
         for wait in (False, True):  # what another process is at is looked at again when all else is done
             for path in list(waiting):
-                with claimed(outputs[path], wait) as ours, progress.of(path, ours):
-                    if not ours:
+                with claimed(outputs[path], wait) as is_claimed, progress.picture(path, is_claimed):
+                    if not is_claimed:
                         continue
                     del waiting[path]
                     if is_done(path):
-                        elsewhere += 1
+                        restored_elsewhere += 1
                         continue
                     try:
-                        _restore(restorer, path, outputs[path], how, progress)
+                        _restore(restorer, path, outputs[path], options, progress)
                         restored += 1
                     except UserError as error:
                         failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    counts = {"restored": restored, "restored by another process": elsewhere}
-    counts["there already, and skipped (overwrite=true restores anew)"] = there
+    counts = {"restored": restored, "restored by another process": restored_elsewhere}
+    counts["there already, and skipped (overwrite=true restores anew)"] = skipped
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
 
 
-def _restore(restorer: Restorer, path: Path, output: Path, how: How, progress: "Progress") -> None:
-    comparison = comparison_of(output) if how.compare else None
-    restore_picture(restorer, read_picture(path), output, comparison, how.overwrite, progress.step)
-    progress.say(f"{path}: {output}")
+def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
+    comparison = comparison_of(output) if options.compare else None
+    restore_picture(restorer, read_picture(path), output, comparison, options.overwrite, progress.step)
+    progress.print_above(f"{path}: {output}")
 
 
-def _tiles(restorer: Restorer, path: Path) -> int:
+def _tile_count(restorer: Restorer, path: Path) -> int:
     """How many tiles a file has, by its header; none if that cannot be read, which is found out later."""
     try:
         return restorer.tiles(*image_size(path))
@@ -135,7 +135,7 @@ class Progress:
         self.bar.close()
 
     @contextlib.contextmanager
-    def of(self, path: Path, ours: bool):
+    def picture(self, path: Path, ours: bool):
         """While a picture is ours; what of it was not restored here is no more to do."""
         before = self.done
         yield
@@ -153,7 +153,7 @@ class Progress:
             left = (self.last_said - self.began) / self.done * (self.total - self.done) if self.done else 0
             print_line(f"tile {self.done:,}/{self.total:,}  {clock(left)} left")
 
-    def say(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Print a line above the bar."""
         with tqdm.external_write_mode():
             print_line(text)

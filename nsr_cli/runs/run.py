@@ -79,7 +79,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its weights and its folder."""
-        return self.spec.of_weights.name
+        return self.spec.weights_spec.name
 
     @property
     def data(self) -> Path:

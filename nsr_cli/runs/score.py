@@ -33,30 +33,30 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     Args:
         trained: what is left of a training: ``step`` and ``seconds``; None for methods that were not trained here.
     """
-    began = time.monotonic()
-    tiling, used = tiling_for(run, method), run.conventions(benchmark)
-    found, places = {}, run.saved_images(benchmark, paths)
+    start = time.monotonic()
+    tiling, conventions = tiling_for(run, method), run.conventions(benchmark)
+    scores_by_image, image_files = {}, run.saved_images(benchmark, paths)
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates, heap.keep_freed_memory():
-        scored = evaluate(method, paths, task, used, tiling, luma_only)
-        for path, by_convention, restored in counted(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
-            found[path.name] = by_convention
+        scored = evaluate(method, paths, task, conventions, tiling, luma_only)
+        for path, by_convention, restored in with_progress(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
+            scores_by_image[path.name] = by_convention
             if run.request.save_images:
-                write_png(places[path], restored)
+                write_png(image_files[path], restored)
     scores = {}
-    for convention in used:
-        images = {name: by_convention[convention.name] for name, by_convention in found.items()}
+    for convention in conventions:
+        images = {name: by_convention[convention.name] for name, by_convention in scores_by_image.items()}
         scores[convention.name] = Score(convention, means(images), images)
     steps = trained and {"steps": trained["step"], "patches": trained["step"] * run.spec.training.batch}
     budget = steps and {**steps, "seconds": round(trained["seconds"], 1)}
-    record(
+    save_record(
         run, method, benchmark, paths,
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.found(), trained=budget,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(time.monotonic() - start, 1),
     )  # fmt: skip
 
 
-def counted(scored: Iterator, what: str, total: int) -> Iterator:
+def with_progress(scored: Iterator, what: str, total: int) -> Iterator:
     """Pass on what comes, with a bar on a terminal, and in a log a line now and then: how many, and the time left."""
     began = said = time.monotonic()
     bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
@@ -68,7 +68,7 @@ def counted(scored: Iterator, what: str, total: int) -> Iterator:
             print_line(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
 
 
-def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
+def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write what was found out about a run on a benchmark, beside what both are."""
     network = isinstance(method, nn.Module)
     device = next(method.parameters()).device if network else torch.device("cpu")
@@ -94,13 +94,13 @@ def tiling_for(run: Run, method: Callable) -> Tiling | None:
     tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     if run.spec.tiling == "usual":
         return tiling
-    if not cut_by_authors(method, tiling):
+    if not has_authors_tiling(method, tiling):
         what = f"model={run.spec.model.name} sparsity={run.spec.sparsity['gate']}"
         raise UserError(f"tiling=authors: their code cuts images for model=wdsr with gates; this is {what}")
     return AuthorsTiling(**vars(tiling))
 
 
-def cut_by_authors(method: Callable, tiling: Tiling | None) -> bool:
+def has_authors_tiling(method: Callable, tiling: Tiling | None) -> bool:
     """Whether a method is one for which the authors' code cuts images."""
     return isinstance(method, WDSR) and tiling.overlap > 0
 
@@ -115,22 +115,28 @@ def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
     return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}
 
 
-def explanation(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
+def convention_table(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
     """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
-    usual = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
-    tilings = [usual]
-    if usual and usual.overlap:  # of a network with gates: the tile is part of the protocol
-        tilings += [Tiling(2 * usual.side, usual.margin, usual.overlap), Tiling(2**20, 0, 0)]
-    if cut_by_authors(method, usual):
-        tilings.append(AuthorsTiling(**vars(usual)))
+    default_tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    tilings = [default_tiling]
+    if default_tiling and default_tiling.overlap:  # of a network with gates: the tile is part of the protocol
+        tilings += [Tiling(2 * default_tiling.side, default_tiling.margin, default_tiling.overlap), Tiling(2**20, 0, 0)]
+    if has_authors_tiling(method, default_tiling):
+        tilings.append(AuthorsTiling(**vars(default_tiling)))
     metrics = ("psnr", "ssim", "ssim8")
-    listed = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
+    conventions = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
     lines, task, luma_only = [], run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     for tiling in tilings:
-        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, listed, tiling, luma_only)}
-        tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
+        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, conventions, tiling, luma_only)}
+        tile = (
+            "any"
+            if tiling is None or not default_tiling.overlap
+            else "whole"
+            if tiling.side == 2**20
+            else str(tiling.side)
+        )
         tile = f"{tile}, authors'" if isinstance(tiling, AuthorsTiling) else tile
-        for c in listed:
+        for c in conventions:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"
             measured = c.given if c.measured == "as given" else c.measured

@@ -9,7 +9,7 @@ import torch
 from nsr_cli.errors import UserError
 from nsr_cli.folders import PACKAGE
 from nsr_cli.runs.build import build, trained_network
-from nsr_cli.runs.portable import open_network, read_spec, says_its_network
+from nsr_cli.runs.portable import has_spec, open_network, read_spec
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import Task, task_of
@@ -36,7 +36,7 @@ class Source:
         return task_of(self.spec.task)
 
 
-def shipped(task: Task) -> Source:
+def shipped_source(task: Task) -> Source:
     """The network that is shipped for a task. Raises UserError, which lists those there are, where there is none."""
     path = SHIPPED / f"wdsr-{task.label}.safetensors"
     if not path.exists():
@@ -45,17 +45,17 @@ def shipped(task: Task) -> Source:
             f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` "
             "makes one, which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
         )
-    return of_file(path)
+    return file_source(path)
 
 
-def of_file(path: Path) -> Source | None:
+def file_source(path: Path) -> Source | None:
     """The network of a file that says which one it holds; None where another file is named, or none."""
-    if not path.is_file() or not says_its_network(path):
+    if not path.is_file() or not has_spec(path):
         return None
     return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
 
 
-def of_run(run: Run) -> Source:
+def run_source(run: Run) -> Source:
     """The method of a run, which was trained before.
 
     Raises:

@@ -98,7 +98,7 @@ class Spec:
         return f"{self.model.name}-{self.task['name']}-{self.signature[:8]}"
 
     @cached_property
-    def of_weights(self) -> "Spec":
+    def weights_spec(self) -> "Spec":
         """The run that the weights come from."""
         return replace(self, inference="soft", tile=None, tiling="usual")
 
@@ -121,7 +121,7 @@ def spec_of(signed: dict) -> Spec:
     return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
 
 
-def chooses(sparsity: dict) -> bool:
+def is_adaptive(sparsity: dict) -> bool:
     """Whether gates look at their input, and have several groups to choose from."""
     return sparsity["gate"] not in ("none", "uniform", "static") and sparsity.get("groups") != 1
 

@@ -5,11 +5,11 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, image_paths, is_folder
+from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
 from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
-from nsr_cli.runs.spec import chooses
+from nsr_cli.runs.spec import is_adaptive
 from nsr_cli.words import print_line
 
 
@@ -34,7 +34,7 @@ class Store:
         benchmarks = run.request.benchmarks
         for name in benchmarks:
             if not is_folder(name):
-                find(name, run.data)  # complains about an unknown one, for that is another matter
+                find_dataset(name, run.data)  # complains about an unknown one, for that is another matter
         try:
             return find_each(lambda name: self._images(name, run.data), benchmarks)
         except UserError:
@@ -62,8 +62,8 @@ class Store:
             return None
         if record is None or record.diverged:
             return record
-        whole = record.has(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
-        unmeasured = chooses(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
+        whole = record.covers(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
+        unmeasured = is_adaptive(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
         return record if whole and not unmeasured else None
 
     def _is_outdated(self, run: Run, benchmark: str, record: Record) -> bool:
@@ -89,7 +89,7 @@ class Store:
         asks = run.request.explain or run.request.dry_run or (run.request.weights and run.lacks_weights)
         return not asks and not self.unscored(run)
 
-    def finished(self, run: Run) -> dict[str, Record]:
+    def finished_records(self, run: Run) -> dict[str, Record]:
         """The record of each benchmark of a finished run.
 
         Raises:
@@ -105,10 +105,10 @@ class Store:
         return records
 
 
-def show(run: Run, records: dict[str, Record]) -> None:
+def print_scores(run: Run, records: dict[str, Record]) -> None:
     """Print the scores of a finished run, and where they are."""
     for name, record in records.items():
-        print_line(f"{run.spec.name} on {name}: {record.in_words()}\n  {run.record(name).resolve()}")
+        print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
         if run.request.save_images:
             print_line(f"  {run.images_folder(name).resolve()}")
 

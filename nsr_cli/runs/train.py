@@ -54,7 +54,7 @@ def prepare_training(
     convention = run.conventions(benchmark)[0]
     validate = validation(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
 
-    def begin(ranks: Ranks) -> None:
+    def train_network(ranks: Ranks) -> None:
         if ranks.is_first:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
             print_line(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
@@ -66,7 +66,7 @@ def prepare_training(
             network,
             sampler_on_device(sampler, device),
             Schedule(steps, spec.learning_rate, drops, spec.lr_factor),
-            Saver(run.folder, run.spec.of_weights.signature, digest, request.checkpoint_minutes),
+            Saver(run.folder, run.spec.weights_spec.signature, digest, request.checkpoint_minutes),
             Observers(
                 run.folder,
                 [Validation(validate, request.validate_every), GateStatistics()],
@@ -81,7 +81,7 @@ def prepare_training(
             ranks=ranks,
         )
 
-    return begin
+    return train_network
 
 
 def steps_of(run: Run, images: int) -> int:

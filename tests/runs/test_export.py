@@ -97,8 +97,8 @@ def test_a_program_of_torch_computes_the_same_for_any_batch_and_size(network_of,
 
 def test_several_formats_share_one_program(network_of, tmp_path, monkeypatch):
     network, spec = network_of(f"sparsity=softmax {SMALL}")
-    programs, real = [], exports.exported
-    monkeypatch.setattr(exports, "exported", lambda *given: programs.append(real(*given)) or programs[-1])
+    programs, real = [], exports.export_program
+    monkeypatch.setattr(exports, "export_program", lambda *given: programs.append(real(*given)) or programs[-1])
     written(tmp_path, network, spec, "a.pt2", "b.pt2", "c.safetensors")
     assert len(programs) == 1
 

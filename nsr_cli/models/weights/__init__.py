@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from nsr_cli.errors import UserError
-from nsr_cli.models.weights.folded import unfolded
-from nsr_cli.models.weights.read import read
+from nsr_cli.models.weights.folded import unfold_state
+from nsr_cli.models.weights.read import read_content
 from nsr_cli.models.weights.recognise import ARCHITECTURES, State, recognise
 
 LARGEST_TILE = 2**12
@@ -47,15 +47,15 @@ def load_weights(model: nn.Module, path: str | Path) -> Loaded:
             sizes; numbers that are not finite.
     """
     path = Path(path)
-    content = read(path)
+    content = read_content(path)
     found = recognise(content.tensors, set(model.state_dict()), path)
-    state = unfolded(model, found.state)
+    state = unfold_state(model, found.state)
     check_fit(model, state, path, found.architecture)
     model.load_state_dict(state)
     return Loaded(found.architecture or class_of(model), found.tile or tile_of(content.metadata), content.metadata)
 
 
-def start_from(model: nn.Module, path: str | Path) -> list[str]:
+def load_fitting_layers(model: nn.Module, path: str | Path) -> list[str]:
     """Copy the layers of a file that fit into ``model``; the others keep what they were initialised with.
 
     A layer fits when all its tensors have the sizes of the model's: half of a weight-normalised kernel is none.
@@ -71,7 +71,7 @@ def start_from(model: nn.Module, path: str | Path) -> list[str]:
         UserError: as by :func:`load_weights`; or no layer fits.
     """
     path = Path(path)
-    found, name = recognise(read(path).tensors, set(model.state_dict()), path), class_of(model)
+    found, name = recognise(read_content(path).tensors, set(model.state_dict()), path), class_of(model)
     if found.architecture not in (None, name):
         raise UserError(f"{path}: weights of {found.architecture}, but the model is {name}")
     differences = differences_of(model, found.state)
@@ -113,12 +113,12 @@ def check_fit(model: nn.Module, state: State, path: Path, architecture: str | No
     Raises:
         UserError: they are not; the text names the file and the first that differ.
     """
-    own, differences, name = model.state_dict(), list(differences_of(model, state).values()), class_of(model)
+    expected, differences, name = model.state_dict(), list(differences_of(model, state).values()), class_of(model)
     if not differences:
         check_finite(model, state, path)
         return
-    if architecture is None and sum(key in own for key in state) < len(own) / 2:
-        keys = ", ".join(f"{key} {describe(value.shape)}" for key, value in list(state.items())[:3])
+    if architecture is None and sum(key in expected for key in state) < len(expected) / 2:
+        keys = ", ".join(f"{key} {shape_text(value.shape)}" for key, value in list(state.items())[:3])
         raise UserError(f"{path}: weights of an unknown architecture, not of {name}; they start with {keys}")
     if architecture not in (None, name):
         raise UserError(f"{path}: weights of {architecture}, but the model is {name}")
@@ -128,10 +128,10 @@ def check_fit(model: nn.Module, state: State, path: Path, architecture: str | No
 
 def differences_of(model: nn.Module, state: State) -> dict[str, str]:
     """The shapes of tensors that a model and a file have not alike, in words, by key."""
-    own = model.state_dict()
-    shapes = {key: [s[key].shape if key in s else None for s in (own, state)] for key in {**own, **state}}
+    expected = model.state_dict()
+    shapes = {key: [s[key].shape if key in s else None for s in (expected, state)] for key in {**expected, **state}}
     return {
-        key: f"{key}: model {describe(model_shape)}, file {describe(file_shape)}"
+        key: f"{key}: model {shape_text(model_shape)}, file {shape_text(file_shape)}"
         for key, (model_shape, file_shape) in shapes.items()
         if model_shape != file_shape
     }
@@ -139,11 +139,11 @@ def differences_of(model: nn.Module, state: State) -> dict[str, str]:
 
 def check_finite(model: nn.Module, state: State, path: Path) -> None:
     """Raise UserError for numbers that are not finite in the precision of the model."""
-    own = model.state_dict()
+    expected = model.state_dict()
     for key, value in state.items():
-        if not value.to(own[key].dtype).isfinite().all():
+        if not value.to(expected[key].dtype).isfinite().all():
             raise UserError(f"{path}: weights of {class_of(model)} with NaN or infinite numbers in {key}")
 
 
-def describe(shape: torch.Size | None) -> str:
+def shape_text(shape: torch.Size | None) -> str:
     return "has none" if shape is None else str(tuple(shape))

@@ -24,10 +24,10 @@ from nsr_cli.errors import UserError
 # Where checkpoints keep their state dict; the first found is taken.
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
-MOST_NUMBERS = 2**28  # in one array: 1 GiB of float32
+MAX_NUMBERS = 2**28  # in one array: 1 GiB of float32
 FOLDER_BIT = 0x10  # of MS-DOS, in the attributes of a zip file's parts
 DIGEST = "sha256"  # metadata of the .safetensors files that this package writes
-LONGEST_HEADER = 10**8  # bytes of JSON in .safetensors, as its specification has it
+MAX_HEADER = 10**8  # bytes of JSON in .safetensors, as its specification has it
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Content:
     metadata: dict[str, int | float | str] = field(default_factory=dict)
 
 
-def read(path: Path) -> Content:
+def read_content(path: Path) -> Content:
     """Read a MATLAB, PyTorch or .safetensors file.
 
     Raises:
         UserError: no such regular file; not weights; damaged; only code could load it.
     """
-    start = _start(path)
+    start = _first_bytes(path)
     if start.startswith(b"MATLAB 5.0"):
         reader = read_matlab5
     elif start.startswith((b"MATLAB 7.3", b"\x89HDF\r\n\x1a\n")):
@@ -58,7 +58,7 @@ def read(path: Path) -> Content:
         reader = read_pytorch_zip
     elif start.startswith(b"\x80"):
         reader = read_pytorch
-    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER:
+    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         reader = read_safetensors
     else:
         raise UserError(f"{path}: not network weights; expected {FORMATS}, but it starts with {start!r}")
@@ -76,7 +76,7 @@ def read(path: Path) -> Content:
         raise UserError(f"{path}: not network weights, or damaged; expected {FORMATS} ({reason})") from None
 
 
-def _start(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
             return file.read(24)
@@ -159,7 +159,7 @@ def check_tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
 
 def check_numbers(name: str, count: int) -> None:
     """Raise ValueError for an array that is larger than any weights; a small file can claim to hold one."""
-    if count > MOST_NUMBERS:
+    if count > MAX_NUMBERS:
         raise ValueError(f"{name} holds {count:,} numbers, more than any weights")
 
 

@@ -36,16 +36,16 @@ class Architecture:
     """A class of ours, the beginning of a key that only its own state dict has, and its releases."""
 
     name: str
-    mark: str
+    key_prefix: str
     releases: tuple[Release, ...] = ()
 
 
-def holds(*keys: str) -> Callable[[dict[str, Any]], bool]:
+def has_tensors(*keys: str) -> Callable[[dict[str, Any]], bool]:
     """Whether a state dict has all these keys."""
     return lambda content: all(isinstance(content.get(key), Tensor) for key in keys)
 
 
-def with_modules_renamed(content: State, modules: dict[str, str], parameters: dict[str, str] | None = None) -> State:
+def rename_modules(content: State, modules: dict[str, str], parameters: dict[str, str] | None = None) -> State:
     """A state dict with {the release's module: ours} and {the release's parameter: ours} renamed."""
     state = {}
     for key, value in content.items():
@@ -75,13 +75,13 @@ def from_nsr_authors(content: State, path: Path) -> State:
         "mlp.0.weight": "gate.linear.weight",
         "mlp.0.bias": "gate.linear.bias",
     }
-    return with_modules_renamed(content, modules, parameters)
+    return rename_modules(content, modules, parameters)
 
 
 WDSR = Architecture(
     "WDSR",
     "body.0.conv1.parametrizations.",
-    (Release(holds("body.0.weight_v", "body.1.body.0.weight_v"), from_nsr_authors, tile=48),),
+    (Release(has_tensors("body.0.weight_v", "body.1.body.0.weight_v"), from_nsr_authors, tile=48),),
 )
 
 
@@ -98,10 +98,10 @@ def from_edsr_pytorch(content: State, path: Path) -> State:
     content = {key: value for key, value in content.items() if not key.startswith(("sub_mean.", "add_mean."))}
     inside = block_modules(content, first=0)
     modules = {"head.0": "head", f"body.{len(inside) // 2}": "body_end", "tail.1": "tail", **inside}
-    return with_modules_renamed(content, {**modules, "tail.0.0": "upsample.0", "tail.0.2": "upsample.1"})
+    return rename_modules(content, {**modules, "tail.0.0": "upsample.0", "tail.0.2": "upsample.1"})
 
 
-EDSR = Architecture("EDSR", "body_end.", (Release(holds("head.0.weight", "tail.0.0.weight"), from_edsr_pytorch),))
+EDSR = Architecture("EDSR", "body_end.", (Release(has_tensors("head.0.weight", "tail.0.0.weight"), from_edsr_pytorch),))
 
 
 # DnCNN, as its authors (MatConvNet) and KAIR release it
@@ -121,13 +121,13 @@ def from_matconvnet(content: dict[str, Any], path: Path) -> State:
 
 
 def from_kair(content: State, path: Path) -> State:
-    return with_modules_renamed(content, {"model": "noise"})
+    return rename_modules(content, {"model": "noise"})
 
 
 DNCNN = Architecture(
     "DnCNN",
     "noise.",
-    (Release(holds("model.0.weight", "model.2.weight"), from_kair), Release(is_matconvnet, from_matconvnet)),
+    (Release(has_tensors("model.0.weight", "model.2.weight"), from_kair), Release(is_matconvnet, from_matconvnet)),
 )
 
 
@@ -158,7 +158,7 @@ def from_arcnn(content: dict[str, Any], path: Path) -> State:
         inputs, pixels, outputs = np.atleast_3d(weight).shape
         side = round(pixels**0.5)  # the kernel's pixels are listed column by column
         kernel = weight.reshape(inputs, side, side, outputs, order="F").transpose(1, 2, 0, 3)
-        state |= convolution(ours, kernel, bias)
+        state |= convolution_state(ours, kernel, bias)
     return state
 
 
@@ -169,11 +169,11 @@ def sequence_state(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> Sta
     """The convolutions of a sequence that alternates them with ReLUs."""
     state = {}
     for i, (weight, bias) in enumerate(convs):
-        state |= convolution(f"{name}.{2 * i}", weight, bias)
+        state |= convolution_state(f"{name}.{2 * i}", weight, bias)
     return state
 
 
-def convolution(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
+def convolution_state(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
     """Tensors of a layer from MATLAB's (height, width, in, out), which leaves out last axes of size 1."""
     kernels = weight.reshape(*weight.shape[:2], -1, bias.size, order="F").transpose(3, 2, 0, 1)
     arrays = {f"{name}.weight": kernels, f"{name}.bias": bias.ravel()}
@@ -184,11 +184,11 @@ def convolution(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
 
 ARCHITECTURES = (WDSR, EDSR, DNCNN, VDSR, ARCNN)
 WRAPPERS = ("module.", "_orig_mod.", "net.", "model.", "generator.", "netG.", "params_ema.", "params.")
-BESIDE = re.compile(  # what trainers keep beside a network: losses, metrics, discriminators, averages
+TRAINER_KEYS = re.compile(  # what trainers keep beside a network: losses, metrics, discriminators, averages
     r"(n_averaged|discriminator|netD|criterion|perceptual|lpips|vgg|metrics|(net|model|generator)_ema|ema(_\w+)?"
     r"|\w*loss\w*|(train|val|test)_\w+)(\.|$)"
 )
-DEEPEST = 6  # wrappers around wrappers
+MAX_WRAPPERS = 6  # wrappers around wrappers
 
 
 class Recognised(NamedTuple):
@@ -210,7 +210,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
     Raises:
         UserError: a MATLAB file that holds no known weights, or a release that is not as it should be.
     """
-    candidates = list(unwrapped(content))
+    candidates = list(unwrap(content))
     for state in candidates:
         if state.keys() == own_keys:
             return Recognised(architecture_of(state), state)
@@ -218,7 +218,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
         for architecture in ARCHITECTURES:
             for release in architecture.releases:
                 if release.recognised(state):
-                    return Recognised(architecture.name, _renamed(release, state, path), release.tile)
+                    return Recognised(architecture.name, _rename_checked(release, state, path), release.tile)
         if name := architecture_of(state):
             return Recognised(name, state)
     if not isinstance(next(iter(content.values()), None), Tensor):
@@ -229,22 +229,22 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
     return Recognised(None, content)
 
 
-def unwrapped(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
     """A state dict, then those inside of it whose keys begin with a wrapper, beside nothing but a trainer's things."""
     yield content
     for wrapper in WRAPPERS:
         inner = {key.removeprefix(wrapper): value for key, value in content.items() if key.startswith(wrapper)}
         rest = (key for key in content if not key.startswith(wrapper))
-        if inner and depth < DEEPEST and all(map(BESIDE.match, rest)):
-            yield from unwrapped(inner, depth + 1)
+        if inner and depth < MAX_WRAPPERS and all(map(TRAINER_KEYS.match, rest)):
+            yield from unwrap(inner, depth + 1)
 
 
 def architecture_of(state: dict[str, Any]) -> str | None:
     """The architecture of ours whose names a state dict uses."""
-    return next((a.name for a in ARCHITECTURES if any(key.startswith(a.mark) for key in state)), None)
+    return next((a.name for a in ARCHITECTURES if any(key.startswith(a.key_prefix) for key in state)), None)
 
 
-def _renamed(release: Release, content: dict[str, Any], path: Path) -> State:
+def _rename_checked(release: Release, content: dict[str, Any], path: Path) -> State:
     try:
         return release.renamed(content, path)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""Networks for other programs: .safetensors, torch.export's .pt2, ONNX; each read back and compared."""
+"""Export networks as .safetensors, torch.export's .pt2 or ONNX; each file is read back and compared."""
 
 import contextlib
 import copy
@@ -26,15 +26,15 @@ from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of
 
-TOLERANCE = 1e-4  # of the largest number that the network puts out; rounding makes about a hundredth of it
-SIDE = 48  # of the images that are compared, for networks without tiles
+TOLERANCE = 1e-4  # share of the largest output that may differ; rounding makes about a hundredth of it
+SIDE = 48  # pixels of the compared images, for networks without tiles
 BRANCHES = 8  # sparsity groups up to which ONNX Runtime is faster at k convolutions (Eq. 8) than at mixing (Eq. 9)
-AXES = {0: "batch", 2: "height", 3: "width"}  # that are left open
+AXES = {0: "batch", 2: "height", 3: "width"}  # dynamic axes
 
 
 @dataclass(frozen=True)
 class PortableNetwork:
-    """What is exported: a portable network, its Spec, and what makes torch.export's program of it, once."""
+    """A portable network to be exported, its Spec, and a cached function that makes its torch.export program."""
 
     network: nn.Module
     spec: Spec
@@ -43,13 +43,13 @@ class PortableNetwork:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        encode: the content of a file.
-        open: from a file to the function from images to restored ones that it holds.
-        packages: beside torch, that both need.
-        extra: which installs them.
+        encode: makes the content of a file.
+        open: reads a file; returns a function from images to restored images, (B, C, H, W).
+        packages: needed beside torch.
+        extra: the extra of nsr that installs them.
     """
 
     encode: Callable[[PortableNetwork], bytes]
@@ -59,11 +59,11 @@ class Format:
 
 
 def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
-    """The network that is exported, and its Spec.
+    """The network to be exported, and its Spec.
 
     Args:
-        run: with the weights of its training, or with a file of weights.
-        named: whether the network was named, beside the file; if not, a file that says its network is believed.
+        run: a run with a finished training or a file of weights.
+        is_named: whether the user named the network too; if not, the Spec in the file decides.
     """
     path, device = Path(run.request.ckpt or ""), torch.device("cpu")
     if run.request.ckpt and not is_named and has_spec(path):
@@ -74,7 +74,7 @@ def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
 
 
 def expected_input(network: nn.Module, spec: Spec) -> str:
-    """What a network is given, and what it returns, in words."""
+    """The inputs and outputs of a network, in words."""
     task, reads, tiling = task_of(spec.task), spec.model.reads, tiling_of(network, spec.tile)
     channels, times = task.channels_given(reads), f"{task.scale} " * (task.scale > 1)
     kind = {"rgb": "RGB"}.get(task.form(reads), task.form(reads))
@@ -91,19 +91,19 @@ def expected_input(network: nn.Module, spec: Spec) -> str:
 
 
 def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: bool) -> Iterator[tuple[Path, float]]:
-    """Write a network to files whose endings, keys of FORMATS, say how.
+    """Write a network to files; their suffixes, keys of FORMATS, choose the formats.
 
     Args:
-        network: with its weights, on the CPU.
-        spec: which makes it.
+        network: the network with its weights, on the CPU.
+        spec: its Spec.
         paths: of the files.
-        overwrite: whether there may be such files.
+        overwrite: whether existing files are replaced.
 
     Yields:
-        Each file, and the largest difference between what it and the network compute, on images in [0, 1].
+        Each file, and the largest difference between its output and the network's, on images in [0, 1].
 
     Raises:
-        Failed: the network cannot be written in a format, or a file does not compute what it does.
+        Failed: the network cannot be written in a format, or the file's output differs by more than TOLERANCE.
     """
     plain, channels = portable_copy(network, spec), task_of(spec.task).channels_given(spec.model.reads)
     source = PortableNetwork(plain, spec, functools.cache(lambda: export_program(plain, channels)))
@@ -116,13 +116,13 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
                 difference, largest = compare_outputs(form.open(temporary), network, channels)
             if not difference <= TOLERANCE * max(1, largest):
                 raise Failed(f"{path}: not written: what it restores differs by {difference:.2g} from the network's")
-            check_target(path, overwrite)  # again: by now it may be there
+            check_target(path, overwrite)  # again: another process may have made it
         yield path, difference
 
 
 @torch.no_grad()
 def compare_outputs(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
-    """(largest difference, largest number) of what two networks make of images of two sizes, alone and in batches."""
+    """(largest difference, largest value) of the outputs of two networks, for batches of two image sizes."""
     side, generator = getattr(network, "tile", None) or SIDE, torch.Generator().manual_seed(0)
     differences, numbers = [], []
     for batch, height, width in ((1, side, side), (3, side, side), (1, side - 3, side + 4), (2, side - 3, side + 4)):
@@ -135,7 +135,7 @@ def compare_outputs(opened: Callable[[Tensor], Tensor], network: nn.Module, chan
 
 @contextlib.contextmanager
 def quiet_export(path: Path) -> Iterator[None]:
-    """Without what exporters say of themselves; what they cannot do is one line."""
+    """Silence exporters; raise Failed with one line for a network that they cannot write."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -144,7 +144,7 @@ def quiet_export(path: Path) -> Iterator[None]:
             yield
     except (Reported, OSError, MemoryError):
         raise
-    except Exception as error:  # of many kinds, for networks that they cannot follow
+    except Exception as error:  # exporters raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Failed(f"{path}: this network cannot be written as {path.suffix}: {reason}") from error
     finally:
@@ -152,7 +152,7 @@ def quiet_export(path: Path) -> Iterator[None]:
 
 
 def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
-    """Raise UserError for all files that cannot be written, or whose format needs a package that is not there."""
+    """Raise UserError for all files that cannot be written, or whose format needs a missing package."""
     find_each(lambda path: check_target(Path(path), overwrite), map(str, paths))
     for path in paths:
         for package in FORMATS[path.suffix].packages:
@@ -164,7 +164,7 @@ def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Raise UserError for a file of no known format, in no folder, or that is there."""
+    """Raise UserError for a file of unknown format, in a missing folder, or that exists and may not be replaced."""
     if path.suffix not in FORMATS:
         raise UserError(f"to={path}: expected a file that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
@@ -179,7 +179,10 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def export_program(network: nn.Module, channels: int) -> ExportedProgram:
-    """A program of torch.export, for any batch, height and width; of convolutions alone where there are few groups."""
+    """The torch.export program of a network, for any batch, height and width.
+
+    Layers of up to BRANCHES groups take the exact form, which has no convolution with kernels computed from the input.
+    """
     network = copy.deepcopy(network)
     for layer in network.modules():
         if is_gated(layer) and layer.sparsity_groups <= BRANCHES:
@@ -189,19 +192,19 @@ def export_program(network: nn.Module, channels: int) -> ExportedProgram:
     with torch.no_grad():
         program = torch.export.export(network, (image,), dynamic_shapes=(sizes,))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # lines of code, with the folders of this machine
+        node.meta.pop("stack_trace", None)  # names folders of this machine
     return program
 
 
 def to_pt2(source: PortableNetwork) -> bytes:
     content = io.BytesIO()
-    said = json.dumps(metadata_of(source.network, source.spec))
-    torch.export.save(source.program(), content, extra_files={"nsr.json": said})
+    metadata = json.dumps(metadata_of(source.network, source.spec))
+    torch.export.save(source.program(), content, extra_files={"nsr.json": metadata})
     return content.getvalue()
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
-    return torch.export.load(io.BytesIO(path.read_bytes())).module()  # by its path, it must end in .pt2
+    return torch.export.load(io.BytesIO(path.read_bytes())).module()  # a path would have to end in .pt2
 
 
 def to_onnx(source: PortableNetwork) -> bytes:
@@ -211,7 +214,7 @@ def to_onnx(source: PortableNetwork) -> bytes:
     model = torch.onnx.export(source.program(), dynamo=True, verbose=False, **names).model_proto
     onnx.helper.set_model_props(model, metadata_of(source.network, source.spec))
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")  # of the exporter: several times the size of a small network
+        part.ClearField("metadata_props")  # the exporter's notes: several times the size of a small network
     return model.SerializeToString()
 
 

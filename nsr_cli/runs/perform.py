@@ -1,4 +1,4 @@
-"""Do what a run asks for: train once, score what is missing, say where everything is."""
+"""Perform a run: train once, score the benchmarks that are missing, print the records."""
 
 import json
 from collections.abc import Callable
@@ -25,13 +25,13 @@ SMOKE = "protocol smoke: seconds on a few photographs, to see that all works; fo
 
 
 def perform(run: Run) -> dict[str, Record]:
-    """Train if need be, score what was not scored, and print where everything is.
+    """Train if needed, score the benchmarks without a record, and print the scores.
 
     Returns:
-        The record of each benchmark; nothing for a dry run, and in processes that only share a training.
+        The record of each benchmark; empty for a dry run, and in processes that only share a training.
 
     Raises:
-        UserError, Failed: in one line; what was finished before is kept.
+        UserError, Failed: in one line; finished results are kept.
     """
     store = Store()
     images = store.images(run)
@@ -52,18 +52,18 @@ def perform(run: Run) -> dict[str, Record]:
 
 
 def _run_other_rank(run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks) -> None:
-    """The work of torchrun's other processes: their share of a training."""
+    """The work of every process but the first: its share of a training."""
     try:
         prepare_training(run, build(run, device), store.training_images(run), images)(ranks)
     except Diverged:
-        ranks.broadcast()  # once the first process has recorded it
+        ranks.broadcast()  # waits until the first process has recorded the divergence
         raise
 
 
 def _run_first_rank(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> dict[str, Record]:
-    """The work of the first process, which is the only one but for torchrun's."""
+    """The work of the first process, which is the only one without torchrun."""
     method = None
     if not store.is_finished(run):
         for path, damage in store.damaged.items():
@@ -79,13 +79,17 @@ def _run_first_rank(
 def _make_missing(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> Callable:
-    """Train and score what is missing; returns the method, with its weights."""
+    """Train and score what is missing.
+
+    Returns:
+        The method with its weights.
+    """
     missing = store.unscored(run)
     check_writable("results", run.request.results)
     for name in missing:
-        run.task_on(name, images[name])  # complains about an image without a partner
+        run.task_on(name, images[name])  # raises UserError for an image without a partner
     method, begin = build(run, device), None
-    tiling_for(run, method)  # complains about one for other networks
+    tiling_for(run, method)  # raises UserError for a tiling of other networks
     if isinstance(method, nn.Module):
         check_network(run, method)
     if run.lacks_weights:
@@ -97,7 +101,7 @@ def _make_missing(
         print_line(SMOKE)
     with hold(run.folder, run.request.wait, print_line):
         sweep_up(run.records, f"{run.spec.name}--")
-        if begin and _divergence_file(run).exists() and not run.request.rescore:  # once is enough, whatever is scored
+        if begin and _divergence_file(run).exists() and not run.request.rescore:  # not tried again
             _record_divergence(run, method, {name: images[name] for name in missing})
             return method
         if begin and run.lacks_weights:  # else another process has trained it while this one waited
@@ -105,7 +109,7 @@ def _make_missing(
             _train(run, method, begin, {name: images[name] for name in missing}, ranks)
         trained = _load_trained(run, method)
         set_inference(method, run.spec.inference)
-        unscored = Store().unscored(run)  # the one who held the run may have scored it
+        unscored = Store().unscored(run)  # another process may have scored some meanwhile
         for name in missing:
             if name in unscored:
                 score_run(run, method, name, images[name], trained)
@@ -115,7 +119,7 @@ def _make_missing(
 def _train(
     run: Run, method: nn.Module, begin: Callable[[Ranks], None], missing: dict[str, list[Path]], ranks: Ranks
 ) -> None:
-    """Train, or record for the missing benchmarks that the training diverged."""
+    """Train; if the training diverges, write records of that for the missing benchmarks."""
     write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.signed, indent=1) + "\n")
     try:
         begin(ranks)
@@ -123,22 +127,26 @@ def _train(
     except Diverged as error:
         write_text(_divergence_file(run), error.what)
         _record_divergence(run, method, missing)
-        ranks.broadcast(True)  # the others may leave
+        ranks.broadcast(True)  # lets the other processes exit
         raise
 
 
 def _load_trained(run: Run, method: Callable) -> dict | None:
-    """Give the method the weights of its training; returns what else is kept of that."""
+    """Load the weights of a run's training into its method.
+
+    Returns:
+        The rest of the checkpoint: ``step``, ``seconds``; None for methods that are not trained.
+    """
     if not run.trains:
         return None
     trained = checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, method)
-    for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
+    for path in checkpoint.checkpoints(run.folder):  # left by a process that was killed after its last step
         path.unlink()
     return trained
 
 
 def _divergence_file(run: Run) -> Path:
-    """The file that says how a training diverged."""
+    """The text file on how a run's training diverged."""
     return run.folder / "diverged.txt"
 
 

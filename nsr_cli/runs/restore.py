@@ -1,4 +1,4 @@
-"""Restore a user's pictures: which are to do, which another process is at, how far it is, and how it ended."""
+"""Restore a user's pictures, shared with other processes, and report the progress."""
 
 import contextlib
 import sys
@@ -21,7 +21,7 @@ from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
-SAY_EVERY = 10  # seconds between lines, where there is no bar
+SAY_EVERY = 10  # seconds between progress lines without a terminal
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ class RestoreOptions:
 
 
 def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
-    """The method of a source, ready for pictures."""
+    """The Restorer with the method of a source.
+
+    Raises:
+        UserError: no such device, or ``colour`` for a network that reads RGB.
+    """
     if options.threads:
         torch.set_num_threads(options.threads)
     method, spec = source.open(pick_device(options.device)), source.spec
@@ -53,20 +57,20 @@ def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
 
 
 def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptions) -> None:
-    """Restore pictures, but for those that are; several processes may share them.
+    """Restore the pictures that are not restored yet; several processes may share them.
 
     Args:
-        outputs: the file of each picture's restored one.
+        outputs: the output file of each picture.
         source: of the network.
-        how: what else was asked for.
+        options: how to restore.
 
     Raises:
-        Failed: some could not be; the others are.
+        Failed: some pictures could not be restored; all others are.
     """
     start, restored, restored_elsewhere, failures = time.time(), 0, 0, []
 
     def is_done(path: Path) -> bool:
-        """Whether it was before; or since this process began, where it overwrites: then by another one."""
+        """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them."""
         files = [outputs[path], comparison_of(outputs[path])][: 1 + options.compare]
         with contextlib.suppress(FileNotFoundError):
             times = [file.stat().st_mtime for file in files]
@@ -79,7 +83,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
     with Progress({path: _tile_count(restorer, path) for path in waiting}) as progress:
         if waiting:
             progress.print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
-        for wait in (False, True):  # what another process is at is looked at again when all else is done
+        for wait in (False, True):  # at last, wait for the pictures that other processes restore
             for path in list(waiting):
                 with claimed(outputs[path], wait) as is_claimed, progress.picture(path, is_claimed):
                     if not is_claimed:
@@ -107,7 +111,7 @@ def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptio
 
 
 def _tile_count(restorer: Restorer, path: Path) -> int:
-    """How many tiles a file has, by its header; none if that cannot be read, which is found out later."""
+    """The number of tiles of a picture, by its header; 0 if the header is unreadable, which is reported later."""
     try:
         return restorer.tiles(*image_size(path))
     except UserError:
@@ -118,7 +122,7 @@ class Progress:
     """A bar over the tiles of all pictures, with the time left; without a terminal, a line every ten seconds.
 
     Args:
-        tiles: of each picture.
+        tiles: number of tiles of each picture.
     """
 
     def __init__(self, tiles: dict[Path, int]):
@@ -135,17 +139,17 @@ class Progress:
         self.bar.close()
 
     @contextlib.contextmanager
-    def picture(self, path: Path, ours: bool):
-        """While a picture is ours; what of it was not restored here is no more to do."""
+    def picture(self, path: Path, is_claimed: bool):
+        """While this process restores a picture; afterwards its skipped tiles leave the total."""
         before = self.done
         yield
-        if ours:
+        if is_claimed:
             self.total -= self.tiles[path] - (self.done - before)
             self.bar.total = self.total
             self.bar.refresh()
 
     def step(self, tiles: int) -> None:
-        """So many more are done."""
+        """Advance the bar by a number of restored tiles."""
         self.done += tiles
         self.bar.update(tiles)
         if self.bar.disable and time.monotonic() - self.last_said > SAY_EVERY:

@@ -1,4 +1,4 @@
-"""Score a method on benchmarks, and write what was found down."""
+"""Score a method on benchmarks, and write the records."""
 
 import math
 import time
@@ -24,14 +24,14 @@ from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
 from nsr_cli.words import clock, print_line
 
-SAY_EVERY = 60  # seconds between lines in a log, while a benchmark is scored
+SAY_EVERY = 60  # seconds between progress lines without a terminal
 
 
 def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], trained: dict | None) -> None:
     """Score a method on one benchmark by each of its conventions, and write the record.
 
     Args:
-        trained: what is left of a training: ``step`` and ``seconds``; None for methods that were not trained here.
+        trained: ``step`` and ``seconds`` of the training; None for methods that were not trained here.
     """
     start = time.monotonic()
     tiling, conventions = tiling_for(run, method), run.conventions(benchmark)
@@ -57,19 +57,29 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
 
 
 def with_progress(scored: Iterator, what: str, total: int) -> Iterator:
-    """Pass on what comes, with a bar on a terminal, and in a log a line now and then: how many, and the time left."""
-    began = said = time.monotonic()
+    """Yield the items, with a progress bar on a terminal, or else a line every SAY_EVERY seconds.
+
+    Args:
+        scored: the items.
+        what: label of the bar and the lines.
+        total: number of items.
+    """
+    start = last_report = time.monotonic()
     bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
     for done, item in enumerate(bar, 1):
         yield item
         now = time.monotonic()
-        if bar.disable and done < total and now - said > SAY_EVERY:
-            said = now
-            print_line(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
+        if bar.disable and done < total and now - last_report > SAY_EVERY:
+            last_report = now
+            print_line(f"{what}: {done} of {total} images, {clock((now - start) / done * (total - done))} left")
 
 
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
-    """Write what was found out about a run on a benchmark, beside what both are."""
+    """Write the record of a run on a benchmark.
+
+    Args:
+        **found: the measured entries of the Record, by attribute.
+    """
     network = isinstance(method, nn.Module)
     device = next(method.parameters()).device if network else torch.device("cpu")
     content = Record(
@@ -86,10 +96,10 @@ def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], *
 
 
 def tiling_for(run: Run, method: Callable) -> Tiling | None:
-    """How images are cut for a method; None for classical ones, which see them whole.
+    """The tiling of images for a method; None for classical methods, which see whole images.
 
     Raises:
-        UserError: as the authors cut them, but the method is none of theirs.
+        UserError: tiling=authors, for a method that the authors' code does not cut images for.
     """
     tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     if run.spec.tiling == "usual":
@@ -101,7 +111,7 @@ def tiling_for(run: Run, method: Callable) -> Tiling | None:
 
 
 def has_authors_tiling(method: Callable, tiling: Tiling | None) -> bool:
-    """Whether a method is one for which the authors' code cuts images."""
+    """Whether the authors' code cuts images for a method: WDSR with gates."""
     return isinstance(method, WDSR) and tiling.overlap > 0
 
 
@@ -110,16 +120,16 @@ def cost_of(run: Run, network: nn.Module) -> flops.Cost:
 
 
 def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The mean of per-image values (not of mean squared errors)."""
+    """The mean of per-image values by metric; the PSNR is not that of the mean squared error."""
     names = next(iter(images.values()))
     return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}
 
 
 def convention_table(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
-    """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
+    """A table of mean scores on one benchmark: a row for each convention, and for each tiling of gated networks."""
     default_tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     tilings = [default_tiling]
-    if default_tiling and default_tiling.overlap:  # of a network with gates: the tile is part of the protocol
+    if default_tiling and default_tiling.overlap:  # gates: the tile is part of the protocol
         tilings += [Tiling(2 * default_tiling.side, default_tiling.margin, default_tiling.overlap), Tiling(2**20, 0, 0)]
     if has_authors_tiling(method, default_tiling):
         tilings.append(AuthorsTiling(**vars(default_tiling)))

@@ -1,4 +1,4 @@
-"""Where the network comes from that restores a user's pictures: a file, a run, or what is shipped."""
+"""Sources of the network that restores a user's pictures: a file, a run, or a shipped network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ SHIPPED = PACKAGE / "shipped"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from.
+    """A source of a network.
 
     Attributes:
-        name: what is said of it.
-        spec: which network it is.
-        open: makes it, with its weights, on a device; or a classical method.
+        name: of the source, in messages.
+        spec: the Spec of the network.
+        open: makes the network with its weights on a device; or the classical method.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Source:
 
 
 def shipped_source(task: Task) -> Source:
-    """The network that is shipped for a task. Raises UserError, which lists those there are, where there is none."""
+    """The network that is shipped for a task. Raises UserError if there is none; the text lists the shipped ones."""
     path = SHIPPED / f"wdsr-{task.label}.safetensors"
     if not path.exists():
         labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
@@ -49,21 +49,20 @@ def shipped_source(task: Task) -> Source:
 
 
 def file_source(path: Path) -> Source | None:
-    """The network of a file that says which one it holds; None where another file is named, or none."""
+    """The network of a file that holds its Spec; None for any other path."""
     if not path.is_file() or not has_spec(path):
         return None
     return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
 
 
 def run_source(run: Run) -> Source:
-    """The method of a run, which was trained before.
+    """The method of a run that was trained before.
 
     Raises:
-        UserError: it was not.
+        UserError: the run has no weights.
     """
     if run.lacks_weights:
         where = run.folder.resolve()
         raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
-
-    make = trained_network if run.trains or run.request.ckpt else build
-    return Source(run.spec.name, run.spec, lambda device: make(run, device))
+    open_method = trained_network if run.trains or run.request.ckpt else build
+    return Source(run.spec.name, run.spec, lambda device: open_method(run, device))

@@ -1,6 +1,6 @@
-"""Images as bytes in a memory-mapped file: decoded and degraded once, for all trainings on them and all processes.
+"""A cache of images in a memory-mapped file: decoded and degraded once, for all trainings and processes.
 
-images.bin holds the pixels of one image after the other, then an index as JSON, then a trailer of 20 bytes: the mark
+images.bin holds the pixels of all images one after the other, an index as JSON, and a trailer of 20 bytes: the mark
 b"nsrcache", the index's length and its CRC-32.
 """
 
@@ -28,7 +28,7 @@ SAY_EVERY = 10  # seconds between lines, while a cache is built
 
 
 class Damaged(Exception):
-    """Not the file that was written; the text says in what."""
+    """A cache that differs from what was written; the text says where."""
 
 
 def cached_images(
@@ -39,20 +39,21 @@ def cached_images(
     make: Callable[[int], np.ndarray],
     report: Callable[[str], None] = print,
 ) -> list[np.ndarray]:
-    """Images from a cache, which is built first if there is none or it is damaged.
+    """Images from a cache, which is built first if it is missing or damaged.
 
-    Every checksum is verified each time, which takes seconds for gigabytes and brings the file into memory. Of several
-    processes one builds, and the others wait for it. Where no cache can be written, the images stay in memory.
+    Every checksum is verified each time; that takes seconds for gigabytes, and reads the file into memory. One process
+    builds, and others wait for it. If no cache can be written, the images stay in memory.
 
     Args:
         folder: of all caches.
-        name: what the images are and how they were made, for example div2k_train-rgb-x2.
-        sources: the files that they are made from; a cache is of their names, sizes and times of change.
+        name: of the images and their degradation, for example div2k_train-rgb-x2.
+        sources: the files that the images are made from; their names, sizes and modification times identify the cache.
         names: of the images.
-        make: the image of a number, uint8 (H, W[, C]).
+        make: returns the image of an index, uint8 (H, W[, C]).
+        report: is called with each line of progress.
 
     Returns:
-        The images, memory-mapped (or in memory), to be read only.
+        The images, memory-mapped or in memory, to be read only.
     """
     identity = cache_identity(name, sources)
     path = folder / f"{name}-{identity[:8]}" / "images.bin"
@@ -81,9 +82,9 @@ def cached_images(
 
 
 def cache_identity(name: str, sources: Sequence[Path]) -> str:
-    """A digest of all that the pixels of a cache depend on: the files, and the code that turns them into pixels."""
+    """A SHA-256 of all that the pixels of a cache depend on: the files, and the code that turns them into pixels."""
     digest = hashlib.sha256(f"{name} Pillow {PIL.__version__} OpenCV {cv2.__version__}\n".encode())
-    for module in (color, degrade, images, resize):  # rather than a version number that someone has to think of
+    for module in (color, degrade, images, resize):  # so that no version number is to be raised by hand
         digest.update(Path(module.__file__).read_bytes())
     for path in sources:
         status = path.stat()
@@ -111,7 +112,7 @@ def write_cache(
         file.write(index + TRAILER.pack(MARK, len(index), zlib.crc32(index)))
     report(f"  {offset / 2**20:,.0f} MiB in {time.monotonic() - start:.0f} s")
     older = sorted({*path.parents[1].glob(f"{path.parent.name[:-8]}????????")} - {path.parent})
-    if older:  # not deleted here: another machine may have one of them mapped
+    if older:  # not deleted here: another machine may be reading them
         listed = ", ".join(other.name for other in older)
         report(f"  beside it, of other files or another version of nsr; delete what no training uses: {listed}")
 
@@ -120,8 +121,8 @@ def read_cache(path: Path, identity: str) -> list[np.ndarray]:
     """The images of a cache, memory-mapped.
 
     Raises:
-        FileNotFoundError: there is none.
-        Damaged: some byte is not as it was written, or the cache is of something else.
+        FileNotFoundError: there is no cache.
+        Damaged: a byte differs from what was written, or the cache has another identity.
     """
     size = path.stat().st_size
     if size < TRAILER.size:

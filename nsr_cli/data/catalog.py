@@ -18,15 +18,15 @@ MAX_FOLDERS = 1000  # that are looked into for images in subfolders
 
 
 def all_datasets(root: Path | None = None) -> Mapping[str, Dataset]:
-    """All data sets by name: the catalogue's, then those of the data root's datasets.yaml."""
+    """All data sets by name: those of the catalogue, then those of the data root's datasets.yaml."""
     return DATASETS if root is None else {**DATASETS, **read_datasets(Path(root) / FILE)}
 
 
 def find_dataset(name: str, root: Path | None = None) -> Dataset:
-    """The data set of that name, in the catalogue or in the data root's datasets.yaml.
+    """The data set of a name, from the catalogue or the data root's datasets.yaml.
 
     Raises:
-        UserError: no such name; the text lists the names there are.
+        UserError: there is no such name; the text lists the names.
     """
     name, _ = split_pair(name)
     if name in DATASETS:
@@ -42,11 +42,11 @@ def find_dataset(name: str, root: Path | None = None) -> Dataset:
 
 
 def convention_names(name: str, reads: Sequence[str], root: Path | None = None) -> list[str]:
-    """The names (luma, y, y8, rgb) of the conventions of super-resolution on a benchmark; the first is its table's.
+    """The names (luma, y, y8, rgb) of the conventions of super-resolution on a benchmark; the table shows the first.
 
     Args:
-        name: of a data set, or a folder of the user's own.
-        reads: what the method can be given, luma or rgb or both; for each in turn, the data set's conventions.
+        name: of a data set, or a user's folder.
+        reads: kinds of input images of the method, luma, rgb or both; their conventions are listed in this order.
         root: the data root.
     """
     conventions = IN_RGB if is_folder(name) else find_dataset(name, root).conventions
@@ -54,15 +54,15 @@ def convention_names(name: str, reads: Sequence[str], root: Path | None = None) 
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder (not of its subfolders; hidden files left out), sorted by name."""
+    """The image files of a folder, without subfolders and hidden files, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_image(path) and path.is_file()) if folder.is_dir() else []
 
 
 def broken_links(folder: Path) -> list[Path]:
-    """The links of a folder that are named as images and lead nowhere, sorted by name."""
+    """The links of a folder that are named as images but whose target does not exist, sorted by name."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:  # which knows links without a look at each
+    with os.scandir(folder) as entries:  # which knows links without a system call for each
         links = sorted(Path(entry.path) for entry in entries if entry.is_symlink())
     return [link for link in links if is_image(link) and not link.exists()]
 
@@ -72,7 +72,7 @@ def is_image(path: Path) -> bool:
 
 
 def locate(dataset: Dataset, root: Path) -> Path | None:
-    """The folder that holds a data set: the first candidate with images of it, else an empty one."""
+    """The folder of a data set: the first candidate with images of it, else the first empty one, else None."""
     if dataset.package:
         spec = importlib.util.find_spec(dataset.package)  # finds a top-level package without importing it
         return Path(spec.submodule_search_locations[0]) / "data" if spec else None
@@ -90,36 +90,36 @@ def own_images(dataset: Dataset, folder: Path) -> list[Path]:
 
 
 def images_of_dataset(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
-    """Those of some images that belong to the data set."""
+    """The images among ``paths`` that belong to the data set."""
     names = set(dataset.files)
     return [path for path in paths if not names or path.name in names]
 
 
 def is_folder(name: str) -> bool:
-    """Whether a data set is given as a folder of the user's own: anything with "/", or a leading "." or "~"."""
+    """Whether a data set is given as a user's folder: anything with "/", or a leading "." or "~"."""
     name, _ = split_pair(name)
     return "/" in name or name.startswith((".", "~"))
 
 
 def split_pair(name: str) -> tuple[str, str]:
-    """A data set's name and the folder of low-resolution images that is given with it; empty where none is."""
+    """A data set's name, and its folder of low-resolution images if it is a pair, else an empty text."""
     found = PAIR.fullmatch(name)
     return (found[1], found[2]) if found else (name, "")
 
 
 def image_paths(name: str, root: Path) -> list[Path]:
-    """The images of a named data set, or of a folder of the user's own.
+    """The images of a named data set, or of a user's folder; of a pair, the high-resolution images.
 
     Args:
-        name: of a data set; or a folder: anything with "/", a leading "." or "~"; of a pair, the high-resolution ones.
+        name: of a data set; or a folder, which has "/" or a leading "." or "~".
         root: the data root (`NSR_DATA`), below which named data sets lie.
 
     Returns:
         Paths sorted by file name; for a data set made of parts, one part after the other.
 
     Raises:
-        UserError: unknown name, missing or empty folder, a link that is_first nowhere, another number of images than
-            the data set has.
+        UserError: the name is unknown, the folder is missing or empty, a link is broken, or the number of images is
+            not that of the data set.
     """
     name, _ = split_pair(name)
     if is_folder(name):
@@ -165,12 +165,12 @@ def _refuse_broken_links(links: list[Path]) -> None:
 
 
 def broken_link_text(link: Path) -> str:
-    """What is wrong with a link that is_first nowhere, in words."""
+    """The target of a broken link, in words."""
     return f"a link to {os.readlink(link)}, which does not exist"
 
 
 def _in_subfolders(folder: Path) -> str:
-    """Which subfolders of a folder without images hold some, in words; nothing where none does."""
+    """The subfolders of a folder that hold images, in words; empty if none does."""
     found = []
     for looked, (place, names, _) in enumerate(os.walk(folder)):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -194,7 +194,7 @@ def _package_images(dataset: Dataset, folder: Path | None) -> list[Path]:
 
 
 def how_to_get(dataset: Dataset) -> str:
-    """What to do to have a data set, in a few words."""
+    """How to get a data set, in a few words."""
     if dataset.sources or dataset.parts:
         return f"`nsr data get {dataset.name}` fetches it"
     return "pip install scikit-image" if dataset.package else dataset.ask
@@ -211,7 +211,7 @@ class Row(NamedTuple):
 
 
 def listing(root: Path) -> list[Row]:
-    """Every data set: where it is on this machine, or how to get it (nothing is read but names)."""
+    """A row for every data set: its folder on this machine, or how to get it; no image is read."""
     rows = []
     for data in all_datasets(root).values():
         rows.append(Row(data.name, data.title, data.count or "any", _location(data, Path(root)), data.licence))
@@ -231,9 +231,12 @@ def _location(dataset: Dataset, root: Path) -> str:
 
 
 def lr_partner(path: Path, scale: int) -> Path | None:
-    """DIV2K's official bicubic low-resolution image of a high-resolution one, where it is on this machine.
+    """DIV2K's official bicubic low-resolution image of a high-resolution one; None if their folder is not here.
 
-    `DIV2K_train_HR/0001.png` at scale 2 has `DIV2K_train_LR_bicubic/X2/0001x2.png`.
+    The partner of `DIV2K_train_HR/0001.png` at scale 2 is `DIV2K_train_LR_bicubic/X2/0001x2.png`.
+
+    Raises:
+        UserError: the folder is here, but the partner is missing.
     """
     path = Path(path)
     match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
@@ -251,5 +254,5 @@ def lr_partner(path: Path, scale: int) -> Path | None:
 
 
 def lr_partners(paths: Iterable[Path], scale: int) -> list[Path]:
-    """The partners that are on this machine."""
+    """DIV2K's official low-resolution images that are on this machine, in the order of their images."""
     return [partner for path in paths if (partner := lr_partner(path, scale))]

@@ -1,4 +1,4 @@
-"""Low-resolution partners of high-resolution images: found by name, and checked by size before anything is read."""
+"""Low-resolution partners of high-resolution images: matched by name, and checked by size before they are decoded."""
 
 import os
 import re
@@ -16,15 +16,15 @@ from nsr_cli.data.catalog import (
 )
 from nsr_cli.errors import UserError
 
-# What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
+# Suffixes of image names in releases, as of baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
 _KIND = r"(?:[_-](?:HR|GT|LR(?:BI|BD|DN)?|bicubic))"
 _SCALE = r"(?:[_-]?x{scale}(?:[mdw]\d?)?)"
 _SUFFIX = rf"(?:{_KIND}?{_SCALE}|{_SCALE}?{_KIND}|_SRF_{{scale}}(?:_HR|_LR)?)$"
-SHOWN = 3  # of what does not fit, in an error
+SHOWN = 3  # file names in an error
 
 
 def pair_text(data: str | Mapping[str, str]) -> str:
-    """What a data set is called: its name; of a pair {hr: a name or a folder, lr: a folder} the same as a text.
+    """The name of a data set; of a pair {hr: name or folder, lr: folder}, the pair as a text.
 
     Raises:
         UserError: a mapping with other keys.
@@ -37,7 +37,7 @@ def pair_text(data: str | Mapping[str, str]) -> str:
 
 
 def lr_folder(name: str, root: Path, scale: int) -> Path | None:
-    """The folder of the low-resolution images of a data set at a scale: a pair's, or that of its entry; else None."""
+    """The folder of a data set's low-resolution images at a scale, from the pair or the catalogue; None without one."""
     if scale == 1:
         return None
     _, lr = split_pair(name)
@@ -47,13 +47,13 @@ def lr_folder(name: str, root: Path, scale: int) -> Path | None:
 
 
 def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
-    """The low-resolution partners of the images of a data set: a pair's, those of its entry, DIV2K's official ones.
+    """The low-resolution partners of a data set's images: from its folder of them, or DIV2K's official ones.
 
     Returns:
-        As many as there are paths; none where low-resolution images are made of the images.
+        A partner for each path; empty if low-resolution images are to be computed.
 
     Raises:
-        UserError: as :func:`paired` does.
+        UserError: as :func:`find_partners`.
     """
     if folder := lr_folder(name, root, scale):
         return find_partners(paths, folder, scale)
@@ -67,15 +67,15 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
 
     Args:
         hr_paths: the high-resolution images.
-        lr_folder: of their partners; it may hold those of other scales too.
-        scale: side of an image, cut to a multiple of it, over the side of its partner.
+        lr_folder: of the partners; it may also hold those of other scales.
+        scale: side of an image, cut to a multiple of ``scale``, over the side of its partner.
 
     Returns:
         Paths in the order of ``hr_paths``.
 
     Raises:
-        UserError: no such folder, an image without a partner or with several, a partner without an image, or one of
-            another size; the text names the files.
+        UserError: the folder is missing, an image has no partner or several, a partner has no image or the wrong
+            size; the text names the files.
     """
     lr_folder = Path(lr_folder)
     if not lr_folder.is_dir():
@@ -99,12 +99,12 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
 
 
 def _bare_stem(stem: str, scale: int) -> str:
-    """A stem without what tells that it is a high- or low-resolution image at this scale."""
+    """A stem without the suffix of a high- or low-resolution image at this scale."""
     return re.sub(_SUFFIX.replace("{scale}", str(scale)), "", stem, flags=re.IGNORECASE) or stem
 
 
 def _by_stem(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
-    """Low-resolution images by their stem as it is, and by the bare stem."""
+    """Low-resolution images by their stem, and by their bare stem."""
     found: dict[str, list[Path]] = {}
     for path in paths:
         for name in {path.stem, _bare_stem(path.stem, scale)}:
@@ -113,7 +113,7 @@ def _by_stem(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
 
 
 def _check_unpaired(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
-    """Refuse low-resolution images at this scale of which no high-resolution image lies beside the others."""
+    """Raise UserError for low-resolution images at this scale without a partner in the folders of ``hr_paths``."""
     beside = [path for folder in {path.parent for path in hr_paths} for path in images_in(folder)]
     known = {name for path in beside for name in (path.stem, _bare_stem(path.stem, scale))}
     other_scale = re.compile(rf"x(?!{scale})\d(?:[mdw]\d?)?$", re.IGNORECASE)

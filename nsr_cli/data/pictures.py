@@ -1,4 +1,4 @@
-"""A user's own pictures, with all that belongs to them: alpha, 16 bits, orientation, EXIF, colour profile."""
+"""Reading and writing a user's pictures with alpha, 16 bits, orientation, EXIF data and colour profile."""
 
 import contextlib
 import struct
@@ -21,8 +21,8 @@ from nsr_cli.files import replacing
 
 KINDS = {".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 KINDS |= {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
-MAX_SIDE = {"JPEG": 65535, "WEBP": 16383}  # side in pixels
-OPTIONS = {  # JPEG as good as it gets without growing much; the others are exact
+MAX_SIDE = {"JPEG": 65535, "WEBP": 16383}  # pixels
+OPTIONS = {  # JPEG at high quality; the others are lossless
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_adobe_deflate"},
@@ -47,13 +47,13 @@ KEPT_TAGS = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, upright.
+    """A picture in upright orientation.
 
     Attributes:
         colour: (H, W) grey or (H, W, 3) RGB, uint8 or uint16.
         alpha: (H, W) of the same dtype, or None.
         exif: its EXIF data, without the orientation, which is applied.
-        icc: its colour profile.
+        icc: its colour profile, or None.
     """
 
     colour: np.ndarray
@@ -63,7 +63,7 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """Of colour and alpha together."""
+        """The number of channels of colour and alpha together."""
         return (1 if self.colour.ndim == 2 else 3) + (self.alpha is not None)
 
 
@@ -71,10 +71,10 @@ def read_picture(path: Path) -> Picture:
     """Read a PNG, JPEG, WebP, TIFF or BMP file; its orientation is applied, by a view of the pixels.
 
     Raises:
-        UserError: the file cannot be read (see nsr_cli.data.images), or is of a colour space other than grey and RGB,
-            of several frames, or of other than 8 or 16 bits; the text names it.
+        UserError: the file cannot be read (see nsr_cli.data.images), is not grey or RGB, or has several frames, or
+            other than 8 or 16 bits per channel; the text names the file.
     """
-    with warnings.catch_warnings(action="ignore"), open_image(path) as (image, data):  # Pillow's, on odd EXIF data
+    with warnings.catch_warnings(action="ignore"), open_image(path) as (image, data):  # Pillow warns of odd EXIF data
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise UserError(f"{path} has {frames} frames; expected one")
         if (depth := depth_of(image, data)) not in (1, 2, 4, 8, 16):
@@ -91,7 +91,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """A view (H, W[, C]) as the EXIF orientation, 1 to 8, would have it seen (EXIF 2.32, Section 4.6.4)."""
+    """A view (H, W[, C]) of the pixels, turned upright by the EXIF orientation, 1 to 8 (EXIF 2.32, Section 4.6.4)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -119,19 +119,19 @@ def _read_16_bit(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarra
             raise UserError(f"{path}: a TIFF of 16 bits that is not grey or RGB in unsigned whole numbers")
         with tifffile.TiffFile(buffer := BytesIO(data), mode="r+") as file:
             if tag := file.pages[0].tags.get(ORIENTATION):
-                tag.overwrite(1)  # OpenCV would turn the picture, in some versions
+                tag.overwrite(1)  # some versions of OpenCV would turn the picture
         data = buffer.getvalue()
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         raise UserError(f"cannot read {path}: damaged, or of an unsupported kind of 16 bits per channel")
     if pixels.ndim == 3:
         pixels = pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
-        pixels = pixels[:, :, [0, 3]] if samples == 2 else pixels  # OpenCV makes colour of grey with alpha
+        pixels = pixels[:, :, [0, 3]] if samples == 2 else pixels  # OpenCV returns grey with alpha as colour
     return pixels
 
 
 def _kept_exif(tags: PillowImage.Exif) -> PillowImage.Exif:
-    """What EXIF data says of the photograph, without what it says of the file that held it: also for other formats."""
+    """The EXIF data of the photograph, without that of its file, so that it holds in other formats too."""
     exif = PillowImage.Exif()
     try:
         exif.update({tag: tags[tag] for tag in KEPT_TAGS if tag in tags})
@@ -145,7 +145,7 @@ def _kept_exif(tags: PillowImage.Exif) -> PillowImage.Exif:
 
 
 def check_format(path: Path, height: int, width: int, alpha: bool) -> None:
-    """Raise UserError unless the format of an output's name holds such a picture."""
+    """Raise UserError unless the format of an output file can hold a picture of this size, with alpha or without."""
     kind = KINDS[path.suffix.lower()]
     if max(height, width) > MAX_SIDE.get(kind, 2**31 - 1):
         most = MAX_SIDE[kind]
@@ -155,16 +155,16 @@ def check_format(path: Path, height: int, width: int, alpha: bool) -> None:
 
 
 class Canvas:
-    """A picture in the making: the one thing of its size that is in memory.
+    """A picture that is filled part by part, then written; nothing else of its size is in memory.
 
     Args:
-        path: of the file; its suffix says the format.
+        path: of the file; its suffix chooses the format.
         size: (height, width).
-        channels: 1 grey, 2 with alpha, 3 RGB, 4 with alpha.
-        deep: whether 16 bits are wanted, where the format has them.
+        channels: 1 grey, 2 grey with alpha, 3 RGB, 4 RGB with alpha.
+        deep: whether 16 bits per channel are wanted; formats without them take 8.
 
     Attributes:
-        dtype: of its pixels.
+        dtype: of its pixels, uint8 or uint16.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], channels: int, deep: bool):
@@ -176,7 +176,7 @@ class Canvas:
             self.image = PillowImage.new(MODES[channels], size[::-1])
 
     def put(self, top: int, left: int, pixels: np.ndarray) -> None:
-        """Fill a part with (rows, columns, channels) of its dtype."""
+        """Fill a part with pixels (rows, columns, channels) of the canvas's dtype."""
         if self.dtype == np.uint16:
             self.pixels[top : top + len(pixels), left : left + pixels.shape[1]] = pixels
             return
@@ -187,7 +187,7 @@ class Canvas:
         """Write the file, whole or not at all.
 
         Raises:
-            OSError, Failed, UserError: it cannot be written.
+            OSError, Failed, UserError: the file cannot be written.
         """
         details = exif.get(EXIF_IFD, {})
         for tag, side in zip((HEIGHT, WIDTH), self.size, strict=True):
@@ -202,15 +202,15 @@ class Canvas:
                 if error.errno is not None:
                     raise
                 raise Failed(f"{self.path} cannot be written ({error}); is the disk full?") from None
-            except (ValueError, RuntimeError) as error:  # EXIF data too long for JPEG, and the like
+            except (ValueError, RuntimeError) as error:  # for example EXIF data too long for JPEG
                 raise UserError(f"{self.path} cannot be written as {self.kind} ({error})") from None
 
     def _write(self, file: BinaryIO, image: PillowImage.Image, exif: PillowImage.Exif, icc: bytes | None) -> None:
-        if self.kind != "TIFF":  # without a file number Pillow's encoders write through Python, whose errors say why
+        if self.kind != "TIFF":  # without a file descriptor Pillow writes through Python, whose errors say why
             file = SimpleNamespace(write=file.write, flush=file.flush)
         options = dict(OPTIONS.get(self.kind, {}))
         if self.kind == "TIFF" and any(ifd in exif for ifd in (EXIF_IFD, GPS_IFD)):
-            del options["compression"]  # Pillow writes no directories of EXIF data into compressed ones
+            del options["compression"]  # Pillow writes no EXIF directories into compressed TIFFs
         if self.kind != "BMP":
             options |= {"exif": exif.tobytes()} if len(exif) else {}
             options |= {"icc_profile": icc} if icc else {}
@@ -218,7 +218,7 @@ class Canvas:
 
 
 def _write_16_bit_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
-    """A TIFF of 16 bits per channel; of EXIF data its texts alone, for tifffile writes no directory of them."""
+    """Write a TIFF of 16 bits per channel; only the texts of EXIF data, because tifffile writes no EXIF directories."""
     channels = pixels.shape[2]
     form = {"photometric": "rgb", "planarconfig": "contig"} if channels > 2 else {"photometric": "minisblack"}
     form |= {"planarconfig": "contig", "extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
@@ -228,7 +228,7 @@ def _write_16_bit_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exi
 
 
 def _write_16_bit_png(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:
-    """A PNG of 16 bits per channel, row by row (W3C PNG, Third Edition, Sections 5, 9 and 11)."""
+    """Write a PNG of 16 bits per channel, row by row (W3C PNG, Third Edition, Sections 5, 9 and 11)."""
 
     def chunk(kind: bytes, content: bytes) -> None:
         checksum = zlib.crc32(content, zlib.crc32(kind))

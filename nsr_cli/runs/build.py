@@ -140,7 +140,9 @@ def initialise(run: Run, network: nn.Module) -> str:
     if file_sha256(path) != run.spec.training.init:
         raise UserError(f"init={path}: the file has changed since this run was asked for")
     skipped = load_fitting_layers(network, path)
-    return f"starting from {path}" + (f"; of other sizes, and so not taken: {', '.join(skipped)}" if skipped else "")
+    return f"starting from {path}" + (
+        f"; not loaded, because their sizes differ: {', '.join(skipped)}" if skipped else ""
+    )
 
 
 def set_inference(method: Callable, inference: str) -> None:

@@ -22,7 +22,7 @@ SPEC_KEYS = {"spec", "signature"}  # metadata of a file that holds a Spec
 
 
 def portable_copy(network: nn.Module, spec: Spec) -> nn.Module:
-    """A copy for evaluation, with folded weights, and plain convolutions where the kernel is the same for every input."""
+    """A copy for evaluation: weights folded, and plain convolutions where the kernel is the same for every input."""
     network = copy.deepcopy(network).eval()
     set_inference(network, spec.inference)
     return merged(network)

@@ -131,7 +131,7 @@ def read_cache(path: Path, identity: str) -> list[np.ndarray]:
     mark, length, checksum = TRAILER.unpack(content[-TRAILER.size :])
     end = size - TRAILER.size - length
     if mark != MARK or end < 0:
-        raise Damaged(f"it has no end of its own at byte {size}")
+        raise Damaged(f"its trailer before byte {size} is damaged")
     index = content[end : end + length].tobytes()
     if zlib.crc32(index) != checksum:
         raise Damaged("the index has a wrong checksum")

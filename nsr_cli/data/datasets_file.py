@@ -85,7 +85,9 @@ def _read(path: Path, changed: int, size: int) -> Mapping[str, Dataset]:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
             if twice is not None:
-                raise yaml.constructor.ConstructorError(problem=f"{twice} stands twice", problem_mark=node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{twice} is a repeated key", problem_mark=node.start_mark
+                )
             return super().construct_mapping(node, deep)
 
     try:

@@ -201,7 +201,7 @@ def _arrange(dataset: Dataset, manifest: dict[str, Entry] | None, unpacked: Path
         _place(path, names, sizes, ready)
     absent = [name for name in manifest if not (ready / name).exists()]
     if absent:
-        raise MirrorFailed(f"{len(absent)} of {len(manifest)} images are others, {absent[0]} among them")
+        raise MirrorFailed(f"{len(absent)} of {len(manifest)} images are missing or differ, {absent[0]} among them")
     return ready
 
 

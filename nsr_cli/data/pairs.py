@@ -91,7 +91,7 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         partners.append(candidates[0] if candidates else None)
     unpaired = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
     if unpaired:
-        where = f"in {lr_folder.absolute()}, as {Path(unpaired[0]).stem}x{scale}.png would be"
+        where = f"in {lr_folder.absolute()}; expected for example {Path(unpaired[0]).stem}x{scale}.png"
         raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")
     _check_unpaired(hr_paths, found, lr_folder, scale)
     _check_sizes(hr_paths, partners, scale)

@@ -62,7 +62,7 @@ def activation_of(gate: str) -> Callable:
             reason = " (it is not a function)"
     except (ImportError, AttributeError) as error:
         reason = f" ({error})"
-    raise ValueError(f"no gate {gate!r}{reason}; there are: {', '.join(GATES)}, and module.function of one's own")
+    raise ValueError(f"no gate {gate!r}{reason}; there are: {', '.join(GATES)}, or your function as module.function")
 
 
 def at_least_float32(x: Tensor) -> Tensor:

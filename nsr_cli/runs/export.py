@@ -115,7 +115,7 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
                 temporary.write_bytes(form.encode(source))
                 difference, largest = compare_outputs(form.open(temporary), network, channels)
             if not difference <= TOLERANCE * max(1, largest):
-                raise Failed(f"{path}: not written: what it restores differs by {difference:.2g} from the network's")
+                raise Failed(f"{path}: not written: its output differs by {difference:.2g} from the network's")
             check_target(path, overwrite)  # again: another process may have made it
         yield path, difference
 

@@ -138,7 +138,7 @@ def read_record(path: Path) -> Record | None:
     except OSError as error:
         raise Damaged(f"it cannot be read: {error.strerror}") from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise Damaged(f"it is no record ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise Damaged(f"it is not a record ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
 def is_whole(path: Path) -> bool:

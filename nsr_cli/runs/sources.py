@@ -42,8 +42,8 @@ def shipped_source(task: Task) -> Source:
     if not path.exists():
         labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
         raise UserError(
-            f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` "
-            "makes one, which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
+            f"task={task.name}: no network for {task.label} is shipped, only for {labels or 'none'}; train one with "
+            "`nsr train` and repeat its overrides here (model=wdsr sparsity=softmax ...), or give ckpt=FILE"
         )
     return file_source(path)
 

@@ -81,7 +81,7 @@ def test_a_changed_file_is_read_again_and_none_is_none(tmp_path, write):
         ("a: {folders: [", ": is no YAML file: "),
         (b"\xff\xfe\xff", ": is no YAML file: "),
         ("- a\n- b", ": expected data sets by name; found ['a', 'b']"),
-        ("a: {folders: x, role: test}\na: {folders: y, role: test}", ": is no YAML file: a stands twice (line 1)"),
+        ("a: {folders: x, role: test}\na: {folders: y, role: test}", ": is no YAML file: a is a repeated key (line 1)"),
         ("Mine: {folders: x, role: test}", ": 'Mine' cannot be a name; expected lower-case letters, digits, _ and -"),
         ("2024: {folders: x, role: test}", ": '2024' cannot be a name; "),
         ("../a: {folders: x, role: test}", ": '../a' cannot be a name; "),

@@ -62,7 +62,7 @@ def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("high", "low", "message"),
     [
-        ("ab", "a", "b.png: no low-resolution partner at 1/2 in {lr}, as bx2.png would be"),
+        ("ab", "a", "b.png: no low-resolution partner at 1/2 in {lr}; expected for example bx2.png"),
         (
             "abcdef",
             "a",
@@ -70,7 +70,7 @@ def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
         ),
         ("a", "ab", "b.png in {lr}: no high-resolution partner in {hr}"),
         ("a", ["a", "ax2"], "a.png has several low-resolution partners in {lr}: a.png and ax2.png"),
-        ("ab", [], "a.png, b.png: no low-resolution partner at 1/2 in {lr}, as ax2.png would be"),
+        ("ab", [], "a.png, b.png: no low-resolution partner at 1/2 in {lr}; expected for example ax2.png"),
     ],
 )
 def test_whoever_has_no_partner_is_named(tmp_path, high, low, message):

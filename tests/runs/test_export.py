@@ -148,7 +148,7 @@ def test_a_network_that_cannot_be_followed(network_of, tmp_path, ending):
 def test_a_file_that_computes_something_else_is_not_kept(network_of, tmp_path):
     _, spec = network_of(f"sparsity=none task=denoise {SMALL}")
     (tmp_path / "net.pt2").write_text("the one before")
-    with pytest.raises(Failed, match=r"net.pt2: not written: what it restores differs by 0\.\d+ from the network's$"):
+    with pytest.raises(Failed, match=r"net.pt2: not written: its output differs by 0\.\d+ from the network's$"):
         written(tmp_path, Noisy(), spec, "net.pt2", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
     assert (tmp_path / "net.pt2").read_text() == "the one before"

@@ -1,4 +1,4 @@
-"""Folded weights, as `nsr export` writes them, for the layers that they were folded from."""
+"""Unfolding the weights that `nsr export` has folded, for the layers of the original network."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,10 @@ from nsr_cli.layers.sparsify import is_weight_normalised
 
 
 def unfold_state(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state under the names of ``model``, whose layers then compute what the folded ones did, to rounding.
+    """A folded state dict with the names of ``model``, whose layers then compute the same, up to rounding.
 
-    A folded weight becomes its norm and its direction in a weight-normalised layer, and every kernel group of a layer
-    that mixes kernels alike for all inputs. What is not folded stays as it is.
+    In a weight-normalised layer a folded weight becomes its norm and direction. In a layer with input-independent
+    mixing it becomes every kernel group. Tensors that are not folded stay as they are.
     """
     state, expected = dict(state), model.state_dict()
     for name, layer in model.named_modules(remove_duplicate=False):

@@ -1,4 +1,4 @@
-"""Whose weights a file holds: for each architecture the releases of it, how they are recognised and renamed."""
+"""Recognising weights: the published releases of each architecture, and the renaming of their tensors to our names."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Release:
-    """One way in which the weights of an architecture are published.
+    """A published form of an architecture's weights.
 
     Attributes:
-        recognised: whether the content of a file is of this release.
-        renamed: from the content of the file, and its path for errors, to tensors under the names of our modules.
-        tile: side in pixels of the degraded patches that it was trained on, where that is known.
+        recognised: tells whether the content of a file is of this release.
+        renamed: takes the content of the file, and its path for errors; returns tensors with our names.
+        tile: side of the degraded training patches in pixels; None if unknown.
     """
 
     recognised: Callable[[dict[str, Any]], bool]
@@ -33,7 +33,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A class of ours, the beginning of a key that only its own state dict has, and its releases."""
+    """A class of this package, a key prefix that only its state dict has, and its releases."""
 
     name: str
     key_prefix: str
@@ -41,12 +41,12 @@ class Architecture:
 
 
 def has_tensors(*keys: str) -> Callable[[dict[str, Any]], bool]:
-    """Whether a state dict has all these keys."""
+    """A test of whether a state dict has tensors under all these keys."""
     return lambda content: all(isinstance(content.get(key), Tensor) for key in keys)
 
 
 def rename_modules(content: State, modules: dict[str, str], parameters: dict[str, str] | None = None) -> State:
-    """A state dict with {the release's module: ours} and {the release's parameter: ours} renamed."""
+    """A state dict with renamed modules and parameters, both given as {the release's name: our name}."""
     state = {}
     for key, value in content.items():
         theirs = next((module for module in modules if key.startswith(f"{module}.")), None)
@@ -58,7 +58,7 @@ def rename_modules(content: State, modules: dict[str, str], parameters: dict[str
 
 
 def block_modules(content: State, first: int) -> dict[str, str]:
-    """The convolutions inside of blocks, which NSR's authors and EDSR-PyTorch name alike but for the first number."""
+    """{theirs: ours} of the blocks' convolutions; NSR's authors and EDSR-PyTorch differ only in the first number."""
     blocks = sum(re.fullmatch(r"body\.\d+\.body\.0\.bias", key) is not None for key in content)
     return {f"body.{first + i}.body.{j}": f"body.{i}.conv{1 + j // 2}" for i in range(blocks) for j in (0, 2)}
 
@@ -166,7 +166,7 @@ ARCNN = Architecture("ARCNN", "reconstruct.", (Release(is_arcnn, from_arcnn),))
 
 
 def sequence_state(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> State:
-    """The convolutions of a sequence that alternates them with ReLUs."""
+    """The state dict of a sequence of convolutions with ReLUs between them."""
     state = {}
     for i, (weight, bias) in enumerate(convs):
         state |= convolution_state(f"{name}.{2 * i}", weight, bias)
@@ -174,25 +174,25 @@ def sequence_state(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> Sta
 
 
 def convolution_state(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
-    """Tensors of a layer from MATLAB's (height, width, in, out), which leaves out last axes of size 1."""
+    """The tensors of a layer from MATLAB's kernels (height, width, in, out), which drop last axes of size 1."""
     kernels = weight.reshape(*weight.shape[:2], -1, bias.size, order="F").transpose(3, 2, 0, 1)
     arrays = {f"{name}.weight": kernels, f"{name}.bias": bias.ravel()}
     return {key: torch.from_numpy(array.astype(np.float32, order="C")) for key, array in arrays.items()}
 
 
-# Whatever wraps a network
+# Networks inside of checkpoints
 
 ARCHITECTURES = (WDSR, EDSR, DNCNN, VDSR, ARCNN)
 WRAPPERS = ("module.", "_orig_mod.", "net.", "model.", "generator.", "netG.", "params_ema.", "params.")
-TRAINER_KEYS = re.compile(  # what trainers keep beside a network: losses, metrics, discriminators, averages
+TRAINER_KEYS = re.compile(  # keys of trainers beside a network: losses, metrics, discriminators, averages
     r"(n_averaged|discriminator|netD|criterion|perceptual|lpips|vgg|metrics|(net|model|generator)_ema|ema(_\w+)?"
     r"|\w*loss\w*|(train|val|test)_\w+)(\.|$)"
 )
-MAX_WRAPPERS = 6  # wrappers around wrappers
+MAX_WRAPPERS = 6  # nested wrappers
 
 
 class Recognised(NamedTuple):
-    """The architecture (None where unknown), tensors under the names of our modules, and the side of its tiles."""
+    """The architecture (None if unknown), the tensors with our names, and the side of the training patches."""
 
     architecture: str | None
     state: State
@@ -200,15 +200,15 @@ class Recognised(NamedTuple):
 
 
 def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recognised:
-    """Recognise the content of a weights file, whatever wraps the network.
+    """Recognise the content of a weights file, also if it wraps the network.
 
     Args:
-        content: by name, tensors or MATLAB's arrays.
-        own_keys: of the model's own state dict; content that has exactly these is taken as it is.
+        content: tensors or MATLAB's arrays by name.
+        own_keys: keys of the model's state dict; content with exactly these is taken as it is.
         path: of the file, for errors.
 
     Raises:
-        UserError: a MATLAB file that holds no known weights, or a release that is not as it should be.
+        UserError: a MATLAB file holds no known weights, or the arrays of a release do not fit together.
     """
     candidates = list(unwrap(content))
     for state in candidates:
@@ -230,7 +230,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
 
 
 def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """A state dict, then those inside of it whose keys begin with a wrapper, beside nothing but a trainer's things."""
+    """Yield a state dict, then the ones inside of it: under a wrapper's prefix, with only TRAINER_KEYS beside it."""
     yield content
     for wrapper in WRAPPERS:
         inner = {key.removeprefix(wrapper): value for key, value in content.items() if key.startswith(wrapper)}
@@ -240,7 +240,7 @@ def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def architecture_of(state: dict[str, Any]) -> str | None:
-    """The architecture of ours whose names a state dict uses."""
+    """The architecture of this package whose names a state dict uses; None if there is none."""
     return next((a.name for a in ARCHITECTURES if any(key.startswith(a.key_prefix) for key in state)), None)
 
 

@@ -38,6 +38,7 @@ class Timing:
 
 
 def load_timing(folder: Path) -> Timing:
+    """The Timing in the folder of experiments."""
     return Timing(**yaml.safe_load((folder / "timing.yaml").read_text(encoding="utf-8")))
 
 
@@ -111,6 +112,7 @@ LEGEND = """\
 
 
 def convolution_caption(measured: dict, timing: Timing) -> str:
+    """The setting of a measurement of convolutions, in words."""
     used, made = measured["setting"], measured["made"]
     kernel, size, rounds, threads = used["kernel"], used["size"], used["rounds"], made["threads"]
     text = (
@@ -153,6 +155,7 @@ def convolution_grid(rows: list[dict], printed: dict[int | str, str], setting: d
 
 
 def network_grid(rows: list[dict]) -> Grid:
+    """Head and body of the table of whole networks."""
     modes = [key for key in rows[0] if key != "network"]
     head = ["network", *(text for mode in modes for text in (mode, "of N/A"))]
     body = []
@@ -163,6 +166,7 @@ def network_grid(rows: list[dict]) -> Grid:
 
 
 def network_caption(network: dict) -> str:
+    """The settings of the whole networks, in words."""
     patch = network["patch"]
     return (
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
@@ -174,6 +178,7 @@ def network_caption(network: dict) -> str:
 
 
 def markdown_table(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table with right-aligned numbers."""
     align = ["left", *["right"] * (len(head) - 1)]
     return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
 

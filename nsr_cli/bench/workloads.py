@@ -102,6 +102,7 @@ def layer_settings(way: str) -> dict:
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
+    """Run forward, without gradients."""
     with torch.no_grad(), autocast(x.device, precision):
         forward(x)
 

@@ -68,6 +68,7 @@ def broken_links(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
+    """Whether a path is named as an image, and not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

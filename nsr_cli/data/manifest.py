@@ -45,6 +45,7 @@ class Check:
 
     @property
     def problems(self) -> tuple[str, ...]:
+        """One line for each missing or wrong image."""
         return (*(f"{name}: missing" for name in self.missing), *self.wrong)
 
 
@@ -96,6 +97,7 @@ def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, 
 
 
 def compare_names(dataset: Dataset, paths: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(missing, wrong) of a data set without a manifest, by names, number and headers, in words."""
     names = {path.name for path in paths}
     missing = tuple(name for name in dataset.files if name not in names)
     wrong = []
@@ -135,10 +137,12 @@ def describe_image(path: Path, expected: Entry | None = None) -> Entry:
 
 
 def checksum(path: Path, image: np.ndarray) -> str:
+    """SHA-256 of an image: of the file of a JPEG, else of the decoded pixels."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if _is_jpeg(path.name) else digest(image)
 
 
 def digest(image: np.ndarray) -> str:
+    """SHA-256 of decoded pixels, row by row."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

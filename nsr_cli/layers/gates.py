@@ -70,6 +70,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def pooling_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of pooling and logits: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

@@ -70,10 +70,12 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
+        """The task of the Spec."""
         return task_of(self.spec.task)
 
     @property
     def reads(self) -> list[str]:
+        """Kinds of input images of the method: rgb, luma, grey."""
         return self.spec.model.reads
 
     @property
@@ -83,6 +85,7 @@ class Run:
 
     @property
     def data(self) -> Path:
+        """The folder of data sets."""
         return Path(self.request.data)
 
     @property
@@ -92,6 +95,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
+        """The file of the trained weights."""
         return self.folder / "weights.pt"
 
     @property
@@ -136,6 +140,7 @@ class Run:
 
     @property
     def lacks_weights(self) -> bool:
+        """Whether the weights must still be trained."""
         return self.trains and not self.weights.exists()
 
     def images_folder(self, benchmark: str) -> Path:
@@ -155,6 +160,7 @@ class Run:
         return replace(self, request=replace(self.request, **changes))
 
     def with_seed(self, seed: int) -> "Run":
+        """The same run with another seed of its training."""
         return replace(self, spec=self.spec.with_seed(seed))
 
     def to_json(self) -> dict:

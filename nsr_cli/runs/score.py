@@ -116,6 +116,7 @@ def has_authors_tiling(method: Callable, tiling: Tiling | None) -> bool:
 
 
 def cost_of(run: Run, network: nn.Module) -> flops.Cost:
+    """Multiply-accumulates and parameters of a run's network, with gates counted on its evaluation tiles."""
     return flops.count(network, run.task.channels_given(run.reads), tiling_of(network, run.spec.tile).side)
 
 

@@ -91,6 +91,7 @@ class Spec:
 
     @cached_property
     def signature(self) -> str:
+        """SHA-256 of the signed content, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.signed, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -109,6 +110,7 @@ class Spec:
         return self.training.protocol if self.training else "untrained"
 
     def with_seed(self, seed: int) -> "Spec":
+        """The same Spec with another seed of its training."""
         return replace(self, training=replace(self.training, seed=seed))
 
 

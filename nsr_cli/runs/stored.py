@@ -43,6 +43,7 @@ class Store:
             raise
 
     def training_images(self, run: Run) -> list[Path]:
+        """The training images of a run. Raises UserError if they are missing."""
         return self._images(run.request.train, run.data)
 
     def record(self, run: Run, benchmark: str) -> Record | None:

@@ -146,4 +146,5 @@ def check_finite(model: nn.Module, state: State, path: Path) -> None:
 
 
 def shape_text(shape: torch.Size | None) -> str:
+    """A tensor's shape in words; None is a missing tensor."""
     return "has none" if shape is None else str(tuple(shape))

@@ -130,6 +130,11 @@ def hold(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]
         lock.release()
 
 
+def lock_of(path: Path) -> Path:
+    """The file that stands for the right to make a file."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextlib.contextmanager
 def claimed(path: Path, wait: bool) -> Iterator[bool]:
     """Be the only process that makes a file; the system lets go when the process ends, however it ends.
@@ -140,7 +145,7 @@ def claimed(path: Path, wait: bool) -> Iterator[bool]:
     from filelock import FileLock, Timeout  # not for every start of the program
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(lock_of(path))
     try:
         lock.acquire(timeout=-1 if wait else 0, poll_interval=0.2)
     except Timeout:

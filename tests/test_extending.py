@@ -79,7 +79,7 @@ def test_a_network_without_a_halo_sees_whole_images_and_one_with_it_tiles(nsr, t
         assert result.code == 0, result.err
         tilings.append(records(tmp_path)["mine"].tiling)
     assert tilings[0]["margin"] == 0 and tilings[0]["side"] >= 10_000
-    assert tilings[1] == {"side": 258, "margin": 1, "overlap": 0}
+    assert tilings[1] == {"side": 514, "margin": 1, "overlap": 0}
 
 
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):

@@ -127,7 +127,8 @@ def compare(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
 def gates(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """Figure 5: the gates of every block over images, one figure for each run."""
     experiment = read_yaml(package_folder("experiments") / "figure5.yaml")
-    protocol, own = values["protocol"]["name"], experiment["command"].removeprefix("nsr ablate ")
+    protocol = values["protocol"]["name"]
+    own = experiment["command"][protocol].removeprefix("nsr ablate ")
     from nsr_cli.report import restored  # imports torch
 
     names = [values["image"]] if values["image"] else experiment["images"][protocol]

@@ -74,6 +74,7 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
 
 
 RANGES = ("own range", "0 to 1")
+MANY = 4  # groups, from which on they are columns
 
 
 def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict] = ()) -> "Figure":
@@ -89,6 +90,8 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
         heading: of the figure.
         use: what the gate of each block does (see nsr_cli.engine.gate_stats): ``groups`` and ``adaptivity``.
     """
+    if len(groups) > MANY:
+        return gates_by_group(images, groups, heading, use)
     blocks = len(images[0].maps)
     wide = max(1.2, min(2.1, 16 / (blocks + 2)))  # inches of a column
     rows = [(image, group, own) for image in images for group in range(len(groups)) for own in (True, False)]
@@ -118,6 +121,36 @@ def gates(images: list[Gated], groups: Sequence[str], heading: str, use: Sequenc
         hide_ticks(axis, "none")
     of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
     said = f"mixing weight of {of}, twice: each column in a range of its own, and all from 0 to 1; mean: over the depth"
+    if use:
+        said += "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
+    figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
+    return figure
+
+
+def gates_by_group(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict]) -> "Figure":
+    """The same for many groups: a column for each, and two rows for each block of an image and for the mean."""
+    blocks = [title.replace("\n", ", ", 1) for title in titles_of(len(images[0].maps), use)[1:]]
+    rows = [(image, block, own) for image in images for block in range(len(blocks)) for own in (True, False)]
+    ranges = [span([depth(image)[block] for image in images]) for block in range(len(blocks))]
+    ratios = [image.picture.shape[0] / image.picture.shape[1] for image, _, _ in rows]
+    wide = 1.2  # inches of a column
+    height = sum(ratio * wide + 0.08 for ratio in ratios) + 1.2
+    figure = blank(wide * (len(groups) + 1) + 0.8, height, heading)
+    axes = figure.subplots(len(rows), len(groups) + 1, height_ratios=ratios)
+    for (image, block, own), (first, *others) in zip(rows, axes, strict=True):
+        if block == 0 and own:
+            first.imshow(image.picture, cmap="gray", vmin=0, vmax=255)
+            first.set_title(image.name, fontsize=SMALL, color=INK)
+        lowest, highest = ranges[block] if own else (0.0, 1.0)
+        for axis, values in zip(others, depth(image)[block], strict=True):
+            overlay_map(axis, values, image, lowest, highest)
+        label = f"{blocks[block]}\n{lowest:.2f} to {highest:.2f}" if own else RANGES[1]
+        others[0].set_ylabel(label, fontsize=SMALL, color=INK)
+    for axis, group in zip(axes[0, 1:], groups, strict=True):
+        axis.set_title(group, fontsize=TEXT, color=INK)
+    for axis in axes.flat:
+        hide_ticks(axis, "none")
+    said = "mixing weights, twice: from blue to yellow is each block's own range, and 0 to 1; mean: over the depth"
     if use:
         said += "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
     figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)

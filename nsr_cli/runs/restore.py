@@ -15,7 +15,7 @@ from nsr_cli.data.inputs import comparison_of
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.restoring import Restorer, restore_picture
 from nsr_cli.errors import Failed, UserError
-from nsr_cli.files import claimed
+from nsr_cli.files import claimed, lock_of
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
@@ -79,6 +79,10 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
 
     waiting = dict.fromkeys(path for path in outputs if not is_done(path))
     skipped = len(outputs) - len(waiting)
+    for path in outputs:
+        if path not in waiting and lock_of(outputs[path]).exists():  # left by a killed process
+            with claimed(outputs[path], wait=False):
+                pass
     restorer = restorer_of(source, options) if waiting else None
     with Progress({path: _tile_count(restorer, path) for path in waiting}) as progress:
         if waiting:

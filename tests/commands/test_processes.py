@@ -12,7 +12,7 @@ from terminal import finish, start, wait_until
 
 
 def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(nsr, tmp_path, tiny):
-    line = f"ablate sparsity=gumbel {tiny} steps=800 checkpoint_minutes=0.002 device=cpu"
+    line = f"ablate sparsity=gumbel {tiny} steps=400 checkpoint_minutes=0.002 device=cpu"
     straight = tmp_path / "straight"
     straight.mkdir()
     code, out = finish(start(straight, line))
@@ -20,7 +20,7 @@ def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(ns
 
     killed, dice, said = tmp_path / "killed", random.Random(0), ""
     killed.mkdir()
-    for _ in range(4):
+    for _ in range(3):
         process = start(killed, line)
         for text in process.stdout:
             said += text
@@ -32,7 +32,7 @@ def test_killed_at_random_instants_and_repeated_the_weights_are_the_same_bits(ns
     code, out = finish(start(killed, line))
     said += out
     assert code == 0, said
-    assert said.count("resuming after step") >= 3  # the first kill may come before the first checkpoint
+    assert said.count("resuming after step") >= 2  # the first kill may come before the first checkpoint
     expected, found = weights(straight), weights(killed)
     assert expected.keys() == found.keys()
     for name, tensor in expected.items():

@@ -172,6 +172,7 @@ def test_a_killed_process_leaves_what_is_finished_and_no_block(tmp_path):
         read_image(path)  # whole
     (tmp_path / "restored/.15-x2.png.host-1.tmp").write_text("half written")
     (tmp_path / "restored/.15-x2.png.lock").touch()
+    (tmp_path / "restored/.00-x2.png.lock").touch()
     code, out = finish(start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1"))
     assert code == 0 and f"{16 - len(before)} restored, {len(before)} there already, and skipped" in out
     assert restored(tmp_path) == [f"{i:02}-x2.png" for i in range(16)]

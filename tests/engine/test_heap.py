@@ -18,7 +18,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
 
 torch.set_num_threads(1)
-for context in (nullcontext, heap.kept):
+for context in (nullcontext, heap.keep_freed_memory):
     before, began = resident(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     with context():
         for _ in range(40):  # the first few find no place that is large enough

@@ -37,7 +37,7 @@ def sweep(tmp_path, monkeypatch) -> Sweep:
     write(results / "runs/run1/stats.jsonl", {"step": 5, "steps": 9, "loss": 0.1, "steps_per_second": 2.0})
     queue = {(sweep.name, i): Queued(f"5_{i}", word, "", "n1") for i, word in enumerate(("RUNNING", "PENDING"), 1)}
     monkeypatch.setattr(slurm, "queue", lambda: queue)
-    monkeypatch.setattr(slurm, "ask", lambda *command: None)
+    monkeypatch.setattr(slurm, "output_of", lambda *command: None)
     return sweep
 
 

@@ -190,16 +190,16 @@ def test_bad_input(tmp_path, capsys, arguments, message):
 
 def test_what_scontrol_says_of_an_end(monkeypatch):
     line = "JobId=5 JobName=nsr JobState=OUT_OF_MEMORY Reason=OutOfMemory ExitCode=0:125"
-    monkeypatch.setattr(slurm, "ask", lambda *command: line)
+    monkeypatch.setattr(slurm, "output_of", lambda *command: line)
     assert slurm.describe_end(slurm.facts_of("5")) == "Slurm: OUT_OF_MEMORY, OutOfMemory, exit code 0, signal 125"
-    monkeypatch.setattr(slurm, "ask", lambda *command: None)
+    monkeypatch.setattr(slurm, "output_of", lambda *command: None)
     assert slurm.describe_end(slurm.facts_of("5")) == "Slurm has no record of it"
 
 
 def test_jobs_of_an_array_that_never_began_share_a_record(monkeypatch):
     """As Slurm 22.05 answers: nothing for 7_3, and for 7 a line for each task that began and one for all others."""
     lines = "JobId=8 ArrayTaskId=0 JobState=RUNNING\nJobId=7 ArrayTaskId=2-3,5%1 JobState=CANCELLED\n"
-    monkeypatch.setattr(slurm, "ask", lambda *command: lines if command[-1] == "7" else None)
+    monkeypatch.setattr(slurm, "output_of", lambda *command: lines if command[-1] == "7" else None)
     states = [slurm.facts_of(f"7_{task}").get("JobState") for task in range(1, 6)]
     assert states == [None, "CANCELLED", "CANCELLED", None, "CANCELLED"]
 
@@ -229,7 +229,7 @@ def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
         "79_1|somebody-else.0|RUNNING|None|n3\n"
         "80|of|another's taste|PENDING|None|\n"
     )
-    monkeypatch.setattr(slurm, "ask", lambda *command: shown)
+    monkeypatch.setattr(slurm, "output_of", lambda *command: shown)
     found = slurm.queue()
     assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
     array, single = found.values()

@@ -29,10 +29,8 @@ def ran(monkeypatch, tmp_path):
 
     for way, real in per_sample.EVERYWHERE.items():
         monkeypatch.setitem(per_sample.WAYS, way, slow(way, real))
-    time_in_turns = choice.time_in_turns
-    monkeypatch.setattr(
-        choice, "time_in_turns", lambda *of, **watch: time_in_turns(*of, **watch | {"clock": lambda: now[0]})
-    )
+    timed = choice.time_in_turns
+    monkeypatch.setattr(choice, "time_in_turns", lambda *of, **watch: timed(*of, **watch | {"clock": lambda: now[0]}))
     seconds.update({"as groups": 3, "one by one": 2, "as products": 1})
     return ways
 

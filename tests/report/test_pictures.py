@@ -89,6 +89,23 @@ def test_each_group_has_a_row():
     assert labels == ["a.png", *rows]
 
 
+def test_many_groups_are_columns_and_blocks_are_rows():
+    use = [{"groups": 5.0, "adaptivity": 0.1}, {"groups": 7.0, "adaptivity": 0.3}]
+    image = gated(blocks=2, groups=8)
+    figure = gates([image], [f"group {group}" for group in range(1, 9)], HEADING, use)
+    assert titles(figure) == ["a.png", *(f"group {group}" for group in range(1, 9))]
+    axes = np.array(figure.axes).reshape(6, 9)
+    labels = [axis.get_ylabel() for axis in axes[:, 1]]
+    low, high = image.maps[1].min(), image.maps[1].max()
+    assert labels[2:4] == [f"block 2, 7.00 groups\n0.300 bits\n{low:.2f} to {high:.2f}", "0 to 1"]
+    assert labels[4].startswith("mean, 6.00 groups\n0.200 bits\n")
+    for group in range(8):
+        (drawn,), (whole,) = axes[2, 1 + group].get_images(), axes[3, 1 + group].get_images()
+        np.testing.assert_array_equal(drawn.get_array(), image.maps[1, group])
+        assert drawn.get_clim() == pytest.approx((low, high)) and whole.get_clim() == (0.0, 1.0)
+    assert_apart(figure)
+
+
 def test_panels_side_by_side_with_their_busiest_part(tmp_path):
     truth = np.full((80, 100, 3), 128, np.uint8)
     truth[40:56, 20:36] = photograph(16, 16)

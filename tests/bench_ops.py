@@ -36,7 +36,7 @@ from dense_gather import gather, gather_passes
 from plain_sampler import plain_batch
 
 from nsr_cli.classical.bicubic import upscale
-from nsr_cli.data.cache import cached
+from nsr_cli.data.cache import cached_images
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.images import write_png
 from nsr_cli.data.sampler import Example, PatchSampler
@@ -99,7 +99,7 @@ def sampling(runs: int) -> list[str]:
     size = {"scale": 2, "patch": 48, "batch": 16, "patches_per_image": 100, "seed": 0}
     names = [str(i) for i in range(100)]  # more than a core's own memory holds
     with tempfile.TemporaryDirectory() as folder:
-        keep = partial(cached, Path(folder), sources=[], names=names, say=lambda text: None)
+        keep = partial(cached_images, Path(folder), sources=[], names=names, say=lambda text: None)
         truths = keep("truths", make=lambda i: np.roll(PHOTO, i, axis=0))
         degraded = keep("degraded", make=lambda i: imresize(truths[i], 1 / 2))
         examples = [Example(*example) for example in zip(names, degraded, truths, strict=True)]

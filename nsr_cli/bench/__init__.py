@@ -1,1 +1,1 @@
-"""The benchmark: what is timed (``workloads.py``), the rebuttal's table (``timings.py``)."""
+"""The benchmark: the timed workloads (``workloads.py``), and the rebuttal's table (``timings.py``)."""

@@ -1,4 +1,4 @@
-"""The rebuttal's timing table: times into rows, and rows beside what is printed into Markdown."""
+"""The rebuttal's timing table: rows of measured times, and their Markdown beside the printed numbers."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,14 +18,14 @@ COLUMNS = SIZE, FLOPS = "fixed size", "fixed FLOPs"
 
 @dataclass(frozen=True)
 class Timing:
-    """experiments/timing.yaml.
+    """The content of experiments/timing.yaml.
 
     Attributes:
         setting: of the printed numbers: batch, channels, size and kernel (in pixels).
-        printed: milliseconds per sample as printed, by "fixed size" or "fixed FLOPs" and k; N/A is the plain one.
-        printed_for: what they are the time of, as a title of what is measured.
-        network: of the whole networks that are timed.
-        notes: said above the tables.
+        printed: printed milliseconds per sample, by "fixed size" or "fixed FLOPs" and k; N/A is the plain convolution.
+        printed_for: the title of the measurement that the printed numbers belong to.
+        network: settings of the timed whole networks.
+        notes: shown above the tables.
     """
 
     title: str
@@ -38,11 +38,12 @@ class Timing:
 
 
 def load_timing(folder: Path) -> Timing:
+    """The Timing in the folder of experiments."""
     return Timing(**yaml.safe_load((folder / "timing.yaml").read_text(encoding="utf-8")))
 
 
-def outputs_of(column: str, channels: int, groups: int) -> int:
-    """Output channels of the convolution with so many groups (0: N/A) in a column of the rebuttal's table."""
+def output_channels(column: str, channels: int, groups: int) -> int:
+    """The number of output channels of a convolution with k groups (0: N/A) in a column of the rebuttal's table."""
     return channels // max(groups, 1) if column == SIZE else channels
 
 
@@ -58,12 +59,16 @@ def row_of(
 
     Args:
         groups: k; 0 for N/A, which has no sparse convolution.
-        static, sparse: seconds in each round, by the way of computing the shape of this row.
-        plain: seconds in each round of the plain convolution, at its full shape.
+        outputs: number of output channels.
+        static, sparse: seconds in each round, by way of computing, of convolutions of this row's shape.
+        plain: seconds in each round of the plain convolution of N/A.
         chosen: the way that the sparse layer takes by itself.
+
+    Returns:
+        Median seconds by way, the fastest and chosen ways, and median ratios to ``plain`` and to the fastest static.
     """
     static_way = min(static, key=lambda way: median(static[way]))
-    own = sparse[chosen] if sparse else plain
+    layer = sparse[chosen] if sparse else plain
     return {
         "k": groups or "N/A",
         "outputs": outputs,
@@ -71,24 +76,24 @@ def row_of(
         "sparse": {way: median(seconds) for way, seconds in sparse.items()},
         "fastest static": static_way,
         "chosen": chosen if sparse else "",
-        "of plain": ratio(own, plain),
-        "of fastest static": ratio(own, static[static_way]),
+        "of plain": ratio(layer, plain),
+        "of fastest static": ratio(layer, static[static_way]),
     }
 
 
 def render(measured: dict, timing: Timing) -> str:
-    """Markdown of what `nsr bench` measured (the content of its JSON file)."""
-    parts = [f"## {timing.title}, measured", caption(measured, timing), LEGEND, *timing.notes]
+    """The Markdown of a measurement by `nsr bench`; ``measured`` is the content of its JSON file."""
+    parts = [f"## {timing.title}, measured", convolution_caption(measured, timing), LEGEND, *timing.notes]
     for title, grid in convolution_grids(measured, timing):
-        parts += [f"### {title}", table_of(*grid)]
+        parts += [f"### {title}", markdown_table(*grid)]
     if measured["networks"]:
         network = network_caption(measured["network"])
-        parts += ["### Whole networks", network, table_of(*network_grid(measured["networks"]))]
+        parts += ["### Whole networks", network, markdown_table(*network_grid(measured["networks"]))]
     return "\n\n".join(parts) + "\n"
 
 
 def convolution_grids(measured: dict, timing: Timing) -> Iterator[tuple[str, Grid]]:
-    """The title of each table of convolutions, with its head and body."""
+    """The title, head and body of each table of convolutions."""
     for title, tables in measured["tables"].items():
         for column, rows in tables.items():
             printed = timing.printed[column] if title == timing.printed_for else {}
@@ -96,17 +101,18 @@ def convolution_grids(measured: dict, timing: Timing) -> Iterator[tuple[str, Gri
 
 
 LEGEND = """\
-- static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last one, and, forward, on the
-  latter sample by sample into an output that is there before (the fastest is bold);
-- sparse: a kernel for each sample; with its gate and the mixing of kernels; the samples as groups of one convolution
-  (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as products of matrices that
-  hold each pixel with those around it (contiguous), fused into one kernel (channels-last), as branches (Eq. 8: k
-  convolutions, then their sum), or compiled: what the layer takes by itself is bold;
-- of plain: its time over that of N/A, contiguous; paper's: the same of the printed times, and those in milliseconds;
-- of fastest static: its time over that of the fastest static convolution of the same shape."""
+- static: one kernel for all samples; `nn.Conv2d` on a contiguous batch, on a channels-last batch, and, forward, on a
+  channels-last batch sample by sample into an existing output (the fastest is bold);
+- sparse: a kernel for each sample, with its gate and the mixing of kernels; the samples as groups of one convolution
+  (contiguous, as in the authors' code), one by one (channels-last), or, on a GPU, as matrix products of the
+  unfolded input (contiguous), fused into one kernel (channels-last), as branches (Eq. 8: k convolutions, then their
+  sum), or compiled (the layer's own choice is bold);
+- of plain: the time over that of N/A, contiguous; paper's: the ratio of the printed times, and these in milliseconds;
+- of fastest static: the time over that of the fastest static convolution of the same shape."""
 
 
-def caption(measured: dict, timing: Timing) -> str:
+def convolution_caption(measured: dict, timing: Timing) -> str:
+    """The setting of a measurement of convolutions, in words."""
     used, made = measured["setting"], measured["made"]
     kernel, size, rounds, threads = used["kernel"], used["size"], used["rounds"], made["threads"]
     text = (
@@ -122,7 +128,7 @@ def caption(measured: dict, timing: Timing) -> str:
 
 
 def convolution_grid(rows: list[dict], printed: dict[int | str, str], setting: dict) -> Grid:
-    """Head and body of rows as :func:`row_of` makes them, beside the printed numbers where there are any."""
+    """Head and body of a table of rows from :func:`row_of`, with the printed numbers if there are any."""
     formulations = list(dict.fromkeys(way for row in rows for way in row["sparse"]))
     head = ["k", "channels", *(f"static, {way}" for way in rows[0]["static"])]
     head += [
@@ -149,6 +155,7 @@ def convolution_grid(rows: list[dict], printed: dict[int | str, str], setting: d
 
 
 def network_grid(rows: list[dict]) -> Grid:
+    """Head and body of the table of whole networks."""
     modes = [key for key in rows[0] if key != "network"]
     head = ["network", *(text for mode in modes for text in (mode, "of N/A"))]
     body = []
@@ -159,6 +166,7 @@ def network_grid(rows: list[dict]) -> Grid:
 
 
 def network_caption(network: dict) -> str:
+    """The settings of the whole networks, in words."""
     patch = network["patch"]
     return (
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
@@ -169,12 +177,13 @@ def network_caption(network: dict) -> str:
     )
 
 
-def table_of(head: list[str], body: list[list[str]]) -> str:
+def markdown_table(head: list[str], body: list[list[str]]) -> str:
+    """A Markdown table with right-aligned numbers."""
     align = ["left", *["right"] * (len(head) - 1)]
     return tabulate(body, head, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def milliseconds(seconds: float) -> str:
-    """With three significant digits."""
+    """Seconds in milliseconds, with three significant digits."""
     shown = 1000 * seconds
     return f"{shown:.{max(0, 2 - math.floor(math.log10(shown)))}f}" if shown > 0 else "0"

@@ -1,4 +1,4 @@
-"""What `nsr bench` times: single convolutions, static and sparse, and whole networks."""
+"""The workloads of `nsr bench`: single convolutions, static and sparse, and whole networks."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -21,7 +21,7 @@ PLAIN = 0  # sparsity groups of a static convolution
 
 
 class Convolution(NamedTuple):
-    """One convolution: its sparsity groups k (or PLAIN), its output channels, and the way it is computed."""
+    """A convolution: its sparsity groups k (or PLAIN), its output channels, and the way to compute it."""
 
     groups: int
     outputs: int
@@ -33,17 +33,25 @@ class Convolution(NamedTuple):
 
 
 def ways(groups: int, outputs: int, backward: bool, device: str = "cpu", compiled: bool = False) -> list[Convolution]:
-    """The ways to compute one convolution on a kind of device; which is the fastest depends on the machine."""
-    static = [*LAYOUTS, *([] if backward else [PER_SAMPLE])]  # the output of autograd is not ours to place
+    """One convolution in each way to compute it on a kind of device.
+
+    Args:
+        groups: k; PLAIN for a static convolution.
+        outputs: number of output channels.
+        backward: whether gradients are computed too.
+        device: ``cpu`` or ``cuda``.
+        compiled: whether torch.compile is one of the ways.
+    """
+    static = [*LAYOUTS, *([] if backward else [PER_SAMPLE])]  # autograd cannot write into an existing output
     sparse = [per_sample.AS_GROUPS, per_sample.ONE_BY_ONE]
-    if device != "cpu":  # there products are six times as slow, and slow what is measured after them
+    if device != "cpu":  # on a CPU products are six times as slow, and slow down the next measurement
         sparse += [per_sample.AS_PRODUCTS, *[per_sample.FUSED] * per_sample.HAS_TRITON, BRANCHES]
         sparse += [COMPILED] * compiled
     return [Convolution(groups, outputs, way) for way in (sparse if groups else static)]
 
 
 def chosen_way(outputs: int, setting: Mapping, device: torch.device, backward: bool) -> str:
-    """The way that the layer itself takes for this many outputs; the setting as of :func:`convolutions`."""
+    """The way that the layer itself takes for this many output channels; ``setting`` as in :func:`convolutions`."""
     batch, channels, size, kernel = (setting[key] for key in SHAPE)
     dtype = torch.bfloat16 if setting["precision"] == "bf16" else torch.float32
     x = torch.empty(batch, channels, size, size, device=device, dtype=dtype)
@@ -54,63 +62,66 @@ def chosen_way(outputs: int, setting: Mapping, device: torch.device, backward: b
 def convolutions(
     wanted: Iterable[Convolution], setting: Mapping, device: torch.device, backward: bool
 ) -> dict[Convolution, Callable[[], object]]:
-    """What runs each of the wanted convolutions once.
+    """Functions that run each of the wanted convolutions once.
 
     Args:
         wanted: convolutions.
         setting: ``batch``; ``channels`` of the input; ``size`` of a sample and ``kernel``, sides in pixels;
             ``cardinality``; ``precision``, fp32 or bf16.
-        device: that they run on.
-        backward: also the gradients to the input and the weights.
+        device: to run on.
+        backward: compute the gradients of the input and the weights too.
     """
     batch, channels, size, kernel = (setting[key] for key in SHAPE)
     cardinality, precision = setting["cardinality"], setting["precision"]
     torch.manual_seed(0)
     image = torch.rand(batch, channels, size, size, device=device)
-    image = image.bfloat16() if precision == "bf16" else image  # what a layer inside of a network is given
+    image = image.bfloat16() if precision == "bf16" else image  # the input of a layer inside of a network
     inputs = {name: image.to(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
     inputs |= dict.fromkeys((PER_SAMPLE, *per_sample.CHANNELS_LAST), inputs["channels-last"])
     calls = {}
-    torch._dynamo.config.recompile_limit = 64  # one for each layer that is compiled; beyond it none would be
+    torch._dynamo.config.recompile_limit = 64  # each compiled layer counts; beyond the limit none is compiled
     for one in wanted:
         x, shape = inputs.get(one.way, inputs["contiguous"]), (channels, one.outputs, kernel)
-        sparsity = {"sparsity_groups": one.groups, "cardinality": cardinality, **formed(one.way)} if one.groups else {}
+        sparsity = (
+            {"sparsity_groups": one.groups, "cardinality": cardinality, **layer_settings(one.way)} if one.groups else {}
+        )
         layer = (SparseConv2d if one.groups else nn.Conv2d)(*shape, padding=kernel // 2, **sparsity)
         layer.to(device).train(backward)
-        if one.way != "contiguous" and not one.groups:  # a sparse one makes its kernels anew each time
+        if one.way != "contiguous" and not one.groups:  # a sparse layer computes its kernels at each call
             layer.to(memory_format=torch.channels_last)
-        forward = partial(in_place, layer, room(layer, x)) if one.way == PER_SAMPLE else layer
+        forward = partial(run_sample_by_sample, layer, output_like(layer, x)) if one.way == PER_SAMPLE else layer
         forward = torch.compile(layer) if one.way == COMPILED else forward
-        run = partial(run_both, inputs=[x, *layer.parameters()]) if backward else run_forward
+        run = partial(run_forward_and_backward, inputs=[x, *layer.parameters()]) if backward else run_forward
         calls[one] = partial(run, forward, x, precision)
     return calls
 
 
-def formed(way: str) -> dict:
-    """The settings of a layer that is computed in one way."""
+def layer_settings(way: str) -> dict:
+    """The settings of a layer that is computed in a given way."""
     return {"form": "exact"} if way == BRANCHES else {"way": way} if way in per_sample.WAYS else {}
 
 
 def run_forward(forward: Callable, x: Tensor, precision: str) -> None:
+    """Run forward, without gradients."""
     with torch.no_grad(), autocast(x.device, precision):
         forward(x)
 
 
-def run_both(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
-    """Forward, and the gradients to ``inputs``."""
+def run_forward_and_backward(forward: Callable, x: Tensor, precision: str, inputs: list[Tensor]) -> None:
+    """Run forward, and compute the gradients of ``inputs``."""
     with autocast(x.device, precision):
         out = forward(x)
-    torch.autograd.grad(out, inputs, out.detach())  # any gradient will do; this one takes no time and no memory
+    torch.autograd.grad(out, inputs, out.detach())  # any gradient serves; this one takes no time and no memory
 
 
-def room(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """A channels-last tensor for what the layer makes of x."""
+def output_like(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """An empty channels-last tensor of the shape of the layer's output for x."""
     shape = (len(x), layer.out_channels, *x.shape[2:])
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def in_place(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
-    """Sample by sample, which stays in a CPU's cache, into memory that is there already."""
+def run_sample_by_sample(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
+    """Run a layer sample by sample, which fits a CPU's cache, into an existing output."""
     for place, sample in zip(out.split(1), x.split(1), strict=True):
         place.copy_(layer(sample))
 
@@ -122,11 +133,13 @@ MODES = ("forward", "training step")
 def networks(
     spec: dict, precision: str, device: torch.device, compiled: bool = False
 ) -> dict[tuple[str, str], Callable[[], object]]:
-    """What runs a network once, or makes a step of its training, by (network, mode).
+    """Functions that run a network forward once, or a step of its training, by (network, mode).
 
     Args:
-        spec: scale, blocks, units, width; groups and cardinality of the sparse one; batch and patch (in pixels).
-        compiled: each also through torch.compile, as another network.
+        spec: scale, blocks, units, width; groups and cardinality of the sparse network; batch and patch (in pixels).
+        precision: fp32 or bf16.
+        device: to run on.
+        compiled: add each network through torch.compile, under another name.
     """
     scale, batch, patch = spec["scale"], spec["batch"], spec["patch"]
     torch.manual_seed(0)
@@ -154,7 +167,7 @@ def networks(
 def training_step(
     network: nn.Module, optimizer: torch.optim.Optimizer, degraded: Tensor, truth: Tensor, precision: str
 ) -> None:
-    """What the trainer does in a step."""
+    """A step as the trainer runs it: forward, L1 loss, backward, optimizer."""
     with autocast(degraded.device, precision):
         restored = network(degraded)
     loss = F.l1_loss(restored.float(), truth)
@@ -163,8 +176,8 @@ def training_step(
     optimizer.step()
 
 
-def graphed(step: partial) -> Callable[[], object]:
-    """A step of a training, as :func:`networks` makes it, as one CUDA graph; it is run three times before."""
+def capture_graph(step: partial) -> Callable[[], object]:
+    """Capture a training step of :func:`networks` as one CUDA graph, after three warm-up steps; returns its replay."""
     _, optimizer, *_ = step.args
     for group in optimizer.param_groups:
         group["capturable"] = True

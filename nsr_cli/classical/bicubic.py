@@ -22,10 +22,17 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
 
 
 def upscale(x: Tensor, scale: int) -> Tensor:
-    """The bicubic rows of the tables, from (B, C, H, W) in [0, 1].
+    """Upscale images as for the bicubic rows of the tables.
 
-    RGB is taken as the 8-bit image that it is, which MATLAB rounds between the two passes. A single channel is luma:
-    upscaled in float and clipped to its 16..235.
+    RGB is upscaled as 8-bit images, which MATLAB rounds between the two passes. A single channel is luma; it is
+    upscaled in float and clipped to 16..235.
+
+    Args:
+        x: (B, C, H, W) in [0, 1].
+        scale: up-scaling factor.
+
+    Returns:
+        (B, C, scale * H, scale * W) in [0, 1].
     """
     if x.shape[1] == 1:
         return bicubic(x, scale).clamp(16 / 255, 235 / 255)

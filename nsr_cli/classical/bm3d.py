@@ -1,4 +1,4 @@
-"""BM3D (Dabov et al., TIP 2007), by the implementation of Tampere University that PyPI holds."""
+"""BM3D (Dabov et al., TIP 2007), by Tampere University's implementation, the package bm3d."""
 
 import torch
 from torch import Tensor

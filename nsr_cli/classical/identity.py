@@ -1,8 +1,8 @@
-"""The degraded image as it is."""
+"""The identity: returns the degraded image."""
 
 from torch import Tensor
 
 
 def identity(x: Tensor) -> Tensor:
-    """Restores nothing: the JPEG and noisy rows of the tables."""
+    """The degraded images, unchanged: the JPEG and noisy rows of the tables."""
     return x

@@ -1,7 +1,7 @@
-"""Pointwise SA-DCT: deblocking by cosine transforms on neighbourhoods that take the shape of what they show.
+"""Pointwise SA-DCT: deblocking by cosine transforms on neighbourhoods whose shape adapts to the image.
 
 Foi, Katkovnik, Egiazarian, "Pointwise Shape-Adaptive DCT for High-Quality Denoising and Deblocking of Grayscale and
-Color Images" (TIP 2007). Constants that the paper leaves open are the ones of the authors' published demo.
+Color Images" (TIP 2007). Constants that the paper omits are those of the authors' published demo.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from tqdm import tqdm
 from nsr_cli.errors import UserError
 
 DIRECTIONS = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # (row, column), every 45 degrees
-SCALES = (1, 2, 3, 5, 7, 9)  # pixels that a neighbourhood may reach in a direction, its centre included
-WIENER_SCALES = (1, 2, 3, 5, 6, 6)  # what the second pass makes of them
-MEAN_SHARE = (0.75, 0.70, 0.85, 0.90, 0.97, 1.0)  # of the estimate at each scale; the rest is a straight line's
+SCALES = (1, 2, 3, 5, 7, 9)  # lengths of a neighbourhood in a direction in pixels, its centre included
+WIENER_SCALES = (1, 2, 3, 5, 6, 6)  # the lengths that replace them in the second pass
+MEAN_SHARE = (0.75, 0.70, 0.85, 0.90, 0.97, 1.0)  # of the mean in the estimate at each scale; the rest is a line fit
 THRESHOLD = 0.925  # share of the universal threshold
-PIXELS = 4096  # neighbourhoods that are in memory at once
+PIXELS = 4096  # neighbourhoods in memory at once
 DCT = [dct(np.eye(max(n, 1)), axis=0, norm="ortho") for n in range(2 * max(SCALES))]  # by length
 
 LUMINANCE = np.array(  # quantisation table at quality 50: ITU-T T.81, Table K.1
@@ -39,13 +39,13 @@ def sadct(x: Tensor, quality: int) -> Tensor:
 
     Args:
         x: decoded grey images (B, 1, H, W) in [0, 1].
-        quality: of the compression by libjpeg's standard tables, 1 to 100.
+        quality: of the JPEG with libjpeg's standard tables, 1 to 100.
 
     Returns:
         (B, 1, H, W), in the dtype and on the device of ``x``, not clipped.
 
     Raises:
-        UserError: the images are not grey, or there is no such quality.
+        UserError: the images are not grey, or the quality is not a whole number from 1 to 100.
     """
     if x.dim() != 4 or x.shape[1] != 1:
         raise UserError(f"SA-DCT restores grey images (B, 1, H, W); these are {tuple(x.shape)}")
@@ -55,7 +55,7 @@ def sadct(x: Tensor, quality: int) -> Tensor:
 
 
 def quantisation_table(quality: int) -> np.ndarray:
-    """libjpeg's luminance table at a quality of 1 to 100, (8, 8)."""
+    """libjpeg's luminance quantisation table (8, 8) at a quality of 1 to 100."""
     if quality not in range(1, 101):
         raise UserError(f"JPEG has no quality {quality}; expected a whole number from 1 to 100")
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -63,25 +63,25 @@ def quantisation_table(quality: int) -> np.ndarray:
 
 
 def artifact_level(quality: int) -> float:
-    """Standard deviation of the noise that JPEG is taken for, in grey levels.
+    """Standard deviation in grey levels of the noise that models JPEG artifacts.
 
-    Its variance is 0.69 times the mean of the nine lowest frequencies' quantisation steps, to the power of 1.3.
+    Its variance is 0.69 m^1.3, where m is the mean of the nine lowest frequencies' quantisation steps.
     """
     return float(np.sqrt(0.69 * quantisation_table(quality)[:3, :3].mean() ** 1.3))
 
 
 def deblock(image: np.ndarray, sigma: float) -> np.ndarray:
-    """One image (H, W) in 0..255: neighbourhoods, a pass with a hard threshold, and a pass with a Wiener filter."""
+    """Deblock one image (H, W) in 0..255: a pass with a hard threshold, then a pass with a Wiener filter."""
     reach = directional_scales(image, sigma)
     basic = transform_pass(image, reach, SCALES, sigma)
     return transform_pass(image, reach, WIENER_SCALES, sigma, basic)
 
 
 def directional_scales(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Which of SCALES each pixel's neighbourhood reaches in each direction: (8, H, W), int8.
+    """The index into SCALES that each pixel's neighbourhood reaches in each direction: (8, H, W), int8.
 
-    Anisotropic LPA-ICI: the estimates of a pixel from ever more pixels of one direction have confidence
-    intervals; the last scale is taken at which all so far have a point in common. No scale leaves the image.
+    Anisotropic LPA-ICI: a pixel is estimated from more and more pixels of one direction. The chosen scale is the
+    last one at which the confidence intervals of all estimates so far intersect. No scale leaves the image.
     """
     gamma = max(0.8, 2.4 / np.log(1 + 60 * sigma / 255))  # half an interval, in standard deviations
     (height, width), margin = image.shape, max(SCALES) - 1
@@ -104,16 +104,16 @@ def directional_scales(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def line_kernel(index: int) -> np.ndarray:
-    """Weights of a pixel and those after it on a line: of their mean, and of their least-squares line at the pixel."""
+    """Weights that estimate a pixel from itself and those after it on a line, by their mean and least-squares line."""
     n, share = SCALES[index], MEAN_SHARE[index]
     line = (4 * n - 2 - 6 * np.arange(n)) / (n * (n + 1))
     return share / n + (1 - share) * line
 
 
 def triangles(scales: tuple[int, ...]) -> np.ndarray:
-    """Pixels between each direction and the next one, by the scale of either: (8, scales, scales, side * side).
+    """Masks of the triangles between neighbouring directions, by both scales: (8, scales, scales, side * side).
 
-    A triangle has its corners at the centre and at the last pixel of either direction, and holds what is on its edges.
+    The corners of a triangle are the centre and the last pixel of each of the two directions. Its edges belong to it.
     Pixels are counted column by column.
     """
     margin = max(scales) - 1
@@ -133,15 +133,15 @@ def triangles(scales: tuple[int, ...]) -> np.ndarray:
 
 
 class Supports:
-    """The shape-adaptive DCT of many neighbourhoods, each of its own shape.
+    """The shape-adaptive DCT of many neighbourhoods of different shapes.
 
-    A neighbourhood's columns are pushed to its top and transformed, each at its own length; then the rows of
-    coefficients are pushed to the left and transformed. All are held in one vector, neighbourhood after neighbourhood,
-    and runs of the same length are transformed by one matrix product.
+    The columns of a neighbourhood are shifted to its top and transformed at their lengths; then the rows of
+    coefficients are shifted to the left and transformed. One vector holds all values, neighbourhood after
+    neighbourhood, and runs of the same length are transformed by one matrix product.
     """
 
     def __init__(self, masks: np.ndarray):
-        """Take (neighbourhoods, side * side) masks, column by column; none is empty."""
+        """Prepare the transforms of masks (neighbourhoods, side * side), column by column; no mask may be empty."""
         side = int(np.sqrt(masks.shape[1]))
         rank = np.arange(side)[None, :, None]
         height = masks.reshape(-1, side, side).sum(axis=2)  # of each column
@@ -155,26 +155,29 @@ class Supports:
         self.cells = np.flatnonzero(masks) % masks.shape[1]
 
     def forward(self, values: np.ndarray) -> np.ndarray:
+        """Coefficients of all values."""
         return self.rows.multiplied(self.columns.multiplied(values)[self.order])
 
     def inverse(self, coefficients: np.ndarray) -> np.ndarray:
+        """Values of all coefficients."""
         values = np.empty_like(coefficients)
         values[self.order] = self.rows.multiplied(coefficients, inverse=True)
         return self.columns.multiplied(values, inverse=True)
 
     def totals(self, values: np.ndarray) -> np.ndarray:
-        """Sum over each neighbourhood."""
+        """The sum of values over each neighbourhood."""
         return np.add.reduceat(values, self.starts)
 
 
 class Runs:
-    """Stretches of a vector, one after the other, that are transformed each by itself."""
+    """Adjoining runs of a vector, each of which has its own DCT."""
 
     def __init__(self, lengths: np.ndarray):
         self.lengths = lengths.ravel()
         self.starts = np.cumsum(self.lengths) - self.lengths
 
     def multiplied(self, values: np.ndarray, inverse: bool = False) -> np.ndarray:
+        """A copy of the vector with the DCT, or its inverse, of each run."""
         values = values.copy()
         for length in range(2, self.lengths.max() + 1):
             places = self.starts[self.lengths == length, None] + np.arange(length)
@@ -185,17 +188,21 @@ class Runs:
 def transform_pass(
     image: np.ndarray, reach: np.ndarray, scales: tuple[int, ...], sigma: float, guide: np.ndarray | None = None
 ) -> np.ndarray:
-    """Filter the neighbourhood of every pixel less its mean, and average what the neighbourhoods say of a pixel.
+    """Filter the neighbourhood of every pixel less its mean, and average the overlapping estimates of each pixel.
 
-    Without a guide, coefficients up to the universal threshold are dropped; with one, all are multiplied by
-    the empirical Wiener filter of its coefficients. A neighbourhood's weight is the inverse of the variance
-    that it keeps, 1 (its mean's) plus the sum of squared gains, times its size.
+    Without a guide, coefficients up to the universal threshold are dropped. With a guide, all are multiplied by the
+    empirical Wiener filter of the guide's coefficients. The weight of a neighbourhood is 1 / ((1 + s) n), where s is
+    its sum of squared gains and n its size.
 
     Args:
         image: (H, W), grey levels.
         reach: (8, H, W), indices into ``scales``.
+        scales: lengths of a neighbourhood in a direction in pixels.
         sigma: standard deviation of the noise in grey levels.
-        guide: an estimate of the result, (H, W).
+        guide: an estimate of the result, (H, W), or None.
+
+    Returns:
+        (H, W), grey levels.
     """
     (height, width), shapes, margin = image.shape, triangles(scales), max(scales) - 1
     along, down = np.divmod(np.arange(shapes.shape[-1]), 2 * margin + 1)

@@ -16,14 +16,14 @@ from tqdm import tqdm
 from nsr_cli.errors import UserError
 
 REACH = 30  # pixels to each side: a reference patch is compared with up to 61x61 patches
-DELTA = 0.1  # share of the removed residual that is put back before each iteration
+DELTA = 0.1  # share of the removed residual that is added back before each iteration
 WEIGHT = 2 * math.sqrt(2)  # c of the weights c sqrt(n) / singular value, Sec. 3
-SEARCH_EVERY = 2  # iterations; those in between keep the groups
-FEWER = 10  # patches less in a group after each search
+SEARCH_EVERY = 2  # iterations between two searches for groups
+FEWER = 10  # patches that each search takes off a group
 
-TILE = 16  # reference patches a side whose surroundings are in memory at once
-BAND = 4  # rows of them that are compared in one matrix product
-BATCH = 64  # groups of one eigendecomposition: more leave the processor's cache
+TILE = 16  # side of a tile in reference patches; the surroundings of one tile are in memory at once
+BAND = 4  # rows of reference patches that are compared in one matrix product
+BATCH = 64  # groups in one eigendecomposition; more do not fit the processor's cache
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
     patch: int  # pixels a side
     group: int  # patches in a group, before the first search takes FEWER off
     iterations: int
-    trust: float  # lambda: share of the re-estimated noise level that is believed
+    trust: float  # lambda: factor of the re-estimated noise level
 
     @property
     def step(self) -> int:
@@ -51,7 +51,7 @@ SETTINGS = {  # by the largest sigma of the range
 
 @dataclass(frozen=True)
 class Tile:
-    """Reference patches, and the region of all patches within their reach; a patch is named by its first pixel."""
+    """Reference patches, and the region of all patches within their reach; positions are of a patch's first pixel."""
 
     rows: np.ndarray  # of the reference patches
     columns: np.ndarray
@@ -87,12 +87,12 @@ def wnnm(x: Tensor, sigma: float) -> Tensor:
 
 
 def denoise(noisy: np.ndarray, sigma: float, settings: Settings) -> np.ndarray:
-    """The iterations of Sec. 3 on one image (H, W), grey levels of 0..255, float.
+    """Denoise one image (H, W), grey levels of 0..255, float, by the iterations of Sec. 3.
 
-    It works tile by tile. What grows with the image is a few copies of it and 2 bytes for each patch of each group.
+    It works tile by tile. Memory grows with a few copies of the image, and 2 bytes for each patch of each group.
     """
     tiles = tiles_of(noisy.shape, settings)
-    held = math.prod(min(REACH + 1, side - settings.patch + 1) for side in noisy.shape)  # within reach of a corner
+    nearby = math.prod(min(REACH + 1, side - settings.patch + 1) for side in noisy.shape)  # within reach of a corner
     groups: list[np.ndarray] = [np.empty(0)] * len(tiles)
     estimate = noisy
     for iteration in tqdm(range(settings.iterations), "WNNM", leave=False, disable=None):
@@ -103,7 +103,7 @@ def denoise(noisy: np.ndarray, sigma: float, settings: Settings) -> np.ndarray:
             table = patch_table(estimate, tile, settings.patch)
             if iteration % SEARCH_EVERY == 0:
                 count = settings.group - FEWER * (1 + iteration // SEARCH_EVERY)
-                groups[number] = similar_patches(table, tile, min(count, held))
+                groups[number] = similar_patches(table, tile, min(count, nearby))
             levels = level[np.ix_(tile.rows, tile.columns)].reshape(-1)
             sums, counts = restored_patches(table, groups[number].astype(np.int64), levels)
             add_patches(sums, counts, tile, total, weight)
@@ -134,7 +134,10 @@ def tiles_of(shape: tuple[int, int], settings: Settings) -> list[Tile]:
 
 
 def noise_level(noisy: np.ndarray, estimate: np.ndarray, sigma: float, settings: Settings) -> np.ndarray:
-    """Noise left in each patch of an estimate, by its first pixel: lambda sqrt(|sigma^2 - mean (y - y_k)^2|)."""
+    """The noise left in each patch of an estimate, by the patch's first pixel.
+
+    lambda sqrt(|sigma^2 - mean (y - y_k)^2|), in grey levels: (H - patch + 1, W - patch + 1).
+    """
     removed = sliding_window_view((noisy - estimate) ** 2, (settings.patch, settings.patch)).mean(axis=(2, 3))
     return settings.trust * np.sqrt(np.abs(sigma**2 - removed))
 
@@ -146,7 +149,7 @@ def patch_table(image: np.ndarray, tile: Tile, patch: int) -> np.ndarray:
 
 
 def similar_patches(table: np.ndarray, tile: Tile, count: int) -> np.ndarray:
-    """The ``count`` nearest patches of each reference patch of a tile, itself among them, in no order.
+    """The ``count`` nearest patches of each reference patch of a tile, including itself, in no order.
 
     |a - b|^2 = |a|^2 + |b|^2 - 2ab, and |a|^2 does not change the order for one reference a. So one matrix product
     compares a band of references with all patches around it; each then chooses within its own window.
@@ -198,7 +201,7 @@ def smallest(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def restored_patches(table: np.ndarray, groups: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Restore groups of patches of a table: the sum of what each patch became, and how many groups held it.
+    """Restore groups of patches of a table.
 
     Args:
         table: (patches, pixels).
@@ -206,7 +209,7 @@ def restored_patches(table: np.ndarray, groups: np.ndarray, levels: np.ndarray) 
         levels: standard deviation of the noise of each group, (groups,).
 
     Returns:
-        (patches, pixels) and (patches,).
+        The sum of the restored versions of each patch, (patches, pixels), and their number, (patches,).
     """
     patches, sums = torch.from_numpy(table), torch.zeros(table.shape, dtype=torch.from_numpy(table).dtype)
     for members, level in zip(
@@ -222,7 +225,7 @@ def shrink(groups: Tensor, level: Tensor) -> Tensor:
 
     Reweighting w_i = c sqrt(n) level^2 / s_i(X) has a fixed point in closed form. With C = c sqrt(n) level^2, a
     singular value s of Y becomes (s + sqrt(s^2 - 4C)) / 2, or 0 where s^2 < 4C. The s^2 are the eigenvalues of the
-    smaller Gram matrix G. Because s^4 <= |G^2|_F, many groups are known to vanish without them.
+    smaller Gram matrix G. Because s^4 <= |G^2|_F, many groups are known to vanish without an eigendecomposition.
 
     Args:
         groups: (B, n, pixels).
@@ -253,10 +256,10 @@ def shrink(groups: Tensor, level: Tensor) -> Tensor:
 
 
 def add_patches(sums: np.ndarray, counts: np.ndarray, tile: Tile, total: np.ndarray, weight: np.ndarray) -> None:
-    """Add the patches of a tile to ``total``, and how many of them cover a pixel to ``weight``, both (H, W)."""
+    """Add the patches of a tile to ``total``, and the number of patches on each pixel to ``weight``, both (H, W)."""
     height, width, patch = tile.bottom - tile.top, tile.right - tile.left, math.isqrt(sums.shape[1])
     sums, counts = sums.reshape(height, width, patch, patch), counts.reshape(height, width).astype(sums.dtype)
-    lines = np.zeros((height + patch - 1, width, patch), sums.dtype)  # a patch's lines, added down the columns first
+    lines = np.zeros((height + patch - 1, width, patch), sums.dtype)  # patches summed along the columns, line by line
     covers = np.zeros((height + patch - 1, width), sums.dtype)
     for i in range(patch):
         lines[i : i + height] += sums[:, :, i]

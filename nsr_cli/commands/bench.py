@@ -11,7 +11,7 @@ from statistics import median
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from nsr_cli.bench.timings import COLUMNS, SIZE, Timing, load_timing, outputs_of, render, row_of
+from nsr_cli.bench.timings import COLUMNS, SIZE, Timing, load_timing, output_channels, render, row_of
 from nsr_cli.bench.workloads import MODES, NETWORKS, PLAIN, Convolution, chosen_way, convolutions, networks, ways
 from nsr_cli.commands.knobs import BENCH, check_knobs
 from nsr_cli.engine import heap
@@ -52,7 +52,7 @@ def check(cfg: DictConfig) -> None:
     most = max(cfg.groups)
     if any(cfg.channels % k for k in cfg.groups):
         raise UserError(f"groups={list(cfg.groups)}: expected divisors of channels={cfg.channels}")
-    narrowest = outputs_of(SIZE, cfg.channels, most)
+    narrowest = output_channels(SIZE, cfg.channels, most)
     if cfg.cardinality > narrowest:
         why = f"the output channels at {SIZE} and k = {most}"
         raise UserError(f"cardinality={cfg.cardinality}: expected 1 to {narrowest}, {why}")
@@ -65,7 +65,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
     groups = list(dict.fromkeys(cfg.groups))
     setting = {name: cfg[name] for name in ("batch", "channels", "size", "cardinality", "precision")}
     setting["kernel"] = timing.setting["kernel"]
-    shapes = {(k, outputs_of(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
+    shapes = {(k, output_channels(column, cfg.channels, k)) for column in COLUMNS for k in [PLAIN, *groups]}
     seconds, tables, rows = {}, {}, []
     for title, backward in PASSES.items():
         kind = backward, device.type, cfg.compile
@@ -103,7 +103,7 @@ def table_rows(
     channels = setting["channels"]
     plain, rows = times[Convolution(PLAIN, channels, "contiguous")], []
     for k in [PLAIN, *groups]:
-        outputs = outputs_of(column, channels, k)
+        outputs = output_channels(column, channels, k)
         static = {one.way: times[one] for one in ways(PLAIN, outputs, backward)}
         sparse = {one.way: seconds for one, seconds in times.items() if one[:2] == (k, outputs)} if k else {}
         rows.append(row_of(k, outputs, static, sparse, plain, chosen_way(outputs, setting, device, backward)))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from nsr_cli.commands.plain import Arguments
-from nsr_cli.data.catalog import datasets, find, listing, locate, own_images
+from nsr_cli.data.catalog import all_datasets, find_dataset, listing, locate, own_images
 from nsr_cli.data.datasets import Dataset
 from nsr_cli.errors import Failed, UserError
 
@@ -56,17 +56,16 @@ def print_listing(root: Path) -> None:
 
 
 def get(names: list[str], root: Path) -> None:
-    """Download data sets or weights, and print where they are."""
-    from nsr_cli.data.download import get
+    from nsr_cli.data.download import get_dataset
     from nsr_cli.data.published import get_weights
 
     if not names:
-        raise UserError(f"get needs a name; there are: {WEIGHTS}, {', '.join(datasets(root))}")
+        raise UserError(f"get needs a name; there are: {WEIGHTS}, {', '.join(all_datasets(root))}")
     for name in names:
         if name != WEIGHTS:
-            find(name, root)  # raises UserError for an unknown name, before the first download
+            find_dataset(name, root)  # complains about any unknown name before the first download
     for name in names:
-        for path in get_weights(root) if name == WEIGHTS else get(name, root):
+        for path in get_weights(root) if name == WEIGHTS else get_dataset(name, root):
             print(path.resolve())
 
 
@@ -77,17 +76,16 @@ def is_present(dataset: Dataset, root: Path) -> bool:
 
 
 def check(names: list[str], root: Path) -> None:
-    """Compare data sets with their manifests, and print the differences. Raises Failed where there are any."""
-    from nsr_cli.data.manifest import check
+    from nsr_cli.data.manifest import check_dataset
 
-    here = [name for name, dataset in datasets(root).items() if not dataset.parts and is_present(dataset, root)]
+    here = [name for name, dataset in all_datasets(root).items() if not dataset.parts and is_present(dataset, root)]
     wrong, absent = [], []
     for name in names:
-        find(name, root)
+        find_dataset(name, root)
     for name in names or here:
         try:
-            result = check(name, root)
-        except UserError as error:  # not on this machine; the others are checked all the same
+            result = check_dataset(name, root)
+        except UserError as error:  # it is not here; the others are checked all the same
             absent.append(error)
             continue
         verdict = "as published" if not result.problems else f"{len(result.problems)} problems"

@@ -30,11 +30,11 @@ def main(cfg: DictConfig) -> None:
         command = shlex.join(["nsr", "train", *(word for word, key in words.items() if key not in EXPORTING)])
         raise UserError(f"no weights of this run in {run.folder.resolve()}; `{command}` trains it")
 
-    from nsr_cli.runs.export import check_targets, expected_input, export, source_of  # imports torch
+    from nsr_cli.runs.export import check_targets, expected_input, export, network_of  # imports torch
 
     paths = [Path(path) for path in dict.fromkeys([values["to"]] if isinstance(values["to"], str) else values["to"])]
     check_targets(paths, values["overwrite"])
-    network, spec = source_of(run, named=not NOT_OF_NETWORKS.issuperset(words.values()))
+    network, spec = network_of(run, is_named=not NOT_OF_NETWORKS.issuperset(words.values()))
     for path, difference in export(network, spec, paths, values["overwrite"]):
         size = path.stat().st_size / 1e6
         print_line(f"{path.resolve()}: {size:.2f} MB; on images, at most {difference:.1g} from the network itself")

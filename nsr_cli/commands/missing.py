@@ -51,14 +51,15 @@ def print_plan(cells: list[Cell]) -> None:
     wanted = [cell for cell in cells if not cell.finished and not cell.failure]
     if not wanted:
         return
-    from nsr_cli.runs.plan import estimate  # imports torch
+    from nsr_cli.runs.plan import estimate_seconds  # imports torch
 
     trainings = {cell.run.name: cell.run for cell in wanted if cell.run.lacks_weights}
     scores = {cell.run.record(name): None for cell in wanted for name in cell.run.request.benchmarks}
     what = [plural(len(trainings), "training")] * bool(trainings) + [plural(len(scores), "score")]
     said = f"{' and '.join(what)} to make"
-    with contextlib.suppress(UserError):  # an invalid run, which reports its error itself
-        said += f": about {clock(estimate(list(trainings.values()), [cell.run for cell in wanted]))} of one core"
+    with contextlib.suppress(UserError):  # of a run that cannot be, which says so itself
+        seconds = estimate_seconds(list(trainings.values()), [cell.run for cell in wanted])
+        said += f": about {clock(seconds)} of one core"
     print_line(said)
 
 

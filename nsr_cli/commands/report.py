@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from nsr_cli.bench.timings import caption, convolution_grids, load_timing, network_caption, network_grid
+from nsr_cli.bench.timings import convolution_caption, convolution_grids, load_timing, network_caption, network_grid
 from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.knobs import REPORT, check_knobs
 from nsr_cli.commands.table import composers, study_of
@@ -108,7 +108,7 @@ def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
                 said = network_caption(measured["network"])
                 grids.append(("Whole networks", said, network_grid(measured["networks"])))
             made = measured["made"] | {"precision": measured["setting"]["precision"]}
-            found.append({"file": file, "made": made, "caption": caption(measured, timing), "grids": grids})
+            found.append({"file": file, "made": made, "caption": convolution_caption(measured, timing), "grids": grids})
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             damaged[file] = f"it is no measurement of nsr bench ({type(error).__name__}: {error})"
     return sorted(found, key=lambda timing: timing["made"]["precision"] != "fp32")

@@ -73,12 +73,12 @@ def main(cfg: DictConfig, paths: list[str]) -> None:
     check_knobs(values, RESTORE)
     found = pictures_of(paths, out := Path(values["out"]))
     check_writable("out", values["out"])
-    from nsr_cli.runs.restore import How, restore_all  # imports torch
+    from nsr_cli.runs.restore import RestoreOptions, restore_all  # imports torch
 
     given = {re.split(r"[./=@]", word.lstrip("+~"))[0] for word in HydraConfig.get().overrides.task}
     source = source_of(values, given)
     outputs = outputs_of(found, out, f"-{source.task.label}", SUFFIXES.get(values["format"]))
-    restore_all(outputs, source, How(**{field.name: values[field.name] for field in fields(How)}))
+    restore_all(outputs, source, RestoreOptions(**{field.name: values[field.name] for field in fields(RestoreOptions)}))
 
 
 def source_of(values: dict, given: set[str]) -> "Source":
@@ -91,11 +91,11 @@ def source_of(values: dict, given: set[str]) -> "Source":
     Raises:
         UserError: the file's network is for another task than the given one.
     """
-    from nsr_cli.runs.sources import of_file, of_run, shipped  # imports torch
+    from nsr_cli.runs.sources import file_source, run_source, shipped_source  # imports torch
 
     task = task_of(signed_task(values["task"]))
-    if values["ckpt"] and not NETWORK_KEYS & given and (source := of_file(Path(values["ckpt"]))):
+    if values["ckpt"] and not NETWORK_KEYS & given and (source := file_source(Path(values["ckpt"]))):
         if TASK_KEYS & given and source.task != task:
             raise UserError(f"ckpt={values['ckpt']}: a network for {source.task.label}, not for {task.label}")
         return source
-    return of_run(run_of(values, "restore")) if values["ckpt"] or NETWORK_KEYS & given else shipped(task)
+    return run_source(run_of(values, "restore")) if values["ckpt"] or NETWORK_KEYS & given else shipped_source(task)

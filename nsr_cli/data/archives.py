@@ -1,4 +1,4 @@
-"""Unpacking the images of an archive that nobody vouches for."""
+"""Unpacking images from untrusted archives."""
 
 import contextlib
 import gzip
@@ -18,18 +18,24 @@ from nsr_cli.data.catalog import IMAGE_SUFFIXES
 from nsr_cli.data.fetch import MirrorFailed
 
 MAX_ENTRIES = 100_000  # of an archive, wanted or not
-MAX_BYTES = 8 << 30  # of all that it unpacks to
-MAX_IMAGE_BYTES = 64 << 20  # of one unpacked image file
+MAX_BYTES = 8 << 30  # of all entries, unpacked
+MAX_IMAGE_BYTES = 64 << 20  # of one image file, unpacked
 
 
 def unpack(archive: Path, members: str, into: Path) -> None:
     """Unpack the wanted images of a zip or tar archive into one flat folder.
 
-    Refused whole: an entry that leaves the folder or has an absolute path, a wanted image that is a link or
-    no plain file, two images of one name, more entries or bytes than the limits above.
+    Args:
+        archive: the file.
+        members: pattern of the wanted images (fnmatch on the whole path).
+        into: the folder.
+
+    Raises:
+        MirrorFailed: the archive is damaged; an entry has an absolute path or leaves the folder; a wanted image is
+            not a plain file; two images share a name; there are more entries or bytes than the limits above.
     """
     try:
-        with _opened(archive) as entries:
+        with _archive_entries(archive) as entries:
             total = 0
             for number, (name, kind, size, content) in enumerate(entries, 1):
                 path = PurePosixPath(name.replace("\\", "/"))
@@ -53,7 +59,7 @@ def unpack(archive: Path, members: str, into: Path) -> None:
     except _BROKEN as error:
         raise MirrorFailed(f"broken archive: {error}") from error
     except OSError as error:
-        if error.errno is None:  # how bz2 says that its data is damaged
+        if error.errno is None:  # bz2 reports damaged data in this way
             raise MirrorFailed(f"broken archive: {error}") from error
         raise
 
@@ -65,7 +71,7 @@ _BROKEN = (
     zlib.error,
     lzma.LZMAError,
     EOFError,
-    NotImplementedError,  # a zip compression that zipfile does not know
+    NotImplementedError,  # an unknown compression of a zip
     RuntimeError,  # an encrypted zip
 )
 
@@ -73,7 +79,7 @@ _Entries = Iterator[tuple[str, str, int, Callable[[], BinaryIO]]]  # path, kind,
 
 
 @contextlib.contextmanager
-def _opened(archive: Path) -> Iterator[_Entries]:
+def _archive_entries(archive: Path) -> Iterator[_Entries]:
     with archive.open("rb") as file:
         magic = file.read(2)
     if magic == b"PK":

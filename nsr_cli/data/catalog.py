@@ -14,24 +14,24 @@ from nsr_cli.errors import UserError, find_each
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 PAIR = re.compile(r"\{hr: (.+), lr: (.+)\}")
-MOST_FOLDERS = 1000  # that are looked into for images in subfolders
+MAX_FOLDERS = 1000  # that are looked into for images in subfolders
 
 
-def datasets(root: Path | None = None) -> Mapping[str, Dataset]:
-    """All data sets by name: the catalogue's, then those of the data root's datasets.yaml."""
+def all_datasets(root: Path | None = None) -> Mapping[str, Dataset]:
+    """All data sets by name: those of the catalogue, then those of the data root's datasets.yaml."""
     return DATASETS if root is None else {**DATASETS, **read_datasets(Path(root) / FILE)}
 
 
-def find(name: str, root: Path | None = None) -> Dataset:
-    """The data set of that name, in the catalogue or in the data root's datasets.yaml.
+def find_dataset(name: str, root: Path | None = None) -> Dataset:
+    """The data set of a name, from the catalogue or the data root's datasets.yaml.
 
     Raises:
-        UserError: no such name; the text lists the names there are.
+        UserError: there is no such name; the text lists the names.
     """
     name, _ = split_pair(name)
     if name in DATASETS:
         return DATASETS[name]
-    known = datasets(root)
+    known = all_datasets(root)
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name.lower(), known, n=1)
@@ -42,37 +42,38 @@ def find(name: str, root: Path | None = None) -> Dataset:
 
 
 def convention_names(name: str, reads: Sequence[str], root: Path | None = None) -> list[str]:
-    """The names (luma, y, y8, rgb) of the conventions of super-resolution on a benchmark; the first is its table's.
+    """The names (luma, y, y8, rgb) of the conventions of super-resolution on a benchmark; the table shows the first.
 
     Args:
-        name: of a data set, or a folder of the user's own.
-        reads: what the method can be given, luma or rgb or both; for each in turn, the data set's conventions.
+        name: of a data set, or a user's folder.
+        reads: kinds of input images of the method, luma, rgb or both; their conventions are listed in this order.
         root: the data root.
     """
-    conventions = IN_RGB if is_folder(name) else find(name, root).conventions
+    conventions = IN_RGB if is_folder(name) else find_dataset(name, root).conventions
     return list(dict.fromkeys(convention for kind in reads for convention in conventions[kind]))
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder (not of its subfolders; hidden files left out), sorted by name."""
+    """The image files of a folder, without subfolders and hidden files, sorted by name."""
     return sorted(path for path in folder.iterdir() if is_image(path) and path.is_file()) if folder.is_dir() else []
 
 
 def broken_links(folder: Path) -> list[Path]:
-    """The links of a folder that are named as images and lead nowhere, sorted by name."""
+    """The links of a folder that are named as images but whose target does not exist, sorted by name."""
     if not folder.is_dir():
         return []
-    with os.scandir(folder) as entries:  # which knows links without a look at each
+    with os.scandir(folder) as entries:  # which knows links without a system call for each
         links = sorted(Path(entry.path) for entry in entries if entry.is_symlink())
     return [link for link in links if is_image(link) and not link.exists()]
 
 
 def is_image(path: Path) -> bool:
+    """Whether a path is named as an image, and not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def locate(dataset: Dataset, root: Path) -> Path | None:
-    """The folder that holds a data set: the first candidate with images of it, else an empty one."""
+    """The folder of a data set: the first candidate with images of it, else the first empty one, else None."""
     if dataset.package:
         spec = importlib.util.find_spec(dataset.package)  # finds a top-level package without importing it
         return Path(spec.submodule_search_locations[0]) / "data" if spec else None
@@ -90,41 +91,41 @@ def own_images(dataset: Dataset, folder: Path) -> list[Path]:
 
 
 def images_of_dataset(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
-    """Those of some images that belong to the data set."""
+    """The images among ``paths`` that belong to the data set."""
     names = set(dataset.files)
     return [path for path in paths if not names or path.name in names]
 
 
 def is_folder(name: str) -> bool:
-    """Whether a data set is given as a folder of the user's own: anything with "/", or a leading "." or "~"."""
+    """Whether a data set is given as a user's folder: anything with "/", or a leading "." or "~"."""
     name, _ = split_pair(name)
     return "/" in name or name.startswith((".", "~"))
 
 
 def split_pair(name: str) -> tuple[str, str]:
-    """A data set's name and the folder of low-resolution images that is given with it; empty where none is."""
+    """A data set's name, and its folder of low-resolution images if it is a pair, else an empty text."""
     found = PAIR.fullmatch(name)
     return (found[1], found[2]) if found else (name, "")
 
 
 def image_paths(name: str, root: Path) -> list[Path]:
-    """The images of a named data set, or of a folder of the user's own.
+    """The images of a named data set, or of a user's folder; of a pair, the high-resolution images.
 
     Args:
-        name: of a data set; or a folder: anything with "/", a leading "." or "~"; of a pair, the high-resolution ones.
+        name: of a data set; or a folder, which has "/" or a leading "." or "~".
         root: the data root (`NSR_DATA`), below which named data sets lie.
 
     Returns:
         Paths sorted by file name; for a data set made of parts, one part after the other.
 
     Raises:
-        UserError: unknown name, missing or empty folder, a link that is_first nowhere, another number of images than
-            the data set has.
+        UserError: the name is unknown, the folder is missing or empty, a link is broken, or the number of images is
+            not that of the data set.
     """
     name, _ = split_pair(name)
     if is_folder(name):
         return _folder_images(Path(os.path.expanduser(name)), root)
-    dataset = find(name, root)
+    dataset = find_dataset(name, root)
     if dataset.parts:
         parts = find_each(lambda part: image_paths(part, root), dataset.parts)
         return [path for paths in parts.values() for path in paths]
@@ -135,7 +136,7 @@ def image_paths(name: str, root: Path) -> list[Path]:
         wanted = (Path(root) / dataset.folders[0]).absolute()
         raise UserError(f"{dataset.title}: no folder {wanted}; {how_to_get(dataset)}")
     paths, where = own_images(dataset, folder), folder.absolute()
-    _refuse_broken(images_of_dataset(dataset, broken_links(folder)))
+    _refuse_broken_links(images_of_dataset(dataset, broken_links(folder)))
     if not paths:
         raise UserError(f"{dataset.title}: no images in {where}; {_in_subfolders(folder) or how_to_get(dataset)}")
     if dataset.count and len(paths) != dataset.count:
@@ -148,9 +149,9 @@ def image_paths(name: str, root: Path) -> list[Path]:
 
 def _folder_images(folder: Path, root: Path) -> list[Path]:
     if not folder.is_dir():
-        names = ", ".join(datasets(root))
+        names = ", ".join(all_datasets(root))
         raise UserError(f"no folder {folder.absolute()}; give a folder of images, or one of: {names}")
-    _refuse_broken(broken_links(folder))
+    _refuse_broken_links(broken_links(folder))
     paths = images_in(folder)
     if not paths:
         expected = _in_subfolders(folder) or f"image files end in {', '.join(IMAGE_SUFFIXES)}"
@@ -158,26 +159,26 @@ def _folder_images(folder: Path, root: Path) -> list[Path]:
     return paths
 
 
-def _refuse_broken(links: list[Path]) -> None:
+def _refuse_broken_links(links: list[Path]) -> None:
     if links:
         more = f" (and {len(links) - 1} more such links)" if len(links) > 1 else ""
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}{more}; mend or remove it")
 
 
 def broken_link_text(link: Path) -> str:
-    """What is wrong with a link that is_first nowhere, in words."""
+    """The target of a broken link, in words."""
     return f"a link to {os.readlink(link)}, which does not exist"
 
 
 def _in_subfolders(folder: Path) -> str:
-    """Which subfolders of a folder without images hold some, in words; nothing where none does."""
+    """The subfolders of a folder that hold images, in words; empty if none does."""
     found = []
     for looked, (place, names, _) in enumerate(os.walk(folder)):
         names[:] = sorted(name for name in names if not name.startswith("."))
         here = Path(place).relative_to(folder)
         if count := len(images_in(Path(place))):
             found.append(f"{here}/ ({count})")
-        if len(here.parts) == 3 or looked > MOST_FOLDERS:
+        if len(here.parts) == 3 or looked > MAX_FOLDERS:
             names.clear()
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     return f"its subfolders hold some, name one of them: {', '.join(found[:8])}{more}" if found else ""
@@ -194,7 +195,7 @@ def _package_images(dataset: Dataset, folder: Path | None) -> list[Path]:
 
 
 def how_to_get(dataset: Dataset) -> str:
-    """What to do to have a data set, in a few words."""
+    """How to get a data set, in a few words."""
     if dataset.sources or dataset.parts:
         return f"`nsr data get {dataset.name}` fetches it"
     return "pip install scikit-image" if dataset.package else dataset.ask
@@ -211,16 +212,16 @@ class Row(NamedTuple):
 
 
 def listing(root: Path) -> list[Row]:
-    """Every data set: where it is on this machine, or how to get it (nothing is read but names)."""
+    """A row for every data set: its folder on this machine, or how to get it; no image is read."""
     rows = []
-    for data in datasets(root).values():
-        rows.append(Row(data.name, data.title, data.count or "any", _where(data, Path(root)), data.licence))
+    for data in all_datasets(root).values():
+        rows.append(Row(data.name, data.title, data.count or "any", _location(data, Path(root)), data.licence))
     return rows
 
 
-def _where(dataset: Dataset, root: Path) -> str:
+def _location(dataset: Dataset, root: Path) -> str:
     if dataset.parts:
-        missing = [part for part in dataset.parts if _where(find(part, root), root).startswith("not here")]
+        missing = [part for part in dataset.parts if _location(find_dataset(part, root), root).startswith("not here")]
         return f"not here: {how_to_get(dataset)}" if missing else " + ".join(dataset.parts)
     folder = locate(dataset, root)
     found = len(own_images(dataset, folder)) if folder else 0
@@ -231,9 +232,12 @@ def _where(dataset: Dataset, root: Path) -> str:
 
 
 def lr_partner(path: Path, scale: int) -> Path | None:
-    """DIV2K's official bicubic low-resolution image of a high-resolution one, where it is on this machine.
+    """DIV2K's official bicubic low-resolution image of a high-resolution one; None if their folder is not here.
 
-    `DIV2K_train_HR/0001.png` at scale 2 has `DIV2K_train_LR_bicubic/X2/0001x2.png`.
+    The partner of `DIV2K_train_HR/0001.png` at scale 2 is `DIV2K_train_LR_bicubic/X2/0001x2.png`.
+
+    Raises:
+        UserError: the folder is here, but the partner is missing.
     """
     path = Path(path)
     match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
@@ -251,5 +255,5 @@ def lr_partner(path: Path, scale: int) -> Path | None:
 
 
 def lr_partners(paths: Iterable[Path], scale: int) -> list[Path]:
-    """The partners that are on this machine."""
+    """DIV2K's official low-resolution images that are on this machine, in the order of their images."""
     return [partner for path in paths if (partner := lr_partner(path, scale))]

@@ -1,22 +1,22 @@
-"""The entries of the catalogue: what each data set is, where it lies and comes from, how it is scored."""
+"""The catalogue of data sets: their folders, sources, licences and conventions of scoring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Names of the conventions of super-resolution, by what a method reads: measured in RGB, or in Y since before networks.
+# Conventions of super-resolution by the kind of input: measured in RGB, or on the Y channel, as older benchmarks are.
 IN_RGB = {"rgb": ("rgb",), "luma": ("rgb",)}
 IN_LUMA = {"rgb": ("y",), "luma": ("luma",)}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place to download from.
+    """A download source.
 
     url:      an archive (zip, tar, tar.gz); or, ending in "/", a folder whose files are fetched one by one
     members:  pattern of the wanted files inside the archive (fnmatch on the whole path)
-    suffix:   how the files of a folder end there, where that differs from the names kept here
-    checksum: of the archive, "sha256:..." or "md5:..." as its users publish it; None where none is known, and
-              then the images are compared with the manifest's checksums alone
+    suffix:   of the files in the folder, if it differs from that of the names kept here
+    checksum: of the archive, "sha256:..." or "md5:..." as its users publish it; if None, the images are compared
+              with the manifest's checksums alone
     """
 
     url: str
@@ -27,21 +27,21 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One named data set.
+    """A named data set.
 
-    count:   number of images; None where any number will do
-    role:    "train", or "test" for what must never be trained on
+    count:   number of images; None for any number
+    role:    "train", or "test" for images that must never be trained on
     source:  who published it
     folders: folders below the data root that may hold it; the first one with images of it is taken
-    sources: mirrors, tried in turn; empty where it must be asked for, or is put together from `parts`
+    sources: mirrors, tried in turn; empty if it must be fetched by hand, or is made of `parts`
     ask:     how to get it by hand, one line
-    files:   the exact file names, where its folder may hold other images too
+    files:   the exact file names, if its folder may hold other images too
     parts:   the data sets that make up this one
     package: the installed package that ships it
-    conventions: of super-resolution on it: what a method reads (rgb, luma) to names among luma, y, y8 and rgb;
-             the first one is that of published tables
-    low_resolution: folder below the data root of its low-resolution images, with {scale} for the scale; where
-             empty, they are made by MATLAB's bicubic (or are DIV2K's official ones)
+    conventions: of super-resolution: kind of input (rgb, luma) to names among luma, y, y8 and rgb; the first name is
+             the convention of published tables
+    low_resolution: folder below the data root of its low-resolution images, with {scale} for the scale; if empty,
+             they are DIV2K's official ones or made by MATLAB's bicubic
     """
 
     name: str
@@ -66,7 +66,7 @@ class Dataset:
 
 
 def _layouts(*names: str) -> tuple[str, ...]:
-    """The folder itself, then the layouts of widely used toolkits (EDSR's, BasicSR's)."""
+    """Folders of data sets by name: the folder itself, then the layouts of EDSR and BasicSR."""
     layouts = ("{}", "{}/HR", "benchmark/{}/HR", "{}/original")
     return tuple(layout.format(name) for name in names for layout in layouts)
 

@@ -1,8 +1,8 @@
-"""Data sets of the user's own: the entries of datasets.yaml in the data root. For example:
+"""The user's data sets: the entries of datasets.yaml in the data root. For example:
 
 photographs:                        # the name
-  title: My photographs             # optional, as all below but folders and role
-  folders: photographs              # below the data root, or a list of which the first that has images is taken
+  title: My photographs             # optional, as are all keys but folders and role
+  folders: photographs              # below the data root; of a list, the first folder with images is taken
   role: test                        # or train
   count: 24
   conventions: {rgb: [y], luma: [luma]}
@@ -42,7 +42,7 @@ def _are_conventions(value: Any) -> bool:
 
 
 LINE, PATHS = (_is_line, "one line of text"), (_are_lines, "a text or a list of texts")
-KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {  # test, and in words
+KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {  # a test of the value, and the expected value in words
     "title": LINE,
     "folders": PATHS,
     "role": (lambda value: value in ("train", "test"), "train or test"),
@@ -62,10 +62,10 @@ REQUIRED = ("folders", "role")
 
 
 def read_datasets(path: Path) -> Mapping[str, Dataset]:
-    """The data sets of a datasets.yaml by name; none where there is no such file.
+    """The data sets of a datasets.yaml by name; empty if there is no such file.
 
     Raises:
-        UserError: the file is no YAML, or an entry is not as it must be; the text names the file, entry and key.
+        UserError: the file is not YAML, or an entry is invalid; the text names the file, entry and key.
     """
     try:
         status = path.stat()
@@ -79,13 +79,15 @@ def _read(path: Path, changed: int, size: int) -> Mapping[str, Dataset]:
     import yaml  # not for every start of the program
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice, of which YAML would take the last."""
+        """Refuses a repeated key, whose last value YAML would take."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
             if twice is not None:
-                raise yaml.constructor.ConstructorError(problem=f"{twice} stands twice", problem_mark=node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{twice} is a repeated key", problem_mark=node.start_mark
+                )
             return super().construct_mapping(node, deep)
 
     try:
@@ -119,7 +121,7 @@ def _dataset(path: Path, name: Any, entry: Any) -> Dataset:
             raise UserError(
                 f"{path}: {name}.{key}: no such key{did_you_mean(str(key), KEYS)}; there are: {', '.join(KEYS)}"
             )
-        values[key] = _listed(key, value)
+        values[key] = _as_list(key, value)
         fits, expected = KEYS[key]
         if not fits(values[key]):
             raise UserError(f"{path}: {name}.{key}: {value!r}; expected {expected}")
@@ -134,8 +136,8 @@ def _dataset(path: Path, name: Any, entry: Any) -> Dataset:
     return Dataset(name, **{**optional, **values}, files=files)
 
 
-def _listed(key: str, value: Any) -> Any:
-    """A single text as a list of one, where a list is expected."""
+def _as_list(key: str, value: Any) -> Any:
+    """A value whose single texts are lists of one, if the key expects lists."""
     if KEYS[key] is PATHS and isinstance(value, str):
         return [value]
     if key == "conventions" and isinstance(value, dict):

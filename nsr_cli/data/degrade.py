@@ -1,4 +1,4 @@
-"""Degradations: bicubic down-scaling, Gaussian noise, JPEG; and what of an image a task works on."""
+"""Degradations: bicubic down-scaling, Gaussian noise, JPEG; and the forms of input images: RGB, luma, grey."""
 
 import hashlib
 from pathlib import Path
@@ -16,42 +16,45 @@ NOISE_ROWS = 64
 
 
 def modcrop(image: np.ndarray, scale: int) -> np.ndarray:
-    """Cut right and bottom so that both sides divide by ``scale``."""
+    """The image cut at right and bottom, so that both sides are multiples of ``scale``."""
     height, width = image.shape[:2]
     return image[: height - height % scale, : width - width % scale]
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3); a grey image is repeated."""
+    """The image as (H, W, 3); a grey image is repeated."""
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:
-    """(H, W) uint8, full range: what denoising papers make of a colour image (ITU-R 601 luma, as OpenCV reads it)."""
+    """The image as grey (H, W) uint8, 0..255: ITU-R 601 luma by OpenCV, as in denoising papers."""
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 def as_luma(image: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: MATLAB's Y, rounded; a grey image is its own."""
+    """MATLAB's Y of the image, (H, W) uint8, rounded; a grey image is its own Y."""
     return quantize(rgb_to_y(image))
 
 
-GIVEN = {"rgb": as_rgb, "luma": as_luma, "grey": as_grey}  # what methods read
+GIVEN = {"rgb": as_rgb, "luma": as_luma, "grey": as_grey}  # forms of input images
 
 
 def downscale(image: np.ndarray, scale: int) -> np.ndarray:
-    """MATLAB's bicubic at 1/scale: rounded to uint8 if the image is, else float."""
+    """The image reduced to 1/scale by MATLAB's bicubic; uint8 is rounded, float is not."""
     return imresize(image, 1 / scale)
 
 
 def low_resolution(path: Path, truth: np.ndarray, scale: int, partner: Path | None = None) -> np.ndarray:
-    """The low-resolution image of a file, uint8: its partner, DIV2K's official one, or else MATLAB's bicubic.
+    """The low-resolution image of a file, uint8: its partner, DIV2K's official one, or MATLAB's bicubic.
 
     Args:
         path: of the image.
-        truth: the image, cut to a multiple of the scale; RGB, or luma (for which there are no official ones).
-        scale: side of the truth over the side returned.
-        partner: its low-resolution image, where it has one of its own.
+        truth: the image, cut to a multiple of the scale; RGB or luma. DIV2K has no official luma.
+        scale: side of the truth over the side of the returned image.
+        partner: file of its given low-resolution image, or None.
+
+    Raises:
+        UserError: the low-resolution image has the wrong size, or cannot be read.
     """
     if partner is None:
         partner = lr_partner(path, scale)
@@ -66,7 +69,7 @@ def low_resolution(path: Path, truth: np.ndarray, scale: int, partner: Path | No
 
 
 def add_noise(image: np.ndarray, sigma: float, generator: np.random.Generator | np.random.RandomState) -> np.ndarray:
-    """Gaussian noise of ``sigma`` (in 0..255) on an image in 0..255: float32, neither clipped nor quantised."""
+    """An image in 0..255 with Gaussian noise of ``sigma`` (in 0..255): float32, neither clipped nor quantised."""
     noisy = np.empty(image.shape, np.float32)
     for top in range(0, len(image), NOISE_ROWS):  # the same numbers as in one draw, in less memory
         rows = slice(top, top + NOISE_ROWS)
@@ -76,7 +79,7 @@ def add_noise(image: np.ndarray, sigma: float, generator: np.random.Generator | 
 
 
 def evaluation_noise(path: Path, sigma: float) -> np.random.Generator:
-    """The generator of an image's noise: fixed by the file's name and sigma, whatever else is scored."""
+    """The generator of an image's noise, which depends on the file's name and sigma alone."""
     key = hashlib.sha256(f"{path.stem} {sigma:g}".encode(errors="surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(int.from_bytes(key[:8], "little")))
 

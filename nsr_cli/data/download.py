@@ -1,4 +1,4 @@
-"""Fetching the named data sets: from mirrors in turn, compared with the manifests before anything appears."""
+"""Fetching data sets from mirrors; images are compared with the manifest before they appear in the data root."""
 
 import contextlib
 import errno
@@ -14,36 +14,35 @@ from nsr_cli.data.archives import unpack
 from nsr_cli.data.datasets import Dataset, Source
 from nsr_cli.data.fetch import MirrorFailed, download
 from nsr_cli.data.images import image_size, read_image, write_png
-from nsr_cli.data.manifest import Entry, check, checksum, compare_names, digest, read_manifest
+from nsr_cli.data.manifest import Entry, check_dataset, checksum, compare_names, digest, read_manifest
 from nsr_cli.errors import UserError
 
 
-def get(name: str, root: Path, progress: bool = True) -> list[Path]:
+def get_dataset(name: str, root: Path, progress: bool = True) -> list[Path]:
     """Fetch a data set into the data root, unless it is already here and right.
 
-    Mirrors are tried in turn; a dropped download goes on where it stopped, in this call or the next; every
-    image is compared with the manifest before anything appears in the data set's folder. What was downloaded
-    half stays in `<root>/.downloads` until its data set is here.
+    Mirrors are tried in turn. A dropped download resumes where it stopped, in this call or the next; until its data
+    set is complete it stays in `<root>/.downloads`.
 
     Args:
         name: a name from the catalogue.
         root: the data root.
-        progress: show a progress bar, where standard error is a terminal.
+        progress: show a progress bar if standard error is a terminal.
 
     Returns:
-        The folders that hold it, absolute.
+        The folders that hold the data set, absolute.
 
     Raises:
-        UserError: unknown name; a data set that has to be asked for; all mirrors failed; disk full; the
-            folder holds other images under these names, which are never overwritten.
+        UserError: the name is unknown, the data set must be fetched by hand, all mirrors failed, the disk is full, or
+            the folder holds other images under these names, which are never overwritten.
     """
-    dataset = catalog.find(name, root)
+    dataset = catalog.find_dataset(name, root)
     root = Path(root).absolute()
-    parts = [catalog.find(part, root) for part in dataset.parts] or [dataset]
+    parts = [catalog.find_dataset(part, root) for part in dataset.parts] or [dataset]
     with disk_errors(dataset.title, root):
         folders = [_folder_if_complete(part, root) for part in parts]
         if not all(folders):
-            with alone(root) as downloads:
+            with locked_downloads(root) as downloads:
                 folders = [
                     folder or _fetch(part, root, downloads, progress)
                     for part, folder in zip(parts, folders, strict=True)
@@ -54,7 +53,7 @@ def get(name: str, root: Path, progress: bool = True) -> list[Path]:
 
 @contextlib.contextmanager
 def disk_errors(title: str, root: Path) -> Iterator[None]:
-    """What the disk refuses while something is fetched into a data root, as a UserError."""
+    """Turn an OSError while a data set is fetched into a UserError."""
     try:
         yield
     except OSError as error:
@@ -64,12 +63,16 @@ def disk_errors(title: str, root: Path) -> Iterator[None]:
 
 
 def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
-    """The folder of a data set that is here and right; None where something has to be fetched."""
+    """The folder of a data set that is here and right; None if images must be fetched.
+
+    Raises:
+        UserError: the folder holds wrong images, or the data set must be fetched by hand.
+    """
     if dataset.package:
         return catalog.image_paths(dataset.name, root)[0].parent
     folder = catalog.locate(dataset, root)
     if folder and catalog.own_images(dataset, folder):
-        found = check(dataset.name, root)
+        found = check_dataset(dataset.name, root)
         if found.wrong:
             more = f" (and {len(found.wrong) - 1} more)" if len(found.wrong) > 1 else ""
             raise UserError(f"{dataset.title}: {found.wrong[0]}{more}, in {folder}; move that away first")
@@ -82,8 +85,8 @@ def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[Path]:
-    """The folder of half downloads, locked against a second `nsr data get` into the same root."""
+def locked_downloads(root: Path) -> Iterator[Path]:
+    """The folder of unfinished downloads, locked against a second `nsr data get` into the same root."""
     downloads = root / ".downloads"
     root.mkdir(parents=True, exist_ok=True)
     downloads.mkdir(exist_ok=True)
@@ -95,7 +98,7 @@ def alone(root: Path) -> Iterator[Path]:
         except BlockingIOError:
             raise UserError(f"another `nsr data get` is at work in {downloads}; wait for it") from None
         except (ImportError, OSError):
-            pass  # no such locks on this system or file system
+            pass  # this system or file system has no such locks
         try:
             yield downloads
         finally:
@@ -104,14 +107,14 @@ def alone(root: Path) -> Iterator[Path]:
 
 
 def _remove_downloads(parts: list[Dataset], downloads: Path) -> None:
-    """Remove what was downloaded for these data sets; what is half fetched for others stays."""
+    """Remove the downloads of these data sets; unfinished downloads of others stay."""
     for dataset in parts:
         shutil.rmtree(downloads / dataset.name, ignore_errors=True)
         for source in dataset.sources:
             archive = _archive(source, downloads)
             archive.unlink(missing_ok=True)
             archive.with_name(archive.name + ".part").unlink(missing_ok=True)
-    for left_behind in downloads.glob("tmp*"):  # pooch's, of a process that was killed
+    for left_behind in downloads.glob("tmp*"):  # pooch's temporary files, left by a killed process
         left_behind.unlink()
 
 
@@ -138,7 +141,7 @@ def _fetch(dataset: Dataset, root: Path, downloads: Path, progress: bool) -> Pat
 
 
 def _images_of(dataset: Dataset, source: Source, downloads: Path, progress: bool) -> Path:
-    """Download from one mirror, unpack, compare; returns a folder with the right images and nothing else."""
+    """Download from one mirror, unpack and compare; returns a folder with exactly the right images."""
     manifest = read_manifest(dataset.name)
     work = downloads / dataset.name
     shutil.rmtree(work / "unpacked", ignore_errors=True)
@@ -170,11 +173,14 @@ def _images_of(dataset: Dataset, source: Source, downloads: Path, progress: bool
 
 
 def _arrange(dataset: Dataset, manifest: dict[str, Entry] | None, unpacked: Path, ready: Path) -> Path:
-    """Put the images of the data set, under the manifest's names, into `ready`.
+    """Put the images of the data set into `ready`, under the manifest's names; returns `ready`.
 
-    With a manifest an image is known by its checksum, whatever a mirror names it: a BMP becomes the PNG of
-    the same pixels, and a grey image kept as three equal channels becomes grey again. Without one, names and
-    count must fit.
+    With a manifest, images are recognised by their checksums, whatever a mirror names them: a BMP becomes the PNG of
+    the same pixels, and a grey image stored as three equal channels becomes grey again. Without a manifest, names and
+    number must match.
+
+    Raises:
+        MirrorFailed: an image is missing or wrong.
     """
     shutil.rmtree(ready, ignore_errors=True)
     ready.mkdir(parents=True)
@@ -195,7 +201,7 @@ def _arrange(dataset: Dataset, manifest: dict[str, Entry] | None, unpacked: Path
         _place(path, names, sizes, ready)
     absent = [name for name in manifest if not (ready / name).exists()]
     if absent:
-        raise MirrorFailed(f"{len(absent)} of {len(manifest)} images are others, {absent[0]} among them")
+        raise MirrorFailed(f"{len(absent)} of {len(manifest)} images are missing or differ, {absent[0]} among them")
     return ready
 
 
@@ -203,7 +209,7 @@ def _place(path: Path, names: dict[str, list[str]], sizes: set[tuple[int, int]],
     try:
         image = read_image(path) if image_size(path) in sizes else None
     except UserError:
-        return  # what can't be read is none of them
+        return  # an unreadable file is no image of the data set
     if image is None:
         return
     same = [name for name in names.get(checksum(path, image), ()) if Path(name).suffix == path.suffix]
@@ -218,7 +224,7 @@ def _place(path: Path, names: dict[str, list[str]], sizes: set[tuple[int, int]],
 
 
 def _install(ready: Path, folder: Path) -> None:
-    """Rename the new folder into place; into a folder that is there already, add the images that it lacks."""
+    """Rename the new folder into place; add only missing images to an existing folder."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(ready, folder)

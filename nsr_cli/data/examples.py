@@ -1,4 +1,4 @@
-"""What a training reads: the truths of its images, and what the task makes of them."""
+"""The training images, with their degraded images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,15 +8,15 @@ from typing import Protocol
 import numpy as np
 
 from nsr_cli.data import degrade
-from nsr_cli.data.cache import cached
+from nsr_cli.data.cache import cached_images
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
 
-SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two, and need no cache
+SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two without a cache
 
 
 class Degrading(Protocol):
-    """What reading training images asks of a task (see nsr_cli.tasks)."""
+    """The part of a task that reading training images needs (see nsr_cli.tasks)."""
 
     scale: int
     fixed: str
@@ -33,39 +33,40 @@ def load_examples(
     patch: int,
     folder: Path,
     name: str,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> list[Example]:
-    """The training images, degraded where that does not change from step to step.
+    """The training images, degraded if the degradation is fixed for each image.
 
-    The truths have a cache of their own, which all scales and qualities share.
+    All scales and qualities share the cache of the truths.
 
     Args:
         paths: of the images.
         task: of the training.
-        form: rgb, luma or grey: what of an image the task works on.
-        patch: side of a degraded patch, which each image must have room for.
+        form: of the training images: rgb, luma or grey.
+        patch: side of a degraded patch; no degraded image may be smaller.
         folder: of caches.
         name: of the data set.
+        report: is called with each line about the cache.
 
     Raises:
-        UserError: an image that cannot be read, or is smaller than a patch; its low-resolution partner is missing.
+        UserError: an image cannot be read, is smaller than a patch, or its low-resolution partner is missing.
     """
     sizes = [image_size(path) for path in paths]
     for path, (height, width) in zip(paths, sizes, strict=True):
         check_size(path.name, height // task.scale, width // task.scale, patch)
     names, large = [path.name for path in paths], sum(map(math.prod, sizes)) * (3 if form == "rgb" else 1) >= SMALL
 
-    def kept(what: str, sources: Sequence[Path], make: Callable[[int], np.ndarray]) -> list[np.ndarray]:
+    def load_or_make(what: str, sources: Sequence[Path], make: Callable[[int], np.ndarray]) -> list[np.ndarray]:
         if large:
-            return cached(folder, f"{name}-{what}", sources, names, make, say)
+            return cached_images(folder, f"{name}-{what}", sources, names, make, report)
         return [make(number) for number in range(len(names))]
 
     def cut(number: int) -> np.ndarray:
         return degrade.modcrop(truths[number], task.scale)
 
-    truths = degraded = kept(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
+    truths = degraded = load_or_make(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task.fixed:
         what, sources = f"{form}-{task.fixed}", task.sources(paths)
-        degraded = kept(what, sources, lambda number: task.degraded(paths[number], cut(number)))
+        degraded = load_or_make(what, sources, lambda number: task.degraded(paths[number], cut(number)))
     truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]

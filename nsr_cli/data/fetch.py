@@ -1,4 +1,4 @@
-"""One file from an HTTP server: resumed where a connection dropped, and compared with its checksum."""
+"""Downloading one file by HTTP: resumed where a connection dropped, and checked against its checksum."""
 
 import contextlib
 import logging
@@ -11,18 +11,29 @@ from pathlib import Path
 from nsr_cli.errors import UserError
 
 MAX_BYTES = 8 << 30  # of one file
-CHUNK = 1 << 16  # bytes written at a time: what a dropped connection loses at most
-ATTEMPTS = 5  # in a row without a new byte, before a mirror counts as dead
+CHUNK = 1 << 16  # bytes written at a time: the most that a dropped connection loses
+ATTEMPTS = 5  # in a row without a new byte, before a mirror is given up
 PAUSE = 0.5  # seconds before the second attempt; doubles with each further one
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
 
 
 class MirrorFailed(Exception):
-    """This mirror does not give the data set; the next one may."""
+    """A mirror cannot provide the file; the next one may."""
 
 
 def download(url: str, checksum: str | None, path: Path, label: str | bool) -> None:
-    """Download one file, resuming `<path>.part`; `path` appears only when complete and its checksum right."""
+    """Download one file, resuming `<path>.part`; `path` appears only complete and with the right checksum.
+
+    Args:
+        url: of the file.
+        checksum: "sha256:..." or "md5:..."; None if it is unknown.
+        path: of the finished file.
+        label: of the progress bar; empty or False for no bar.
+
+    Raises:
+        MirrorFailed: no answer, an HTTP error, a wrong checksum, or too large a file.
+        UserError: pooch is not installed, or the disk has too little space.
+    """
     try:
         import pooch
     except ImportError:
@@ -39,14 +50,14 @@ def download(url: str, checksum: str | None, path: Path, label: str | bool) -> N
             path=path.parent,
             downloader=lambda url, output, _: _resume(url, part, Path(output), label),
         )
-    except ValueError as error:  # pooch's word for a wrong checksum
+    except ValueError as error:  # raised by pooch for a wrong checksum
         raise MirrorFailed(f"wrong checksum, expected {checksum}") from error
     finally:
         logger.setLevel(level)
 
 
 def _resume(url: str, part: Path, output: Path, label: str | bool) -> None:
-    """Download into `part`, asking after each drop for the rest only; then rename it to `output`."""
+    """Download into `part`, requesting only the rest after each dropped connection; then rename it to `output`."""
     import requests
 
     failed, reason = 0, ""
@@ -80,7 +91,7 @@ def _request(url: str, part: Path, have: int, label: str | bool) -> bool:
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             if total == str(have):
                 return True
-            part.unlink()  # longer than the file: not a beginning of it
+            part.unlink()  # longer than the file, so not part of it
             return False
         response.raise_for_status()
         partial = response.status_code == requests.codes.partial_content
@@ -102,7 +113,7 @@ def _request(url: str, part: Path, have: int, label: str | bool) -> bool:
 
 
 def _check_free_space(folder: Path, needed: int, total: int) -> None:
-    """Refuse a download that can't fit before it begins."""
+    """Raise before a download begins that is too large for the limit or the disk."""
     if total > MAX_BYTES:
         raise MirrorFailed(f"{total >> 20} MiB, more than {MAX_BYTES >> 30} GiB")
     free = shutil.disk_usage(folder).free

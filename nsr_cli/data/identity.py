@@ -1,24 +1,24 @@
-"""What stands for images in signatures and file names."""
+"""The names and digests of images in signatures and file names."""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, images_in, is_folder, locate, own_images, split_pair
+from nsr_cli.data.catalog import find_dataset, images_in, is_folder, locate, own_images, split_pair
 from nsr_cli.data.pairs import lr_folder
 
 
 def data_name(name: str, root: Path, scale: int = 1) -> str:
-    """What a data set is called in signatures and file names.
+    """The name of a data set in signatures and file names.
 
     Args:
-        name: of a data set, a folder of the user's own, or a pair.
+        name: of a data set, a user's folder, or a pair.
         root: the data root.
         scale: of the task that reads it.
 
     Returns:
-        Its name; for a folder of the user's own, the folder's, and for what has low-resolution images of its own,
-        either one, with a digest of all its images.
+        The data set's or the folder's name. A folder, and a data set with given low-resolution images, is named with
+        a digest of all its images.
     """
     hr, lr = split_pair(name)[0], lr_folder(name, root, scale)
     if is_folder(hr):
@@ -27,14 +27,14 @@ def data_name(name: str, root: Path, scale: int = 1) -> str:
     elif lr is None:
         return hr
     else:
-        dataset = find(hr, root)
+        dataset = find_dataset(hr, root)
         folder = locate(dataset, root)
         images = own_images(dataset, folder) if folder else []
     return f"{hr}-{digest_of([*images, *(images_in(lr) if lr else [])])[:8]}"
 
 
 def digest_of(paths: Iterable[Path]) -> str:
-    """SHA-256 of images: their names, sizes, and the first 64 KiB of each, for there may be many gigabytes."""
+    """SHA-256 of images by their names, sizes and first 64 KiB; reading all would take long for gigabytes."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

@@ -18,7 +18,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 
 PNG = b"\x89PNG\r\n\x1a\n"
-_READERS = {  # how a file begins, and who reads it; Image.open would also try formats that start programs
+_READERS = {  # by the first bytes of a file; Image.open would also try formats that start programs
     PNG: PngImagePlugin.PngImageFile,
     b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
@@ -47,7 +47,7 @@ def read_image(path: str | Path) -> np.ndarray:
             (`MAX_PIXELS`, or what NSR_MAX_MEGAPIXELS says). The text names the file.
     """
     path = Path(path)
-    with opened(path) as (image, data):
+    with open_image(path) as (image, data):
         if (depth := depth_of(image, data)) > 8:  # Pillow would cut 16-bit RGB down to 8 bits without a word
             raise UserError(f"{path} has {depth} bits per channel; expected 8")
         if image.format == "WEBP" and image.n_frames > 1:
@@ -57,19 +57,19 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
-    """An image file that is whole as far as can be told before its pixels are decoded, and its bytes.
+def open_image(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
+    """An open image file and its bytes, checked as far as possible before its pixels are decoded.
 
     Raises:
-        UserError: also in the place of what is raised inside: the file is missing, damaged or no such image, or has
-            more pixels than the limit.
+        UserError: the file is missing, damaged or no such image, or has more pixels than the limit. Errors inside of
+            the context, as of decoding, become UserErrors too.
     """
     try:
         with open_regular(path) as file:
             _check_pixels(path, *_size(path, file))
             file.seek(0)
             data = file.read()
-        with _open(path, io.BytesIO(data)) as image:
+        with _open_reader(path, io.BytesIO(data)) as image:
             if image.format == "PNG":
                 _check_png(path, data)
             yield image, data
@@ -116,7 +116,7 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
         PillowImage.fromarray(np.ascontiguousarray(image)).save(temporary, "PNG")
 
 
-def _open(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
+def _open_reader(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
     start = file.read(12)
     file.seek(0)
     for signature, reader in _READERS.items():
@@ -127,12 +127,12 @@ def _open(path: Path, file: BinaryIO) -> ImageFile.ImageFile:
 
 
 def _size(path: Path, file: BinaryIO) -> tuple[int, int]:
-    """(height, width) from a file's header; no memory is taken for pixels."""
+    """(height, width) from a file's header, without decoding pixels."""
     start = file.read(30)
     file.seek(0)
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow would make room for a canvas at once
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":  # Pillow would allocate all pixels
         return _webp_size(start)
-    with _open(path, file) as image:
+    with _open_reader(path, file) as image:
         return image.height, image.width
 
 
@@ -180,7 +180,7 @@ def _check_png(path: Path, data: bytes) -> None:
 
 
 def depth_of(image: ImageFile.ImageFile, data: bytes) -> int:
-    """Bits per channel of an open image, of whose file these are the bytes."""
+    """Bits per channel of an open image; ``data`` are the bytes of its file."""
     if image.format == "PNG":
         return data[24]  # in the IHDR chunk, which comes first
     return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))) if image.format == "TIFF" else 8
@@ -204,9 +204,9 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What went wrong, in one line; of a path that does not exist, also what its nearest parent holds."""
+    """The error in one line; for a missing path, with the content of its nearest existing parent."""
     if not isinstance(error, FileNotFoundError) or path.exists():
-        return _one_line(error)
+        return _error_line(error)
     missing = path.absolute()
     parent = missing.parent
     while not parent.exists() and parent != parent.parent:
@@ -223,7 +223,7 @@ def _reason(path: Path, error: Exception) -> str:
     return f"{parent} has no '{missing.name}'{held}"
 
 
-def _one_line(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or " ".join(str(error).split())
     return f"damaged, or of an unsupported kind ({' '.join(str(error).split()) or type(error).__name__})"

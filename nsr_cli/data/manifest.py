@@ -1,4 +1,4 @@
-"""The shipped manifests: what each image of a data set is, and what of it is here."""
+"""The shipped manifests of data sets, with size and checksum of each image, and comparing images with them."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ MANIFESTS = Path(__file__).parent / "manifests"
 
 
 class Entry(NamedTuple):
-    """What a manifest says of one image."""
+    """The entry of one image in a manifest."""
 
     height: int
     width: int
@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Check:
-    """What `check` found: all is well when `problems` is empty.
+    """The result of `check_dataset`; the data set is complete and right if `problems` is empty.
 
-    folder:   where it lies, absolute; None for a data set made of parts
+    folder:   of the data set, absolute; None for a data set made of parts
     found:    number of images here
-    compared: "checksums" where a manifest is shipped, else "names and count"
-    missing:  what is not here
-    wrong:    what is here but differs, one line per image
+    compared: "checksums" if a manifest is shipped, else "names and count"
+    missing:  names of missing images
+    wrong:    one line for each image that differs
     """
 
     name: str
@@ -45,21 +45,21 @@ class Check:
 
     @property
     def problems(self) -> tuple[str, ...]:
+        """One line for each missing or wrong image."""
         return (*(f"{name}: missing" for name in self.missing), *self.wrong)
 
 
-def check(name: str, root: Path) -> Check:
-    """Compare a data set with its manifest: count, names, sizes and checksums of every image.
+def check_dataset(name: str, root: Path) -> Check:
+    """Compare a data set with its manifest: the number of images, their names, sizes and checksums.
 
-    Where no manifest is shipped (the set was not at hand to make one), names and count alone are compared,
-    and each file's header is read.
+    If no manifest is shipped, names and number are compared, and each file's header is read.
 
     Raises:
-        UserError: unknown name, or the data set is not here at all.
+        UserError: the name is unknown, or no image of the data set is here.
     """
-    dataset = catalog.find(name, root)
+    dataset = catalog.find_dataset(name, root)
     if dataset.parts:
-        checks = [check(part, root) for part in dataset.parts]
+        checks = [check_dataset(part, root) for part in dataset.parts]
         return Check(
             name,
             None,
@@ -71,7 +71,7 @@ def check(name: str, root: Path) -> Check:
     folder = catalog.locate(dataset, root)
     paths = catalog.own_images(dataset, folder) if folder else []
     if not paths:
-        catalog.image_paths(name, root)  # raises, and says what is missing
+        catalog.image_paths(name, root)  # raises UserError, which says what is missing
     links = catalog.images_of_dataset(dataset, catalog.broken_links(folder))
     manifest = read_manifest(name)
     missing, wrong = _compare([*paths, *links], manifest) if manifest else compare_names(dataset, [*paths, *links])
@@ -85,7 +85,7 @@ def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, 
     for name in manifest.keys() & here.keys():
         expected = manifest[name]
         try:
-            entry = describe(here[name], expected)
+            entry = describe_image(here[name], expected)
         except UserError as error:
             wrong.append(f"{name}: {error}")
             continue
@@ -97,6 +97,7 @@ def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, 
 
 
 def compare_names(dataset: Dataset, paths: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(missing, wrong) of a data set without a manifest, by names, number and headers, in words."""
     names = {path.name for path in paths}
     missing = tuple(name for name in dataset.files if name not in names)
     wrong = []
@@ -114,19 +115,19 @@ def compare_names(dataset: Dataset, paths: list[Path]) -> tuple[tuple[str, ...],
 
 
 def read_manifest(name: str) -> dict[str, Entry] | None:
-    """The shipped manifest of a data set, file name to `Entry`; None where there is none."""
+    """The shipped manifest of a data set, file name to `Entry`; None if there is none."""
     path = MANIFESTS / f"{name}.json"
     if not path.is_file():
         return None
     return {image: Entry(*entry) for image, entry in json.loads(path.read_text())["images"].items()}
 
 
-def describe(path: Path, expected: Entry | None = None) -> Entry:
-    """Size and checksum of an image file.
+def describe_image(path: Path, expected: Entry | None = None) -> Entry:
+    """The size and checksum of an image file.
 
-    The checksum is that of the decoded pixels (uint8, row by row, RGB interleaved), so that a PNG written
-    anew still matches; of a JPEG it is that of the file, because decoders differ in the last bit. An image
-    whose header already says another size than `expected` is not decoded, and has no checksum.
+    The checksum is that of the decoded pixels (uint8, row by row, RGB interleaved), so that a PNG written anew still
+    matches. That of a JPEG is of the file, because decoders differ in the last bit. An image whose header has another
+    size than `expected` is not decoded, and its checksum is empty.
     """
     height, width = image_size(path)
     if expected and (height, width) != expected[:2]:
@@ -136,16 +137,18 @@ def describe(path: Path, expected: Entry | None = None) -> Entry:
 
 
 def checksum(path: Path, image: np.ndarray) -> str:
+    """SHA-256 of an image: of the file of a JPEG, else of the decoded pixels."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if _is_jpeg(path.name) else digest(image)
 
 
 def digest(image: np.ndarray) -> str:
+    """SHA-256 of decoded pixels, row by row."""
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def write_manifest(name: str, root: Path, folder: Path = MANIFESTS) -> Path:
-    """Make the manifest of a data set from the images that are here; returns the file written."""
-    entries = {path.name: describe(path) for path in catalog.image_paths(name, root)}
+    """Write the manifest of a data set from its images on this machine; returns the file."""
+    entries = {path.name: describe_image(path) for path in catalog.image_paths(name, root)}
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
     meaning = "height, width, channels, sha256 of the decoded pixels (uint8, by rows; of a JPEG: of the file)"
     text = f'{{\n  "name": "{name}",\n  "entries": "{meaning}",\n  "images": {{\n{lines}\n  }}\n}}\n'

@@ -1,22 +1,30 @@
-"""Low-resolution partners of high-resolution images: found by name, and checked by size before anything is read."""
+"""Low-resolution partners of high-resolution images: matched by name, and checked by size before they are decoded."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nsr_cli.data.catalog import broken_link_text, broken_links, find, images_in, is_folder, lr_partners, split_pair
+from nsr_cli.data.catalog import (
+    broken_link_text,
+    broken_links,
+    find_dataset,
+    images_in,
+    is_folder,
+    lr_partners,
+    split_pair,
+)
 from nsr_cli.errors import UserError
 
-# What releases add to an image's name, before the scale and without it: baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
+# Suffixes of image names in releases, as of baby_HR_x2, baby_LRBI_x2, img_001_SRF_2_LR.
 _KIND = r"(?:[_-](?:HR|GT|LR(?:BI|BD|DN)?|bicubic))"
 _SCALE = r"(?:[_-]?x{scale}(?:[mdw]\d?)?)"
 _SUFFIX = rf"(?:{_KIND}?{_SCALE}|{_SCALE}?{_KIND}|_SRF_{{scale}}(?:_HR|_LR)?)$"
-SHOWN = 3  # of what does not fit, in an error
+SHOWN = 3  # file names in an error
 
 
 def pair_text(data: str | Mapping[str, str]) -> str:
-    """What a data set is called: its name; of a pair {hr: a name or a folder, lr: a folder} the same as a text.
+    """The name of a data set; of a pair {hr: name or folder, lr: folder}, the pair as a text.
 
     Raises:
         UserError: a mapping with other keys.
@@ -29,90 +37,90 @@ def pair_text(data: str | Mapping[str, str]) -> str:
 
 
 def lr_folder(name: str, root: Path, scale: int) -> Path | None:
-    """The folder of the low-resolution images of a data set at a scale: a pair's, or that of its entry; else None."""
+    """The folder of a data set's low-resolution images at a scale, from the pair or the catalogue; None without one."""
     if scale == 1:
         return None
     _, lr = split_pair(name)
-    pattern = lr or ("" if is_folder(name) else find(name, root).low_resolution)
+    pattern = lr or ("" if is_folder(name) else find_dataset(name, root).low_resolution)
     found = Path(os.path.expanduser(pattern.replace("{scale}", str(scale))))
     return (found if lr else Path(root) / found) if pattern else None
 
 
 def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
-    """The low-resolution partners of the images of a data set: a pair's, those of its entry, DIV2K's official ones.
+    """The low-resolution partners of a data set's images: from its folder of them, or DIV2K's official ones.
 
     Returns:
-        As many as there are paths; none where low-resolution images are made of the images.
+        A partner for each path; empty if low-resolution images are to be computed.
 
     Raises:
-        UserError: as :func:`paired` does.
+        UserError: as :func:`find_partners`.
     """
     if folder := lr_folder(name, root, scale):
-        return paired(paths, folder, scale)
+        return find_partners(paths, folder, scale)
     partners = lr_partners(paths, scale)
     _check_sizes(paths if partners else [], partners, scale)
     return partners
 
 
-def paired(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
+def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list[Path]:
     """The low-resolution partner of each image, by stem: the same, or with a usual suffix (x2, _x2, _LRBI_x2, ...).
 
     Args:
         hr_paths: the high-resolution images.
-        lr_folder: of their partners; it may hold those of other scales too.
-        scale: side of an image, cut to a multiple of it, over the side of its partner.
+        lr_folder: of the partners; it may also hold those of other scales.
+        scale: side of an image, cut to a multiple of ``scale``, over the side of its partner.
 
     Returns:
         Paths in the order of ``hr_paths``.
 
     Raises:
-        UserError: no such folder, an image without a partner or with several, a partner without an image, or one of
-            another size; the text names the files.
+        UserError: the folder is missing, an image has no partner or several, a partner has no image or the wrong
+            size; the text names the files.
     """
     lr_folder = Path(lr_folder)
     if not lr_folder.is_dir():
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}")
-    found, partners = _by_name(images_in(lr_folder), scale), []
+    found, partners = _by_stem(images_in(lr_folder), scale), []
     for path in hr_paths:
-        candidates = found.get(path.stem) or found.get(_bare(path.stem, scale)) or []
+        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale)) or []
         if len(candidates) > 1:
             names = " and ".join(candidate.name for candidate in candidates)
             raise UserError(f"{path.name} has several low-resolution partners in {lr_folder.absolute()}: {names}")
         partners.append(candidates[0] if candidates else None)
-    alone = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
-    if alone:
-        where = f"in {lr_folder.absolute()}, as {Path(alone[0]).stem}x{scale}.png would be"
-        raise UserError(f"{_listed(alone)}: no low-resolution partner at 1/{scale} {where}")
-    _check_left_over(hr_paths, found, lr_folder, scale)
+    unpaired = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
+    if unpaired:
+        where = f"in {lr_folder.absolute()}; expected for example {Path(unpaired[0]).stem}x{scale}.png"
+        raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")
+    _check_unpaired(hr_paths, found, lr_folder, scale)
     _check_sizes(hr_paths, partners, scale)
     return partners
 
 
-def _bare(stem: str, scale: int) -> str:
-    """A stem without what tells that it is a high- or low-resolution image at this scale."""
+def _bare_stem(stem: str, scale: int) -> str:
+    """A stem without the suffix of a high- or low-resolution image at this scale."""
     return re.sub(_SUFFIX.replace("{scale}", str(scale)), "", stem, flags=re.IGNORECASE) or stem
 
 
-def _by_name(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
-    """Low-resolution images by their stem as it is, and by the bare stem."""
+def _by_stem(paths: Sequence[Path], scale: int) -> dict[str, list[Path]]:
+    """Low-resolution images by their stem, and by their bare stem."""
     found: dict[str, list[Path]] = {}
     for path in paths:
-        for name in {path.stem, _bare(path.stem, scale)}:
+        for name in {path.stem, _bare_stem(path.stem, scale)}:
             found.setdefault(name, []).append(path)
     return found
 
 
-def _check_left_over(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
-    """Refuse low-resolution images at this scale of which no high-resolution image lies beside the others."""
+def _check_unpaired(hr_paths: Sequence[Path], found: dict[str, list[Path]], lr_folder: Path, scale: int) -> None:
+    """Raise UserError for low-resolution images at this scale without a partner in the folders of ``hr_paths``."""
     beside = [path for folder in {path.parent for path in hr_paths} for path in images_in(folder)]
-    known = {name for path in beside for name in (path.stem, _bare(path.stem, scale))}
+    known = {name for path in beside for name in (path.stem, _bare_stem(path.stem, scale))}
     other_scale = re.compile(rf"x(?!{scale})\d(?:[mdw]\d?)?$", re.IGNORECASE)
     partners = {path for paths in found.values() for path in paths if not other_scale.search(path.stem)}
-    if left := sorted(p.name for p in partners if not {p.stem, _bare(p.stem, scale)} & known):
+    if left := sorted(p.name for p in partners if not {p.stem, _bare_stem(p.stem, scale)} & known):
         where = ", ".join(sorted({str(path.parent.absolute()) for path in hr_paths}))
-        raise UserError(f"{_listed(left)} in {lr_folder.absolute()}: no high-resolution partner in {where}")
+        raise UserError(f"{_first_names(left)} in {lr_folder.absolute()}: no high-resolution partner in {where}")
 
 
 def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int) -> None:
@@ -130,6 +138,6 @@ def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int)
         raise UserError(wrong[0] + more)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -1,11 +1,11 @@
-"""Published weights: the files that conf/model names, and fetching those that have a stable address."""
+"""Published weights: the files listed in conf/model, and fetching those with a stable URL."""
 
 import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.download import alone, disk_errors
+from nsr_cli.data.download import disk_errors, locked_downloads
 from nsr_cli.data.fetch import MirrorFailed, download
 from nsr_cli.data.regular import file_sha256
 from nsr_cli.errors import UserError
@@ -17,11 +17,11 @@ class Weights:
     """A published file of weights.
 
     Attributes:
-        model: that it is of.
-        file: where it lies below the data root.
+        model: name of the model.
+        file: path below the data root.
         sha256: of its content.
-        url: where it is fetched from; empty where it has to be asked for.
-        ask: where to ask.
+        url: to fetch it from; empty if it must be fetched by hand.
+        ask: how to get it by hand.
     """
 
     model: str
@@ -33,7 +33,7 @@ class Weights:
 
 @functools.cache
 def published() -> tuple[Weights, ...]:
-    """All published weights that conf/model knows, model by model."""
+    """All published weights that conf/model lists, model by model."""
     import yaml  # not for every start of the program
 
     found = []
@@ -47,32 +47,33 @@ def published() -> tuple[Weights, ...]:
 
 
 def get_weights(root: Path, progress: bool = True) -> list[Path]:
-    """Fetch all published weights that have an address into the data root, unless they are there.
+    """Fetch all published weights that have a URL into the data root, unless they are there.
 
     Args:
         root: the data root.
-        progress: show a progress bar, where standard error is a terminal.
+        progress: show a progress bar if standard error is a terminal.
 
     Returns:
-        The files that are there, absolute.
+        The files, absolute.
 
     Raises:
-        UserError: once all were tried, for those that are not there: where to ask, or what failed.
+        UserError: some files could not be fetched, after all were tried; the text says how to get each, or why it
+            failed.
     """
-    root, there, lacking = Path(root).absolute(), [], []
+    root, there, failures = Path(root).absolute(), [], []
     for weights in published():
         try:
             with disk_errors(weights.file, root):
                 there.append(_get(weights, root, progress))
         except UserError as error:
-            lacking.append(str(error))
-    if lacking:
-        raise UserError("; ".join([f"{len(there)} of {len(published())} published weights are in {root}", *lacking]))
+            failures.append(str(error))
+    if failures:
+        raise UserError("; ".join([f"{len(there)} of {len(published())} published weights are in {root}", *failures]))
     return there
 
 
 def _get(weights: Weights, root: Path, progress: bool) -> Path:
-    """Have one file there; a file of other content under its name is never overwritten."""
+    """Fetch one file unless it is there; a file of other content under its name is never overwritten."""
     path = root / weights.file
     if path.exists():
         if file_sha256(path) != weights.sha256:
@@ -80,7 +81,7 @@ def _get(weights: Weights, root: Path, progress: bool) -> Path:
         return path
     if not weights.url:
         raise UserError(f"{weights.file}: {weights.ask}")
-    with alone(root) as downloads:
+    with locked_downloads(root) as downloads:
         half = downloads / f"{weights.sha256[:8]}-{path.name}"
         try:
             download(weights.url, f"sha256:{weights.sha256}", half, progress and weights.file)

@@ -1,4 +1,4 @@
-"""Reading regular files alone: a device may never end, and a pipe never begin."""
+"""Reading regular files alone: reading a device or a pipe may never end."""
 
 import errno
 import hashlib

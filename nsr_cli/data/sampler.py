@@ -1,4 +1,4 @@
-"""Training patches: aligned random crops with flips and transpose, a pure function of (seed, step)."""
+"""Training patches: aligned random crops with flips and transposition, a pure function of (seed, step)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """degraded (B, C, p, p) and truth (B, C, p * scale, p * scale); the files they come from.
+    """Patches, degraded (B, C, p, p) and truth (B, C, p * scale, p * scale), and the names of their files.
 
-    Patches are uint8 in 0..255, or float32 in [0, 1] as those with noise are.
+    Patches are uint8 in 0..255; degraded patches with noise are float32, nominally in [0, 1].
     """
 
     degraded: Tensor
@@ -35,9 +35,9 @@ class Batch:
 
 
 class Crop(NamedTuple):
-    """One patch: the number of its image, its corner in degraded pixels, and one of the square's eight symmetries.
+    """A patch: the index of its image, its top left corner in degraded pixels, and one of a square's eight symmetries.
 
-    The bits of ``flip`` turn the rows around, then the columns, then exchange both.
+    Bit 0 of ``flip`` reverses the rows, bit 1 the columns, and bit 2 then transposes.
     """
 
     image: int
@@ -55,16 +55,16 @@ def check_size(name: str, height: int, width: int, patch: int) -> None:
 
 
 class PatchSampler:
-    """Draws every image ``patches_per_image`` times an epoch, in an order shuffled anew for each.
+    """Draws every image ``patches_per_image`` times an epoch, in an order that is shuffled for each epoch.
 
     Args:
-        examples: the training images, which all have as many channels.
+        examples: the training images, all with the same number of channels.
         scale: side of a truth over the side of its degraded image.
-        patch: side of a degraded patch.
+        patch: side of a degraded patch in pixels.
         batch: patches in a step.
-        patches_per_image: per epoch.
-        seed: of order, places and flips.
-        sigma: of noise added to each patch, in 0..255; 0 for none.
+        patches_per_image: in an epoch.
+        seed: of order, places, flips and noise.
+        sigma: standard deviation of noise added to each patch, in 0..255; 0 for none.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class PatchSampler:
         self.order = lru_cache(2)(self._order)
 
     def _generator(self, purpose: int, count: int) -> np.random.Generator:
-        """A generator of its own for every (seed, purpose, count): Philox runs on a key and a counter."""
+        """An independent generator for every (seed, purpose, count), by Philox's key and counter."""
         return np.random.Generator(np.random.Philox(key=[self.seed, purpose], counter=[0, 0, 0, count]))
 
     def _order(self, epoch: int) -> np.ndarray:
         return self._generator(0, epoch).permutation(self.epoch_size) % len(self.examples)
 
     def crops(self, step: int) -> tuple[list[Crop], np.random.Generator]:
-        """The patches of a step, counted from 0, and the generator that goes on to draw their noise."""
+        """The crops of a step, counted from 0, and the generator that then draws their noise."""
         draws = range(step * self.batch, (step + 1) * self.batch)
         indices = [int(self.order(draw // self.epoch_size)[draw % self.epoch_size]) for draw in draws]
         generator = self._generator(1, step)
@@ -104,7 +104,7 @@ class PatchSampler:
         return crops, generator
 
     def noise(self, generator: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-        """Noise for degraded patches in [0, 1], float32."""
+        """Noise for degraded patches in [0, 1]: float32 of a shape, with standard deviation sigma / 255."""
         noise = generator.standard_normal(shape, dtype=np.float32)
         noise *= self.sigma / 255
         return noise
@@ -121,7 +121,7 @@ class PatchSampler:
 
 
 def _cut(images: Sequence[np.ndarray], crops: Sequence[Crop], patch: int, scale: int) -> np.ndarray:
-    """The patches of images, ``scale`` times as large as the crops say: (B, C, p * scale, p * scale)."""
+    """The patches of images, one crop of each, (B, C, p * scale, p * scale); crops are in degraded pixels."""
     side, channels = patch * scale, 1 if images[0].ndim == 2 else images[0].shape[2]
     patches = np.empty((len(images), channels, side, side), np.uint8)
     for planes, image, (_, top, left, flip) in zip(patches, images, crops, strict=True):
@@ -131,7 +131,7 @@ def _cut(images: Sequence[np.ndarray], crops: Sequence[Crop], patch: int, scale:
 
 
 def _augment(window: np.ndarray, flip: int) -> np.ndarray:
-    """By OpenCV, which takes a third of the time of NumPy's strided copies."""
+    """The window (h, w[, C]) flipped and transposed, by OpenCV: in a third of the time of NumPy's strided copies."""
     if flip & 3:
         window = cv2.flip(window, (None, 0, 1, -1)[flip & 3])
     return cv2.transpose(window) if flip & 4 else window

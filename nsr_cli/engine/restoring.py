@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from nsr_cli.data.pictures import Canvas, Picture, check_format
-from nsr_cli.models.channels import adapted
+from nsr_cli.models.channels import adapt_channels
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize
 from nsr_cli.ops.resize import imresize
@@ -42,8 +42,8 @@ class Restorer:
         return len(self.tiling.starts(height)) * len(self.tiling.starts(width)) if self.tiling else 1
 
     def bands(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield restored rows (rows, W * scale, C) in [0, 1] of grey (H, W) or RGB (H, W, 3), uint8 or uint16."""
-        method = adapted(self.method, self.reads, 1 if pixels.ndim == 2 else 3, self.scale, self.colour)
+        """Bands of restored rows (rows, W * scale, C), in [0, 1], of grey (H, W) or RGB (H, W, 3), uint8 or uint16."""
+        method = adapt_channels(self.method, self.reads, 1 if pixels.ndim == 2 else 3, self.scale, self.colour)
         if self.tiling:
             yield from restore_bands(method, pixels, self.scale, self.tiling)
             return

@@ -63,7 +63,7 @@ class Cell:
         try:
             if not store.is_finished(self.run):
                 return {}
-            records = store.finished(self.run)
+            records = store.finished_records(self.run)
         except Reported as error:  # it diverged, or its images are gone
             self.failure = error
             return {}

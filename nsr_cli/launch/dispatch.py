@@ -117,7 +117,7 @@ class Dispatcher:
             records = cell.check_finished(store, failures.get(str(number), general))
             if cell.finished:
                 for benchmark, record in records.items():
-                    print_line(f"{cell.words}: {benchmark} {record.in_words()}")
+                    print_line(f"{cell.words}: {benchmark} {record.scores_text()}")
             elif cell.failure is None:
                 cell.failure = Failed(f"its job is done, but not all its records are in {watch.sweep.results}; {log}")
             if cell.failure:

@@ -19,7 +19,7 @@ from nsr_cli.folders import SUBMITTED_CODE, code_digest
 from nsr_cli.launch.sweep import Job, Sweep, state_file
 from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, run_of
-from nsr_cli.runs.stored import Store, show
+from nsr_cli.runs.stored import Store, print_scores
 
 REQUEUE_WAIT = 120  # seconds that a process waits for Slurm to end it
 
@@ -100,8 +100,8 @@ def do_run(run: Run) -> dict[str, Record]:
     store = Store()
     store.images(run)
     if world_size() == 1 and store.is_finished(run):
-        records = store.finished(run)
-        show(run, records)
+        records = store.finished_records(run)
+        print_scores(run, records)
         return records
     from nsr_cli.runs.perform import perform
 

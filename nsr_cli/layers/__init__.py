@@ -1,1 +1,1 @@
-"""The method: sparse convolutions, their gates, and the surgery that puts them into other networks."""
+"""The method: sparse convolutions, their gates, and attaching them to other networks."""

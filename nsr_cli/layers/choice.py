@@ -1,4 +1,4 @@
-"""Which way a convolution of samples with kernels of their own takes: a rule, or on a GPU what a measurement says."""
+"""Choosing the way to compute a convolution with a kernel for each sample: by a rule, or on a GPU by measurement."""
 
 import contextlib
 import hashlib
@@ -30,51 +30,51 @@ from nsr_cli.layers.per_sample import (
 from nsr_cli.layers.transforms import has_any_size, is_transformed
 from nsr_cli.stopwatch import time_in_turns
 
-LARGE = 2**17  # numbers in and out of a sample's convolution from which on a call of its own pays on a CPU
+LARGE = 2**17  # inputs and outputs of a sample's convolution from which a call for each sample is faster on a CPU
 MEASURED = ("cuda",)  # kinds of devices on which the choice is measured
 ROUNDS = 5
 
 Candidates = Mapping[str, Callable[[], object]]
-chosen: dict[tuple, str] = {}  # by this process, or by one before it
+chosen: dict[tuple, str] = {}  # ways by class of shapes
 
 
 def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int = 1) -> str:
-    """The way, one of per_sample.WAYS, that is taken.
+    """The way to compute a convolution, one of per_sample.WAYS.
 
-    On a GPU the fastest one in a measurement, which is made once for each class of shapes and kept in the user's folder
-    of caches; with deterministic algorithms, in which times must not count, and elsewhere by a rule.
+    On a GPU the fastest way is measured once for each class of shapes, and kept in the user's cache folder. On other
+    devices, and with deterministic algorithms, which must not depend on times, a rule decides.
 
     Args:
         x: input (B, C_in, H, W).
         kernel: (C_out, C_in / groups, kh, kw) of one sample.
         stride, padding, dilation, groups: as in torch.nn.functional.conv2d, of both axes.
     """
-    if is_transformed():  # by plain operators; of a number of groups that is left open, compilers make no convolution
+    if is_transformed():  # plain operators only; compilers support no convolution with an open number of groups
         return AS_PRODUCTS if has_any_size(x.shape[0]) else AS_GROUPS
-    usual = by_rule(x, kernel, stride, padding, dilation)
+    default = by_rule(x, kernel, stride, padding, dilation)
     if x.device.type not in MEASURED or torch.are_deterministic_algorithms_enabled():
-        return usual
+        return default
     conv = stride, padding, dilation, groups
-    key = key_of(x, kernel, conv)
+    key = class_of_shapes(x, kernel, conv)
     if key not in chosen:
-        if x.is_cuda and torch.cuda.is_current_stream_capturing():  # nothing can be timed
-            return usual
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():  # no timing inside of a graph
+            return default
         settle = partial(torch.cuda.synchronize, x.device) if x.is_cuda else lambda: None
         device = torch.cuda.get_device_name(x.device) if x.is_cuda else x.device.type
         name = f"{device}, torch {torch.__version__}, {key}"
-        times = read(name) or remember(name, measure(candidates(x, kernel, conv), settle=settle))
-        chosen[key] = min(times["seconds"], key=times["seconds"].get, default=usual)
+        times = read_times(name) or save_times(name, measure(calls_by_way(x, kernel, conv), settle=settle))
+        chosen[key] = min(times["seconds"], key=times["seconds"].get, default=default)
     return chosen[key]
 
 
 def by_rule(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> str:
-    """The way that is taken where nothing is measured."""
+    """The way to compute a convolution where nothing is measured: one by one on a CPU if samples are large."""
     out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
     return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
 
 
-def key_of(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
-    """The class of a convolution: batch and pixels up to the next power of two, all else as it is."""
+def class_of_shapes(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
+    """The class of a convolution: batch and pixels rounded up to a power of two, all else exact."""
     batch, pixels = (1 << (n - 1).bit_length() for n in (x.shape[0], x.shape[2] * x.shape[3]))
     layout = "channels-last" if x.is_contiguous(memory_format=torch.channels_last) else "contiguous"
     work = "forward and backward" if torch.is_grad_enabled() else "forward"
@@ -82,8 +82,8 @@ def key_of(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:
     return (x.device.index, work, *precision, layout, batch, pixels, *kernel, *conv)
 
 
-def candidates(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Callable[[], object]]:
-    """What runs each way once, on tensors like those of a call; with gradients where autograd is on."""
+def calls_by_way(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Callable[[], object]]:
+    """Functions that run a convolution once in each way, with gradients if autograd is on; by way."""
     trains = torch.is_grad_enabled()
 
     def call(way: str) -> None:
@@ -100,40 +100,44 @@ def candidates(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> dict[str, Cal
 
 
 def measure(candidates: Candidates, **watch: Callable) -> dict:
-    """Median seconds of each candidate that can be run, and why the others cannot, by name.
+    """Time the candidates in turns.
 
     Args:
-        candidates: what to call, by name.
+        candidates: functions by name.
         **watch: settle and clock, as in :func:`nsr_cli.stopwatch.time_in_turns`.
+
+    Returns:
+        ``seconds``, the median of each candidate that runs, and ``failed``, the error of each other one, by name.
     """
     failed = {}
     for name, run in candidates.items():
         try:
             run()
             watch.get("settle", lambda: None)()
-        except Exception as error:  # of memory, of a compiler, of a driver: whatever it is, another way is taken
+        except Exception as error:  # of memory, compiler or driver: another way is taken
             failed[name] = f"{type(error).__name__}: {error}"[:500]
-    able = {name: run for name, run in candidates.items() if name not in failed}
-    seconds = time_in_turns(able, ROUNDS, **watch) if able else {}
+    runnable = {name: run for name, run in candidates.items() if name not in failed}
+    seconds = time_in_turns(runnable, ROUNDS, **watch) if runnable else {}
     return {"seconds": {name: median(times) for name, times in seconds.items()}, "failed": failed}
 
 
-def file_of(name: str) -> Path:
-    """Where what was measured is kept; a file for each name, so that no process overwrites another's."""
+def times_file(name: str) -> Path:
+    """The file of measured times; one for each name, so that processes do not overwrite each other's."""
     folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(folder) / "nsr" / "ways" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
 
 
-def read(name: str) -> dict | None:
-    """What was measured before; None where nothing is there, or nothing that can be read."""
+def read_times(name: str) -> dict | None:
+    """The saved times of a name; None if there are none, or they are unreadable."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
-        content = json.loads(file_of(name).read_text(encoding="utf-8"))
+        content = json.loads(times_file(name).read_text(encoding="utf-8"))
         content["seconds"] = {way: float(time) for way, time in content["seconds"].items() if way in WAYS}
         return content if content["name"] == name else None
     return None
 
 
-def remember(name: str, times: dict) -> dict:
-    with contextlib.suppress(OSError):  # no such place: this process alone remembers
-        write_json(file_of(name), {"name": name, **times})
+def save_times(name: str, times: dict) -> dict:
+    """Save the times of a name; returns them."""
+    with contextlib.suppress(OSError):  # if they cannot be saved, this process alone keeps them
+        write_json(times_file(name), {"name": name, **times})
     return times

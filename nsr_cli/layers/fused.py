@@ -1,9 +1,8 @@
-"""Kernels in Triton that convolve every sample with a kernel of its own in one launch, forward and backward.
+"""Triton kernels that convolve each sample with its own kernel in one launch, forward and backward.
 
-An implicit matrix product: rows are pixels of the output, columns its channels, and what is summed over are the taps of
-the window and the channels of the input, which are read where they lie. The sample is an axis of the grid. Kernels are
-mixed before: a mixture is small beside a sample, while a product that mixes as it goes would mix anew for every tile of
-pixels; so the gates' gradients are those of the mixing.
+The convolution is an implicit matrix product. Rows are output pixels, columns are output channels, and the sum runs
+over the taps of the window and the input channels, which are read in place. The sample is an axis of the grid. Kernels
+are mixed beforehand, because mixing inside of the product would be repeated for every tile of pixels.
 """
 
 import torch
@@ -14,8 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from nsr_cli.layers.per_sample import Pair, output_size
 
-PIXELS, MOST = 64, 64  # of a tile: pixels, and the most channels of the output
-DEPTH = 32  # numbers of a row that are multiplied at a time
+PIXELS, MOST = 64, 64  # pixels of a tile, and its largest number of output channels
+DEPTH = 32  # input channels that are multiplied at a time
 FACTORS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
@@ -25,8 +24,8 @@ def convolve_tile(source, kernels, biases, out, sizes, strides, WINDOW: tl.const
 
     sizes: channels, outputs, height and width of the source, height and width of the output.
     strides: of source (B, C, H, W), kernels (B, O, C, kh, kw) and out (B, O, H', W').
-    WINDOW: kh, kw; where its first tap lies beside the pixel, down and right; the step to the next, down and right.
-    TILE: pixels, outputs, channels; precision of products of float32; type of their factors.
+    WINDOW: kh, kw; offset of the first tap from the pixel, down and right; step between taps, down and right.
+    TILE: pixels, outputs, channels; precision of float32 products; dtype of the factors.
     """
     PIXELS: tl.constexpr = TILE[0]
     OUTPUTS: tl.constexpr = TILE[1]
@@ -61,9 +60,9 @@ def convolve_tile(source, kernels, biases, out, sizes, strides, WINDOW: tl.const
 
 @triton.jit
 def correlate_tile(source, gradient, out, sizes, strides, WINDOW: tl.constexpr, TILE: tl.constexpr):
-    """A tile of the gradient to one tap of one sample's kernel.
+    """A tile of the gradient with respect to one tap of one sample's kernel.
 
-    As in ``convolve_tile``, with the gradient to the output in place of the kernels; out (B, O, C, kh, kw).
+    Arguments as in ``convolve_tile``, with the gradient of the output in place of the kernels; out (B, O, C, kh, kw).
     """
     PIXELS: tl.constexpr = TILE[0]
     OUTPUTS: tl.constexpr = TILE[1]
@@ -95,15 +94,15 @@ def correlate_tile(source, gradient, out, sizes, strides, WINDOW: tl.constexpr, 
 
 
 def tile(channels: int, outputs: int, depth: int, dtype: torch.dtype) -> tuple:
-    """``TILE`` of a kernel; a tensor core takes no fewer than 16 of each."""
-    precision = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"  # as of torch's own convolutions
+    """``TILE`` of a kernel; tensor cores need at least 16 outputs and channels."""
+    precision = "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"  # as in torch's convolutions
     widths = [max(16, min(most, triton.next_power_of_2(n))) for n, most in ((outputs, MOST), (channels, depth))]
-    widened = dtype == torch.bfloat16 and triton.knobs.runtime.interpret  # which has no products of bfloat16
+    widened = dtype == torch.bfloat16 and triton.knobs.runtime.interpret  # the interpreter has no bfloat16 products
     return PIXELS, *widths, precision, tl.float32 if widened else FACTORS[dtype]
 
 
 def convolve(source: Tensor, kernels: Tensor, biases: Tensor | None, out: Tensor, window: tuple[int, ...]) -> Tensor:
-    """Fill ``out`` (B, O, H', W') with what ``kernels`` (B, O, C, kh, kw) make of ``source`` (B, C, H, W)."""
+    """Fill ``out`` (B, O, H', W') with ``source`` (B, C, H, W) convolved with ``kernels`` (B, O, C, kh, kw)."""
     samples, outputs, channels = kernels.shape[:3]
     sizes = channels, outputs, *source.shape[2:], *out.shape[2:]
     shape = tile(channels, outputs, DEPTH, source.dtype)
@@ -115,7 +114,7 @@ def convolve(source: Tensor, kernels: Tensor, biases: Tensor | None, out: Tensor
 
 
 def correlate(source: Tensor, gradient: Tensor, out: Tensor, window: tuple[int, ...]) -> Tensor:
-    """Fill ``out`` (B, O, C, kh, kw) with the gradient to kernels, from that to the output (B, O, H', W')."""
+    """Fill ``out`` (B, O, C, kh, kw) with the gradient of the kernels, from that of the output (B, O, H', W')."""
     samples, outputs, channels = out.shape[:3]
     sizes = channels, outputs, *source.shape[2:], *gradient.shape[2:]
     shape = tile(channels, outputs, MOST, source.dtype)
@@ -127,10 +126,10 @@ def correlate(source: Tensor, gradient: Tensor, out: Tensor, window: tuple[int, 
 
 
 class Fused(torch.autograd.Function):
-    """Convolution of each sample with its own kernel; stride 1, one group, zeros around the input.
+    """Convolution of each sample with its own kernel; stride 1, one group, zero padding.
 
-    Args of ``apply``: x (B, C, H, W), kernels (B, O, C, kh, kw), biases (B, O) or None; padding and dilation of both
-    axes. All of one dtype: float32, bfloat16 or float16; sums are in float32. Returns (B, O, H', W'), channels-last.
+    Args of ``apply``: x (B, C, H, W), kernels (B, O, C, kh, kw), biases (B, O) or None, all float32, bfloat16 or
+    float16; padding and dilation of both axes. Sums are in float32. Returns (B, O, H', W'), channels-last.
     """
 
     @staticmethod
@@ -147,7 +146,7 @@ class Fused(torch.autograd.Function):
         x, kernels = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         to_x = to_kernels = to_biases = None
-        if ctx.needs_input_grad[0]:  # the taps the other way round, the channels of in- and output exchanged
+        if ctx.needs_input_grad[0]:  # taps reversed, input and output channels exchanged
             around = *ctx.window[:2], *(-number for number in ctx.window[2:])
             to_x = convolve(gradient, kernels.transpose(1, 2), None, torch.empty_like(x), around)
         if ctx.needs_input_grad[1]:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from nsr_cli.layers.transforms import is_transformed
 
-LARGE = 2**21  # numbers of which a copy on a CPU is slow: it does not stay in the caches
+LARGE = 2**21  # numbers from which a copy on a CPU is slow, because it does not fit the caches
 
 GATES = ("softmax", "sigmoid", "gumbel", "none", "se", "uniform", "static")
-INPUT_INDEPENDENT = ("none", "uniform", "static")  # the baseline and the two controls: the same weights for every input
+INPUT_INDEPENDENT = ("none", "uniform", "static")  # the baseline and two controls: the same weights for every input
 
 
 def softmax_gate(logits: Tensor, tau: float | Tensor, training: bool) -> Tensor:  # Eq. 7
@@ -41,14 +41,14 @@ ACTIVATIONS = {"softmax": softmax_gate, "sigmoid": sigmoid_gate, "gumbel": gumbe
 
 
 def activation_of(gate: str) -> Callable:
-    """The function from logits to mixing weights that a gate is named after.
+    """The activation function of a gate, from logits to mixing weights.
 
     Args:
         gate: a key of ACTIVATIONS, or the dotted name of a function ``f(logits, tau, training, **options)``, as in
             ``my_module.sparsemax``, with logits and mixing weights (B, k, d), not yet divided by the temperature.
 
     Raises:
-        ValueError: nothing of that name exists; the text lists what does.
+        ValueError: there is no such gate; the text lists the gates.
     """
     if gate in ACTIVATIONS:
         return ACTIVATIONS[gate]
@@ -62,7 +62,7 @@ def activation_of(gate: str) -> Callable:
             reason = " (it is not a function)"
     except (ImportError, AttributeError) as error:
         reason = f" ({error})"
-    raise ValueError(f"no gate {gate!r}{reason}; there are: {', '.join(GATES)}, and module.function of one's own")
+    raise ValueError(f"no gate {gate!r}{reason}; there are: {', '.join(GATES)}, or your function as module.function")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -70,14 +70,15 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def pooling_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of pooling and logits: float64 for float64, else float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 class Pool(torch.autograd.Function):
     """Global average pool of (B, C, H, W) in at least float32, (B, C).
 
-    Its gradient to the input is one number a channel, seen from every pixel and stored once: autograd's own would fill
-    an image, and be added to the convolution's gradient in another memory layout.
+    Its gradient to the input is one number per channel, stored once and expanded to all pixels. Autograd's gradient
+    would fill an image, in another memory layout than the convolution's gradient.
     """
 
     @staticmethod
@@ -85,7 +86,7 @@ class Pool(torch.autograd.Function):
         ctx.shape, ctx.dtype = x.shape, x.dtype
         dtype = pooling_dtype(x.dtype)
         cached = dtype == x.dtype or x.device.type != "cpu" or x.numel() < LARGE
-        parts = [x] if cached else x.split(1)  # a wider copy of one sample at a time
+        parts = [x] if cached else x.split(1)  # a float32 copy of one sample at a time
         return torch.cat([part.mean(dim=(2, 3), dtype=dtype) for part in parts])
 
     @staticmethod
@@ -94,7 +95,7 @@ class Pool(torch.autograd.Function):
         return (gradient / pixels).to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
 
 
-def average(x: Tensor) -> Tensor:
+def global_average(x: Tensor) -> Tensor:
     """Global average pool of (B, C, H, W) in at least float32, (B, C)."""
     if is_transformed():
         return x.mean(dim=(2, 3), dtype=pooling_dtype(x.dtype))
@@ -102,23 +103,23 @@ def average(x: Tensor) -> Tensor:
 
 
 def full_precision(device: str) -> AbstractContextManager:
-    """Autocast switched off, where a device knows it (the meta device does not)."""
+    """A context with autocast off, on devices that have autocast (the meta device does not)."""
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if casts else nullcontext()
 
 
 class Gate(nn.Module):
-    """Global average pool, a linear layer (or two), an activation along the sparsity groups.
+    """A gate: global average pool, a linear layer (or two), an activation along the sparsity groups.
 
     Args:
         in_channels: channels of the pooled input.
-        sparsity_groups: k, the hidden groups that the activation runs along.
-        cardinality: d, the cardinal groups that are gated independently.
+        sparsity_groups: k, the number of sparsity groups, along which the activation runs.
+        cardinality: d, the number of cardinal groups, which are gated independently.
         activation: ``softmax``, ``sigmoid``, ``gumbel``, ``se`` (a sigmoid; k = 1, d = C_out), or a dotted name; see
             :func:`activation_of`.
         tau: temperature that the logits are divided by, > 0.
         hidden: units of a ReLU layer before the linear one; 0 for none, as in the authors' code.
-        learn_tau: train the temperature (its logarithm, so that it stays above 0), from ``tau`` on.
+        learn_tau: train the temperature, starting from ``tau``, by its logarithm, so that it stays above 0.
         options: keyword arguments of the activation.
         device, dtype: of the parameters.
     """
@@ -154,7 +155,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
         with full_precision(x.device.type):
-            pooled = average(x).to(self.linear.weight.dtype)  # (B, C_in)
+            pooled = global_average(x).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
             logits = at_least_float32(self.linear(pooled))  # (B, k * d)
@@ -167,7 +168,7 @@ class Gate(nn.Module):
 
 
 class StaticGate(nn.Module):
-    """Learned mixing weights that do not depend on the input: a control, of what the gates of a network add.
+    """Learned mixing weights that do not depend on the input: a control for the effect of gates.
 
     Args:
         sparsity_groups, cardinality, tau, device, dtype: as in :class:`Gate`.

@@ -1,4 +1,4 @@
-"""Plain convolutions from those whose kernel does not depend on the input: mixed once, weight normalisation folded."""
+"""Merging convolutions whose kernel does not depend on the input into plain ones, with weight normalisation folded."""
 
 import copy
 
@@ -23,7 +23,7 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
 
     Args:
         layer: ``nn.Conv2d`` or :class:`SparseConv2d` with the gate ``none``, ``uniform`` or ``static``, under
-            torch's ``parametrizations.weight_norm`` or not. Left as it is.
+            torch's ``parametrizations.weight_norm`` or not. It is not changed.
 
     Raises:
         ValueError: the kernel depends on the input, or the layer is of another kind.
@@ -49,7 +49,7 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
         device=weight.device,
         dtype=weight.dtype,
     )
-    plain.weight = nn.Parameter(weight.clone())  # in its memory layout
+    plain.weight = nn.Parameter(weight.clone())  # keeps the memory layout
     plain.bias = None if bias is None else nn.Parameter(bias.clone())
     return plain.train(layer.training)
 
@@ -57,14 +57,14 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
 def merged(network: nn.Module) -> nn.Module:
     """A copy of ``network`` with plain convolutions wherever the kernel does not depend on the input.
 
-    Gated convolutions stay; their weight normalisation is folded. Layers of any other kind are copied as they are.
+    Gated convolutions stay, with folded weight normalisation. All other layers are copied as they are.
     """
     network = copy.deepcopy(network)
     if mergeable(network):
         return merge(network)
-    plain = {module: merge(module) for module in network.modules() if mergeable(module)}  # used twice: stays one
+    plain = {module: merge(module) for module in network.modules() if mergeable(module)}  # a shared module stays shared
     for parent in [*network.modules()]:
-        for name, child in parent._modules.items():  # named_children leaves out the second of two
+        for name, child in parent._modules.items():  # named_children omits the second use of a shared module
             if child in plain:
                 setattr(parent, name, plain[child])
         if is_gated(parent) and is_weight_normalised(parent):

@@ -1,4 +1,4 @@
-"""Convolutions in which every sample has a kernel of its own, in several ways; `nsr bench` compares them."""
+"""Convolutions with a kernel for each sample, computed in several ways; `nsr bench` compares them."""
 
 import importlib.util
 
@@ -10,17 +10,17 @@ Pair = tuple[int, int]
 
 AS_GROUPS, ONE_BY_ONE, AS_PRODUCTS, FUSED = "as groups", "one by one", "as products", "fused"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-CHANNELS_LAST = (ONE_BY_ONE, FUSED)  # the fastest with kernels that are, as their outputs are
+CHANNELS_LAST = (ONE_BY_ONE, FUSED)  # ways that are fastest with channels-last kernels; their outputs are too
 
 
 def computed_dtype(x: Tensor) -> torch.dtype:
-    """The precision in which x is convolved."""
+    """The dtype in which x is convolved: that of autocast if it is on, else that of x."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
-def as_computed(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-    """x, channels-last, and the tensors; all in the precision of autocast, where that is on."""
+def cast_channels_last(x: Tensor, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """x, channels-last, and the tensors; all in the dtype of autocast if it is on."""
     if torch.is_autocast_enabled(x.device.type):
         dtype = computed_dtype(x)
         x, *tensors = (None if t is None else t.to(dtype) for t in (x, *tensors))
@@ -56,7 +56,7 @@ def as_groups(
 def as_products(
     x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
-    """The same, a matrix product for each sample: of its kernels and what every pixel of the output is made from."""
+    """The same as :func:`as_groups`, by a matrix product for each sample, of its kernels and its unfolded input."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     columns = F.unfold(x, kernels.shape[3:], dilation, padding, stride)  # (B, C_in * kh * kw, H' * W')
@@ -69,12 +69,12 @@ def as_products(
 def one_by_one(
     x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
-    """The same, a convolution for each sample."""
-    return OneByOne.apply(*as_computed(x, kernels, biases), (stride, padding, dilation), groups)
+    """The same as :func:`as_groups`, by a convolution for each sample."""
+    return OneByOne.apply(*cast_channels_last(x, kernels, biases), (stride, padding, dilation), groups)
 
 
 class OneByOne(torch.autograd.Function):
-    """Each into its place of one channels-last output: a sample stays in the caches of a CPU, a batch does not."""
+    """A convolution for each sample into one channels-last output; a sample fits a CPU's caches, a batch does not."""
 
     @staticmethod
     def forward(ctx, x, kernels, biases, conv, groups):
@@ -94,9 +94,9 @@ class OneByOne(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[1], False
         to_x = torch.empty_like(x) if wanted[0] else None
         to_kernels = torch.empty_like(kernels) if wanted[1] else None  # in the layout of the kernels
-        for i, (sample, kernel, own) in enumerate(zip(x.split(1), kernels, gradient.split(1), strict=True)):
+        for i, (sample, kernel, to_out) in enumerate(zip(x.split(1), kernels, gradient.split(1), strict=True)):
             to_sample, to_kernel, _ = torch.ops.aten.convolution_backward(
-                own, sample, kernel, None, *ctx.conv, False, (0, 0), ctx.groups, wanted
+                to_out, sample, kernel, None, *ctx.conv, False, (0, 0), ctx.groups, wanted
             )
             if wanted[0]:
                 to_x[i : i + 1] = to_sample
@@ -109,17 +109,17 @@ class OneByOne(torch.autograd.Function):
 def fused(
     x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
 ) -> Tensor:
-    """The same, in one launch of a kernel of our own on a GPU; see :mod:`nsr_cli.layers.fused`.
+    """The same as :func:`as_groups`, in one launch of a Triton kernel on a GPU; see :mod:`nsr_cli.layers.fused`.
 
     Raises:
-        ValueError: a convolution that it is not written for, or no GPU.
+        ValueError: the kernel does not support the convolution, or there is no GPU or no Triton.
     """
     if not is_fusible(x, stride, groups):
         found = f"stride {stride}, {groups} groups, {computed_dtype(x)} on {x.device.type}"
         raise ValueError(f"way=fused: expected stride 1, one group, 16 or 32 bits, Triton and a GPU; got {found}")
     from nsr_cli.layers.fused import Fused
 
-    return Fused.apply(*as_computed(x, kernels, biases), padding, dilation)
+    return Fused.apply(*cast_channels_last(x, kernels, biases), padding, dilation)
 
 
 def is_fusible(x: Tensor, stride: Pair, groups: int) -> bool:

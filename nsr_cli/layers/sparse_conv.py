@@ -41,11 +41,11 @@ def mix_kernels(weight: Tensor, gate: Tensor) -> Tensor:
 
 
 def mix_once(weight: Tensor, shares: Tensor) -> Tensor:
-    """One kernel (or bias) for every sample.
+    """One kernel (or bias) for all samples: the mixture of the k groups by input-independent weights.
 
     Args:
         weight: (k * C_out, ...), ordered by sparsity group, then output channel.
-        shares: (k, d), each shared by the channels of its cardinal group.
+        shares: mixing weights (k, d), each shared by the channels of its cardinal group.
 
     Returns:
         (C_out, ...)
@@ -58,9 +58,9 @@ def mix_once(weight: Tensor, shares: Tensor) -> Tensor:
 
 
 def choose_kernels(weight: Tensor, gate: Tensor) -> Tensor:
-    """One kernel (or bias) per sample: in each cardinal group that of the largest gate (Eq. 5 and 6).
+    """One kernel (or bias) per sample: in each cardinal group, that of the largest gate (Eq. 5 and 6).
 
-    Args and Returns as of :func:`mix_kernels`.
+    Args and Returns as in :func:`mix_kernels`.
     """
     _, k, d = gate.shape
     channels = weight.shape[0] // k
@@ -84,8 +84,8 @@ def sparse_conv2d(
         weight: (k * C_out, C_in / groups, kh, kw).
         bias: (k * C_out) or None.
         gate: mixing weights (B, k, d).
-        kernels_of: mix_kernels, or choose_kernels for the largest group alone.
-        way: one of per_sample.WAYS; None for that of :func:`~nsr_cli.layers.choice.fastest`.
+        kernels_of: mix_kernels, or choose_kernels for the group of the largest gate alone.
+        way: one of per_sample.WAYS; None for the choice of :func:`~nsr_cli.layers.choice.fastest`.
         **conv: stride, padding, dilation and groups, as in torch.nn.functional.conv2d.
 
     Returns:
@@ -95,7 +95,7 @@ def sparse_conv2d(
     sizes = [_pair(sizes[name]) for name in ("stride", "padding", "dilation")]
     biases = None if bias is None else kernels_of(bias, gate)  # (B, C_out)
     shape = weight.shape[0] // gate.shape[1], *weight.shape[1:]
-    if way is None or is_transformed():  # those see through plain operators alone
+    if way is None or is_transformed():  # compilers and transforms need plain operators
         way = choice.fastest(x, shape, *sizes, groups)
     if way in per_sample.CHANNELS_LAST:
         kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
@@ -109,13 +109,13 @@ def _pair(size: int | Pair) -> Pair:
 
 
 def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor, groups: int = 1, **conv) -> Tensor:
-    """The same as the gated sum of k full convolutions (Eq. 8).
+    """The same as :func:`sparse_conv2d`, as the gated sum of k full convolutions (Eq. 8).
 
-    At k times the cost, to check Eq. 9 against; and for k = 1, where one convolution serves all samples.
+    It costs k times as much. It serves to check Eq. 9, and for k = 1, where one convolution serves all samples.
     """
     k, d = gate.shape[1:]
     channels = weight.shape[0] // k
-    if groups > 1:  # those of the first branch come first
+    if groups > 1:  # the groups of the first branch come first
         x, groups = x.repeat(1, k, 1, 1), k * groups
     branches = F.conv2d(x, weight, bias, groups=groups, **conv)  # (B, k * C_out, H', W')
     per_channel = gate[:, :, channel_groups(channels, d, gate.device)].to(branches.dtype)  # (B, k, C_out)
@@ -126,34 +126,36 @@ def branches_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, gate: Tensor
 
 
 class SparseConv2d(nn.Conv2d):
-    """A convolution whose kernel is a gated mixture of k groups, chosen from its input.
+    """A convolution whose kernel is a mixture of k kernel groups, weighted by a gate that sees the input.
 
-    Takes the place of ``nn.Conv2d``: same input and output shapes, nearly the same cost, k times the weights.
+    Replaces ``nn.Conv2d``: same input and output shapes, nearly the same cost, k times the weights.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype: as
-            ``nn.Conv2d``; ``groups`` are those of a grouped convolution.
+            in ``nn.Conv2d``; ``groups`` are those of a grouped convolution.
         sparsity_groups: k, the number of kernel groups that are mixed.
-        cardinality: d, 1 to out_channels: cardinal groups of output channels, each with gates of its own.
+        cardinality: d, 1 to out_channels: the number of cardinal groups of output channels, which are gated
+            independently.
         gate: ``softmax``, ``sigmoid``, ``gumbel``, ``none`` (k = 1: a plain convolution) or ``se`` (k = 1,
-            d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3). Two controls mix their kernels
-            alike for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k) and
-            ``static`` (softmax of k learned logits in each cardinal group). Or the dotted name of a function of one's
-            own, as in ``my_module.sparsemax``: see :func:`~nsr_cli.layers.gates.activation_of`.
+            d = out_channels: squeeze-and-excitation as a special case, Sec. 3.3). Two controls mix kernels with the
+            same weights for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k)
+            and ``static`` (softmax of k learned logits in each cardinal group). Or the dotted name of a user's
+            function, as in ``my_module.sparsemax``: see :func:`~nsr_cli.layers.gates.activation_of`.
         tau: temperature of the gate, > 0.
         gate_hidden, learn_tau, form, gate_options: as in :class:`Sparsity`.
-        own_gate: False for a layer that is always called with the gate of another.
-        inference: ``soft`` evaluates what was trained; ``hard`` evaluates the group of the largest gate alone (Eq. 5
-            and 6), without mixing. Training is the same; an attribute, to be changed at any time.
-        way: how to compute convolutions of the reduced form, one of per_sample.WAYS; by default the fastest, see
-            :func:`~nsr_cli.layers.choice.fastest`. An attribute, too; compilers and transforms do not look at it.
+        own_gate: False for a layer that is always called with the gate of another layer.
+        inference: ``soft`` evaluates the mixture; ``hard`` evaluates the group of the largest gate alone (Eq. 5 and
+            6). It does not affect training. An attribute that may change at any time.
+        way: to compute convolutions of the reduced form, one of per_sample.WAYS; by default the fastest, see
+            :func:`~nsr_cli.layers.choice.fastest`. An attribute that may change at any time; compilers and
+            transforms ignore it.
 
     Attributes:
         sparsity: all knobs, with the k and d of this layer.
         is_gated: whether the kernel depends on the input; it does not for ``none``, ``uniform`` and ``static``.
 
     Raises:
-        ValueError: a knob out of its range, or one that the gate does not have.
+        ValueError: a knob is out of its range, or the gate does not have it.
     """
 
     def __init__(
@@ -204,9 +206,11 @@ class SparseConv2d(nn.Conv2d):
             self.gate = StaticGate(k, d, tau, **place)
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
-        """(B, C_in, H, W) to (B, C_out, H', W'); without B, or with B = 0, as ``nn.Conv2d`` does.
+        """(B, C_in, H, W) to (B, C_out, H', W'); also without B, or with B = 0, as ``nn.Conv2d``.
 
-        ``gate`` (B, k, d) takes the place of the layer's own.
+        Args:
+            x: the input.
+            gate: mixing weights (B, k, d), in place of those of the layer's gate.
         """
         if not self.is_gated:
             return self._conv_forward(x, *self.shared_kernel(self.chooses))
@@ -239,16 +243,16 @@ class SparseConv2d(nn.Conv2d):
 
     @property
     def chooses(self) -> bool:
-        """Whether one group is evaluated, instead of a mixture."""
+        """Whether the next call evaluates the group of the largest gate, instead of the mixture."""
         return self.inference == "hard" and self.sparsity_groups > 1 and not self.training
 
     def shared_kernel(self, hard: bool) -> tuple[Tensor, Tensor | None]:
-        """The kernel (C_out, C_in, kh, kw) and bias (C_out) or None of every sample, of a layer that is not gated.
+        """The kernel (C_out, C_in / groups, kh, kw) and bias (C_out) or None of a layer that is not gated.
 
         Args:
-            hard: in each cardinal group the kernel of the largest weight, instead of the mixture.
+            hard: take the kernel of the largest weight in each cardinal group, instead of the mixture.
         """
-        weight, bias = self.weight, self.bias  # computed anew where they are parametrised
+        weight, bias = self.weight, self.bias  # read once: parametrised ones are computed at each access
         if self.sparsity.gate == "none":
             return weight, bias
         if self.sparsity.gate == "uniform":
@@ -261,8 +265,8 @@ class SparseConv2d(nn.Conv2d):
         return mix_once(weight, shares), None if bias is None else mix_once(bias, shares)
 
     def extra_repr(self) -> str:
-        own = f"sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}, gate={self.sparsity.gate}"
-        return f"{super().extra_repr()}, {own}"
+        knobs = f"sparsity_groups={self.sparsity_groups}, cardinality={self.cardinality}, gate={self.sparsity.gate}"
+        return f"{super().extra_repr()}, {knobs}"
 
 
 def is_gated(module: nn.Module) -> bool:
@@ -271,10 +275,10 @@ def is_gated(module: nn.Module) -> bool:
 
 
 def best_layout(network: nn.Module, side: int) -> torch.memory_format:
-    """The memory layout in which a network of images trains fastest, on samples of ``side`` pixels a side.
+    """The memory layout in which a network trains fastest, on samples of ``side`` x ``side`` pixels.
 
-    Channels-last for convolutions of a whole batch (``se`` too) or of one sample at a time; contiguous for samples as
-    groups.
+    Channels-last if convolutions run on a whole batch (as with ``se``) or on one sample at a time; contiguous if the
+    samples are groups of one convolution.
     """
     device = next(network.parameters()).device
     for layer in network.modules():

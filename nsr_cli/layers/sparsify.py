@@ -1,4 +1,4 @@
-"""Attach sparse convolutions to any network: one call swaps its convolutions.
+"""Attach sparse convolutions to any network: one call replaces its convolutions.
 
 >>> from torch import nn
 >>> from nsr_cli.layers.sparsify import sparsify, summary
@@ -31,11 +31,11 @@ class Replaced:
     """A convolution that sparsify replaced.
 
     Attributes:
-        names: where it stands in the network; more than one where it is used more than once.
+        names: of the module in the network; several if it is used several times.
         shape: (C_out, C_in, kh, kw) of its kernel.
-        parameters: before and after, those of the gate too.
+        parameters: numbers of parameters before and after, including the gate's.
         macs: multiply-accumulates for one pixel of its output, before and after.
-        overhead: multiply-accumulates for each sample after, of the gate and of mixing kernels.
+        overhead: multiply-accumulates for each sample after, for the gate and for mixing kernels.
     """
 
     names: tuple[str, ...]
@@ -59,26 +59,26 @@ def sparsify(
 ) -> list[Replaced]:
     """Replace the convolutions of ``model``, in place, by sparse ones of the same shape.
 
-    Replaced are plain ``nn.Conv2d``, and those under torch's ``parametrizations.weight_norm``, whose sparse twins
-    are weight-normalised too. Left alone are subclasses of ``nn.Conv2d``, grouped and transposed convolutions,
-    convolutions with other parametrisations (spectral norm, ...), and with hooks (the older
-    ``torch.nn.utils.weight_norm``, pruning, ...).
+    It replaces plain ``nn.Conv2d``, and those under torch's ``parametrizations.weight_norm``, whose sparse twins are
+    weight-normalised too. It keeps subclasses of ``nn.Conv2d``, grouped and transposed convolutions, convolutions
+    with other parametrisations (spectral norm, ...), and with hooks (the older ``torch.nn.utils.weight_norm``,
+    pruning, ...).
 
     Args:
         model: any torch module.
         sparsity_groups, gate, tau, inference: as in :class:`SparseConv2d`.
-        cardinality: d, at least 1; in a layer, d is at most the layer's channels, as with an RGB output of 3.
-        where: told the name and the convolution, says whether to replace it.
-        keep_weights: start every group from the present kernel, so that a trained network computes what it
-            did before, with gates that sum to 1 (all but sigmoid and se). By default the groups start from fresh,
-            distinct kernels.
+        cardinality: d, at least 1; a layer with fewer output channels, as an RGB output, takes d = its channels.
+        where: takes the name of a convolution and the convolution; returns whether to replace it.
+        keep_weights: start every group from the present kernel, so that a trained network computes the same as
+            before, if its gates sum to 1 (all but sigmoid and se). By default the groups start from fresh, distinct
+            kernels.
         **knobs: gate_hidden, learn_tau, form and gate_options, as in :class:`SparseConv2d`.
 
     Returns:
-        What was replaced, in the order of the network; :func:`summary` makes a table of it.
+        The replaced convolutions, in the order of the network; :func:`summary` makes a table of them.
 
     Raises:
-        ValueError: nothing to replace, or a knob out of its range. The model is then as it was.
+        ValueError: there is nothing to replace, or a knob is out of its range. The model is then unchanged.
     """
     sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, **knobs)
     names: dict[nn.Conv2d, list[str]] = {}  # a module that is used twice stays one module
@@ -93,11 +93,11 @@ def sparsify(
         for name in names[conv]:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, twin)
-    return [replaced(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
+    return [describe_replacement(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
 
 
-def replaced(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:
-    """What replacing ``conv`` by ``twin`` costs."""
+def describe_replacement(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:
+    """The cost of replacing ``conv`` by ``twin``."""
     parameters = [sum(p.numel() for p in module.parameters()) for module in (conv, twin)]
     shape = conv.out_channels, conv.in_channels // conv.groups, *conv.kernel_size
     macs = macs_per_pixel(conv), macs_per_pixel(twin)
@@ -119,7 +119,7 @@ def summary(layers: list[Replaced]) -> str:
 
 
 def replaceable(module: nn.Module) -> bool:
-    """Whether ``module`` is an ungrouped convolution that computes just what ``nn.Conv2d`` does."""
+    """Whether ``module`` is an ungrouped ``nn.Conv2d`` without hooks, plain or weight-normalised."""
     if parametrize.type_before_parametrizations(module) is not nn.Conv2d or module.groups > 1:
         return False
     if module._forward_pre_hooks or module._forward_hooks:
@@ -128,13 +128,13 @@ def replaceable(module: nn.Module) -> bool:
 
 
 def is_weight_normalised(conv: nn.Conv2d) -> bool:
-    """Whether torch's weight normalisation is there, and no other parametrisation."""
+    """Whether torch's weight normalisation is the only parametrisation of a convolution."""
     found = {name: [type(p) for p in chain] for name, chain in getattr(conv, "parametrizations", {}).items()}
     return found == {"weight": [parametrizations._WeightNorm]}
 
 
 def sparse_twin(conv: nn.Conv2d, sparsity: Sparsity, inference: str, keep_weights: bool) -> SparseConv2d:
-    """The sparse convolution of the shape, device, dtype and weight normalisation of ``conv``."""
+    """A sparse convolution with the shape, device, dtype and weight normalisation of ``conv``."""
     twin = SparseConv2d(
         conv.in_channels,
         conv.out_channels,
@@ -150,9 +150,9 @@ def sparse_twin(conv: nn.Conv2d, sparsity: Sparsity, inference: str, keep_weight
     ).to(conv.weight)
     if keep_weights:
         with torch.no_grad():
-            for own, former in ((twin.weight, conv.weight), (twin.bias, conv.bias)):
-                if own is not None:
-                    own.copy_(former.repeat(twin.sparsity_groups, *[1] * (former.dim() - 1)))
+            for target, source in ((twin.weight, conv.weight), (twin.bias, conv.bias)):
+                if target is not None:
+                    target.copy_(source.repeat(twin.sparsity_groups, *[1] * (source.dim() - 1)))
     if is_weight_normalised(conv):
         parametrizations.weight_norm(twin, dim=conv.parametrizations.weight[0].dim)
     return twin.train(conv.training)

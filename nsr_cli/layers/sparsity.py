@@ -12,23 +12,23 @@ FORMS = ("reduced", "exact")
 
 @dataclass(frozen=True)
 class Sparsity:
-    """How a convolution is made sparse.
+    """The knobs of a sparse convolution.
 
     Attributes:
         sparsity_groups: k, at least 1: the number of kernel groups that are mixed. Always 1 for ``none`` and ``se``.
-        cardinality: d, at least 1: cardinal groups of output channels, each with gates of its own. Always 1 for
-            ``none`` and ``uniform``, and the number of output channels for ``se``.
+        cardinality: d, at least 1: the number of cardinal groups of output channels, which are gated independently.
+            Always 1 for ``none`` and ``uniform``, and the number of output channels for ``se``.
         gate: one of GATES, or the dotted name of an activation function, as in ``my_module.sparsemax``; see
             :func:`~nsr_cli.layers.gates.activation_of`.
         tau: temperature of the gate, > 0.
         gate_hidden: units of a hidden layer in the gate, 0 for none, as in the authors' code.
-        learn_tau: whether the temperature is trained, from ``tau`` on.
+        learn_tau: whether the temperature is trained, starting from ``tau``.
         form: ``reduced`` mixes kernels, then convolves once (Eq. 9); ``exact`` mixes the outputs of k convolutions
             (Eq. 8).
         gate_options: keyword arguments of a gate's activation function.
 
     Raises:
-        ValueError: a knob out of its range, or one that the gate does not have.
+        ValueError: a knob is out of its range, or the gate does not have it.
     """
 
     sparsity_groups: int = 4
@@ -58,10 +58,12 @@ class Sparsity:
             check_options(self.gate, activation, self.gate_options)
 
     def _check_input_independent(self) -> None:
-        for knob, only in (("gate_hidden", 0), ("learn_tau", False), ("form", "reduced"), ("gate_options", None)):
+        """Raise ValueError for a knob that only gates with an input have."""
+        for knob, unset in (("gate_hidden", 0), ("learn_tau", False), ("form", "reduced"), ("gate_options", None)):
             value = getattr(self, knob)
-            if value != only and value != {}:
-                raise ValueError(f"{knob}={value}: gate={self.gate} does not look at its input; expected {knob}={only}")
+            if value != unset and value != {}:
+                expected = f"expected {knob}={unset}"
+                raise ValueError(f"{knob}={value}: gate={self.gate} does not look at its input; {expected}")
 
     @property
     def is_gated(self) -> bool:
@@ -69,10 +71,10 @@ class Sparsity:
         return self.gate not in INPUT_INDEPENDENT
 
     def fitted(self, out_channels: int) -> "Sparsity":
-        """The same with the groups that a layer of ``out_channels`` channels has.
+        """The knobs for a layer of ``out_channels`` channels, with the numbers of groups that its gate has.
 
         Raises:
-            ValueError: more cardinal groups than channels.
+            ValueError: there are more cardinal groups than channels.
         """
         groups = 1 if self.gate in ("none", "se") else self.sparsity_groups
         cardinality = {"none": 1, "uniform": 1, "se": out_channels}.get(self.gate, self.cardinality)
@@ -82,7 +84,7 @@ class Sparsity:
 
 
 def check_options(gate: str, activation: Callable, options: dict) -> None:
-    """Raise ValueError with one line for options that a gate's activation function does not take."""
+    """Raise ValueError for options that a gate's activation function does not take."""
     try:
         inspect.signature(activation).bind(None, 1.0, True, **options)
     except TypeError as error:

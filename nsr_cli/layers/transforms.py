@@ -1,13 +1,13 @@
-"""Is a compiler, an exporter, a tracer or a transform at work? They see through plain operators alone."""
+"""Detecting compilers, exporters, tracers and transforms, which need plain operators."""
 
 import torch
 from torch.autograd import forward_ad
 
 
 def is_transformed() -> bool:
-    """Whether torch.compile, torch.export, torch.jit.trace, torch.func or forward-mode differentiation is at work.
+    """Whether torch.compile, torch.export, torch.jit.trace, torch.func or forward-mode differentiation is active.
 
-    Our autograd functions, which write in place, are for the computations that none of these looks at.
+    None of them supports our autograd functions, which write in place.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
@@ -15,7 +15,7 @@ def is_transformed() -> bool:
 
 
 def has_any_size(size: int) -> bool:
-    """Whether a compiled, exported or traced program leaves this size of a tensor open."""
+    """Whether a size of a tensor is dynamic in the program that is compiled, exported or traced."""
     if torch.jit.is_tracing():
         return True
     if not torch.compiler.is_compiling():

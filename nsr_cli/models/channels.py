@@ -1,4 +1,4 @@
-"""Networks on pictures of other channels than they read: grey ones on colour, those of RGB on grey."""
+"""Networks on pictures with other channels than they read: one-channel networks on colour, RGB networks on grey."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from nsr_cli.models.luma import GAIN, ColourByLuma, luma
 
 
 class ByChannel(nn.Module):
-    """A network of one channel on each of R, G and B."""
+    """A one-channel network, applied to each of R, G and B."""
 
     def __init__(self, network: Callable):
         super().__init__()
@@ -22,7 +22,7 @@ class ByChannel(nn.Module):
 
 
 class ByLuma(nn.Module):
-    """A network of one channel on MATLAB's Y, on which such are trained; chroma is kept."""
+    """A one-channel network, applied to MATLAB's Y, as it was trained; chroma is kept."""
 
     def __init__(self, network: Callable):
         super().__init__()
@@ -35,7 +35,7 @@ class ByLuma(nn.Module):
 
 
 class GreyAsRgb(nn.Module):
-    """A network of RGB on grey: the mean of the three channels that it restores."""
+    """An RGB network, applied to grey: returns the mean of the three restored channels."""
 
     def __init__(self, network: Callable):
         super().__init__()
@@ -46,16 +46,19 @@ class GreyAsRgb(nn.Module):
         return self.network(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
 
 
-def adapted(network: Callable, reads: int, channels: int, scale: int, colour: str) -> Callable:
-    """A method that can be given pictures of another number of channels.
+def adapt_channels(network: Callable, reads: int, channels: int, scale: int, colour: str) -> Callable:
+    """A method that restores pictures of a given number of channels by a network.
 
     Args:
         network: (B, reads, H, W) to (B, reads, scale * H, scale * W).
-        reads: 1 or 3.
-        channels: of the pictures: 1 or 3.
+        reads: channels of the network, 1 or 3.
+        channels: of the pictures, 1 or 3.
         scale: of the network.
-        colour: of one that reads a single channel: ``channels``, each of R, G and B; ``luma``, with chroma kept, or
-            enlarged bicubically.
+        colour: how a one-channel network restores colour: ``channels``, each of R, G and B; or ``luma``, with chroma
+            kept, or enlarged bicubically.
+
+    Raises:
+        UserError: the network reads another number of channels.
     """
     if reads not in (1, 3):
         raise UserError(f"a network of {reads} channels; expected one of 1 or 3 to restore pictures")

@@ -1,4 +1,4 @@
-"""DnCNN (Zhang et al., TIP 2017): a network that predicts the noise, to be subtracted."""
+"""DnCNN (Zhang et al., TIP 2017): a network that predicts the noise, which is subtracted."""
 
 from torch import Tensor, nn
 
@@ -10,9 +10,9 @@ class DnCNN(nn.Module):
     prints 0.55 million), 555,137 parameters. DnCNN-3, which also removes JPEG artifacts, has 20 layers.
 
     Args:
-        layers, width: 3x3 convolutions and their channels.
+        layers, width: number of 3x3 convolutions, and their channels.
         channels: 1 for grey or luma, 3 for RGB.
-        batch_norm: normalise after each convolution but the first and the last, as the original was trained.
+        batch_norm: normalise after each convolution but the first and the last, as in the original training.
             The published weights have these layers merged into the convolutions.
     """
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from nsr_cli.errors import UserError
 
 UPSAMPLING = {2: (2,), 3: (3,), 4: (2, 2)}  # factors of the pixel shuffles, by scale
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, of the training images
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB mean of the training images
 
 
 def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -15,7 +15,7 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """3x3, ReLU, 3x3, scaled, plus the input."""
+    """A residual block: 3x3, ReLU, 3x3, times ``residual_scale``, plus the input."""
 
     def __init__(self, units: int, residual_scale: float):
         super().__init__()
@@ -31,15 +31,15 @@ class EDSR(nn.Module):
     """Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution" (CVPRW 2017).
 
     EDSR (S) is 16 blocks x 64: 1,369,859 parameters at x2, 1,554,499 at x3, 1,517,571 at x4. EDSR (L) is
-    32 x 256 with residual scale 0.1: 40,729,603 at x2. The 24 numbers of the release's two fixed mean shifts
-    are not among them; here they are constants. Multiply-accumulates per input pixel at x2: 1.37 million (the
-    NSR paper prints 1.4) and 40.7 million (it prints 43, as are the parameters at x4: 43,089,923).
+    32 x 256 with residual scale 0.1: 40,729,603 at x2. These counts omit the 24 numbers of the release's two fixed
+    mean shifts, which are constants here. Multiply-accumulates per input pixel at x2: 1.37 million (the NSR paper
+    prints 1.4) and 40.7 million (it prints 43, which is near the parameters at x4: 43,089,923).
 
     Args:
         scale: 2, 3 or 4.
-        blocks, units: residual blocks and their channels.
+        blocks, units: number of residual blocks, and their channels.
         residual_scale: factor of each block's residual.
-        channels: 3 for RGB; other counts subtract the mean of the three channels' means.
+        channels: 3 for RGB; for other numbers, the mean of the three channels' means is subtracted.
     """
 
     def __init__(self, scale: int, blocks: int = 16, units: int = 64, residual_scale: float = 1.0, channels: int = 3):

@@ -1,23 +1,23 @@
-"""Networks of one channel on colour images: luma by the network, chroma by bicubic interpolation."""
+"""One-channel networks on colour images: luma by the network, chroma by bicubic interpolation."""
 
 import torch
 from torch import Tensor, nn
 
 from nsr_cli.classical.bicubic import bicubic
 
-# MATLAB's Y of RGB in [0, 1], itself in [0, 1]; and what one unit of Y is in each of R, G and B.
+# MATLAB's Y in [0, 1] of RGB in [0, 1]; and the change of R, G and B for one unit of Y.
 WEIGHTS, OFFSET, GAIN = (65.481 / 255, 128.553 / 255, 24.966 / 255), 16 / 255, 255 / 219
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """Y (B, 1, H, W) of RGB (B, 3, H, W)."""
+    """MATLAB's Y (B, 1, H, W) of RGB (B, 3, H, W), both in [0, 1]."""
     return (rgb * torch.tensor(WEIGHTS, dtype=rgb.dtype, device=rgb.device)[:, None, None]).sum(
         1, keepdim=True
     ) + OFFSET
 
 
 class ColourByLuma(nn.Module):
-    """An up-scaling network of luma made one of RGB, as VDSR's authors show colour images.
+    """An RGB network from an up-scaling network of luma, as VDSR's authors restore colour images.
 
     Args:
         network: low-resolution Y (B, 1, H, W) in [0, 1] to Y at ``scale`` times the size; has ``halo`` and ``scale``.

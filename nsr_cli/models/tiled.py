@@ -1,4 +1,4 @@
-"""Restore images of any size in constant memory: tile by tile, a band of rows at a time."""
+"""Restore large images in little memory: tile by tile, a band of rows at a time."""
 
 import math
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
-PAPER_PATCH = 48  # Sec. 4.1; of weights that do not say what they were trained on
+PAPER_PATCH = 48  # Sec. 4.1; for weights whose training patches are unknown
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How an image is cut; part of the protocol of networks with gates, which decide once for each tile.
+    """The tiles of an image, in pixels of the degraded image. Gates decide once for each tile, so tiles affect scores.
 
     Attributes:
-        side: of a tile, in pixels of the degraded image; the largest, where ``overlap`` is 0.
+        side: of a tile; the largest side if ``overlap`` is 0.
         margin: pixels that are discarded along each cut.
-        overlap: pixels between the kept parts of two tiles in a row, averaged; 0 where tiles fit exactly.
+        overlap: pixels that the kept parts of neighbouring tiles share, which are averaged; 0 for adjoining tiles.
     """
 
     side: int
@@ -28,7 +28,7 @@ class Tiling:
     overlap: int
 
     def side_of(self, length: int) -> int:
-        """The side of the tiles along a side of ``length``; without overlap as small as their number allows."""
+        """The side of the tiles along an image side of ``length``; without overlap, as small as their number allows."""
         if self.overlap:
             return min(self.side, length)
         if length <= self.side:
@@ -37,19 +37,20 @@ class Tiling:
         return math.ceil(inside / math.ceil(inside / (self.side - 2 * self.margin))) + 2 * self.margin
 
     def starts(self, length: int) -> list[int]:
-        """First pixels of the tiles along a side of ``length``; the last tile ends with the image."""
+        """First pixels of the tiles along an image side of ``length``; the last tile ends with the image."""
         side = self.side_of(length)
         return [*range(0, length - side, max(1, side - 2 * self.margin - self.overlap)), length - side]
 
 
 def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
-    """Tiles of a training patch for networks with gates (margin 4, overlap 8); else large ones that change nothing.
+    """The tiling for a network.
+
+    Networks with gates have tiles of their training patches' side, with margin 4 and overlap 8. Others have large
+    tiles with a margin of their halo, which restore the same as the whole image; without a halo, one tile.
 
     Args:
-        network: its ``tile`` is the side of the patches that it was trained on, and its ``halo`` how many pixels of
-            the input an output pixel sees in each direction; without ``halo`` it is given whole images. One that
-            ``enlarges`` its input before its convolutions has smaller tiles.
-        side: of tiles for gates, in the place of ``tile``.
+        network: may have ``tile``, ``halo`` and ``enlarges`` (see nsr_cli.models).
+        side: of the tiles of networks with gates, in place of ``tile``.
     """
     if any(isinstance(module, SparseConv2d) and module.is_gated for module in network.modules()):
         return Tiling(side=side or getattr(network, "tile", None) or PAPER_PATCH, margin=4, overlap=8)
@@ -62,14 +63,14 @@ def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
 def restore_bands(
     network: nn.Module, image: np.ndarray, scale: int, tiling: Tiling, pixels_at_once: int = 2**16
 ) -> Iterator[np.ndarray]:
-    """Restore an image, as bands of finished rows from top to bottom.
+    """Restore an image; yield bands of finished rows from top to bottom.
 
     Args:
         network: NCHW in [0, 1] to NCHW at ``scale`` times the size.
         image: degraded, (H, W) or (H, W, C); uint16 in 0..65535, any other dtype in 0..255.
         scale: of the network.
-        tiling: how to cut.
-        pixels_at_once: of the image, in one call of the network.
+        tiling: of the image.
+        pixels_at_once: pixels of the image in one call of the network.
 
     Yields:
         Bands (rows, W * scale, C), float32 in [0, 1], not clipped.
@@ -93,7 +94,7 @@ def restore_bands(
         covered[target] += 1
         finished = ((height if following is None else following + tiling.margin) - done) * scale
         yield (total[:, :finished] / covered[:finished]).permute(1, 2, 0).numpy()
-        for buffer in (total, covered):  # what is not finished moves to the front
+        for buffer in (total, covered):  # unfinished rows move to the front
             rest = buffer[..., finished:, :].clone()
             buffer.zero_()[..., : rest.shape[-2], :] = rest
         done += finished // scale
@@ -102,7 +103,7 @@ def restore_bands(
 def _restore_row(
     network: nn.Module, strip: Tensor, columns: list[int], scale: int, tiling: Tiling, at_once: int
 ) -> Tensor:
-    """One row of tiles, (C, side, W) in and (C, side * scale, W * scale) out; overlaps averaged."""
+    """Restore one row of tiles: (C, side, W) to (C, side * scale, W * scale), overlaps averaged."""
     device = next(network.parameters()).device
     channels, height, width = strip.shape
     side = tiling.side_of(width)

@@ -1,4 +1,4 @@
-"""VDSR (Kim et al., CVPR 2016): bicubic upscaling, and a deep network that predicts what it lacks."""
+"""VDSR (Kim et al., CVPR 2016): bicubic upscaling, and a deep network that predicts the residual."""
 
 from torch import Tensor, nn
 
@@ -13,7 +13,7 @@ class VDSR(nn.Module):
 
     Args:
         scale: up-scaling factor; one set of weights serves every scale.
-        layers, width: 3x3 convolutions and their channels.
+        layers, width: number of 3x3 convolutions, and their channels.
     """
 
     def __init__(self, scale: int, layers: int = 20, width: int = 64):

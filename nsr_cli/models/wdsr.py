@@ -12,7 +12,7 @@ from nsr_cli.layers.sparsity import Sparsity
 
 
 def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
-    """Weight-normalise a convolution per output kernel, all kernels starting with norm ``gain`` and zero bias."""
+    """Weight-normalise a convolution in place, per output kernel, with norm ``gain`` and zero bias; returns it."""
     nn.init.zeros_(conv.bias)
     weight_norm(conv, dim=0)
     nn.init.constant_(conv.parametrizations.weight.original0, gain)
@@ -20,13 +20,13 @@ def normalised(conv: nn.Conv2d, gain: float) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """3x3 up to units * width, ReLU, 3x3 back to units, plus the input; the convolutions may share the first's gate."""
+    """A residual block: 3x3 to ``inner`` channels, ReLU, 3x3 back to ``units``, plus the input; one gate or two."""
 
-    def __init__(self, units: int, wide: int, blocks: int, shared_gate: bool, **sparsity):
+    def __init__(self, units: int, inner: int, blocks: int, shared_gate: bool, **sparsity):
         super().__init__()
         self.shared_gate = shared_gate
-        first = SparseConv2d(units, wide, 3, padding=1, **sparsity)
-        second = SparseConv2d(wide, units, 3, padding=1, own_gate=not shared_gate, **sparsity)
+        first = SparseConv2d(units, inner, 3, padding=1, **sparsity)
+        second = SparseConv2d(inner, units, 3, padding=1, own_gate=not shared_gate, **sparsity)
         self.conv1, self.conv2 = normalised(first, gain=2.0), normalised(second, gain=blocks**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,22 +37,22 @@ class Block(nn.Module):
 
 
 class WDSR(nn.Module):
-    """The residual network of the paper: a body at the input's resolution and a 5x5 skip beside it.
+    """The residual network of the paper: a body at the input's resolution, and a 5x5 skip beside it.
 
     Args:
         scale: up-scaling factor; 1 for denoising and JPEG artifacts (the skip is then the identity).
         channels: 3 for RGB, 1 for grey or luma.
-        blocks, units, width: residual blocks, their channels, and the factor by which a block widens them. A
-            width may be fractional: a block has round-down(units * width) channels inside.
-        shared_gate: one gate, of a block's input, for both its convolutions.
+        blocks, units, width: number of residual blocks, their channels, and the factor by which a block widens
+            them. A width may be fractional: a block has floor(units * width) channels inside.
+        shared_gate: one gate, computed from a block's input, for both its convolutions.
         **sparsity: gate, sparsity_groups, cardinality, tau, ... as in SparseConv2d, for both convolutions of each
-            block; plain ones without.
+            block; without them, the convolutions are plain.
 
     Raises:
-        ValueError: sparsity settings that make no layer, or a shared gate where no gate looks at its input.
+        ValueError: a knob is unknown or out of its range, or a shared gate would not depend on its input.
     """
 
-    mean = 0.5  # of the images, subtracted before and added after
+    mean = 0.5  # of the images; subtracted before and added after
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class WDSR(nn.Module):
     ):
         super().__init__()
         known = [knob.name for knob in fields(Sparsity)]
-        if odd := [name for name in sparsity if name not in known]:
-            raise ValueError(f"WDSR takes no {odd[0]}; beside its sizes it takes: {', '.join(known)}")
+        if unknown := [name for name in sparsity if name not in known]:
+            raise ValueError(f"WDSR takes no {unknown[0]}; beside its sizes it takes: {', '.join(known)}")
         sparsity = {"gate": "none", "sparsity_groups": 1} | sparsity | {"shared_gate": shared_gate}
         if shared_gate and sparsity["gate"] in INPUT_INDEPENDENT:
             raise ValueError(
@@ -87,12 +87,12 @@ class WDSR(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W)."""
         x = x - self.mean
-        return self.joined(self.deep(x), self.skip(x))
+        return self.combine(self.deep(x), self.skip(x))
 
     def deep(self, x: Tensor) -> Tensor:
-        """What is learned beside the skip: (B, C, H, W) less the mean to (B, scale^2 * C, H, W)."""
+        """The output of head, body and tail, (B, scale^2 * C, H, W), for images less the mean, (B, C, H, W)."""
         return self.tail(self.body(self.head(x)))
 
-    def joined(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """The restored images, of what the body and the skip make of them."""
+    def combine(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """The restored images from the outputs of :meth:`deep` and of the skip."""
         return F.pixel_shuffle(skip + deep, self.scale) + self.mean

@@ -48,7 +48,7 @@ def quantize(image: np.ndarray, dtype: type[np.unsignedinteger] = np.uint8) -> n
         A new array of that dtype and of the same shape.
 
     Raises:
-        UserError: the image holds NaN, which no pixel value stands for.
+        UserError: the image holds NaN.
     """
     image, most = np.asarray(image), np.iinfo(dtype).max
     if not np.issubdtype(image.dtype, np.floating):

@@ -1,4 +1,4 @@
-"""PSNR and SSIM, in float64, for images of any size: worked on in tiles."""
+"""PSNR and SSIM in float64, computed tile by tile for images of any size."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ def psnr(restored: np.ndarray, truth: np.ndarray, peak: float = 255.0) -> float:
         peak: the value of white, 255 or 1.
 
     Raises:
-        UserError: shapes differ, or are not those of images.
+        UserError: the shapes differ, or are not those of images.
     """
     restored, truth = _checked_pair("psnr", restored, truth)
     total = 0.0
@@ -47,7 +47,7 @@ def psnr(restored: np.ndarray, truth: np.ndarray, peak: float = 255.0) -> float:
 def ssim(restored: np.ndarray, truth: np.ndarray, window: str = "gaussian", peak: float = 255.0) -> float:
     """Mean structural similarity, at most 1; of a colour image, the mean over its channels.
 
-    Over the windows that lie wholly inside the image, with population statistics, K1 = 0.01 and K2 = 0.03.
+    Computed over the windows that lie wholly inside the image, with population statistics, K1 = 0.01 and K2 = 0.03.
 
     Args:
         restored, truth: (H, W) or (H, W, C) of one shape, uint8 or float (they may differ), in 0..peak.
@@ -55,7 +55,7 @@ def ssim(restored: np.ndarray, truth: np.ndarray, window: str = "gaussian", peak
         peak: the value of white, 255 or 1.
 
     Raises:
-        UserError: shapes differ, or a side is smaller than the window; an unknown window.
+        UserError: the shapes differ, a side is smaller than the window, or the window is unknown.
 
     Source: Z. Wang et al., IEEE Trans. Image Processing 13(4), 2004, Eq. 13.
     """
@@ -85,7 +85,7 @@ METRICS = {"psnr": psnr, "ssim": ssim, "ssim8": partial(ssim, window="uniform")}
 
 
 def metric(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    """A function of (restored, truth) in 0..255: one of METRICS, or of one's own by its dotted name.
+    """A metric, a function of (restored, truth) in 0..255: one of METRICS, or a user's function by its dotted name.
 
     Raises:
         UserError: no such metric.

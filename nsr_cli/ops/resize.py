@@ -16,8 +16,8 @@ from nsr_cli.errors import UserError
 
 _BAND_SHRINKING, _BAND_GROWING = 8, 32  # output rows per matrix product
 _BUFFER = 1 << 21  # bytes of a working buffer: small enough to stay in a core's cache
-_PRODUCT = 1 << 18  # multiplications of one matrix product: up to here OpenBLAS wakes no other threads
-_WIDTH = 1 << 16  # values of one row worked on at a time
+_PRODUCT = 1 << 18  # multiplications of one matrix product: up to this number OpenBLAS uses one thread
+_WIDTH = 1 << 16  # values of one row that are resized at a time
 _MAX_DENOMINATOR = 4096  # sums stay far below 2**24, and float32 tells a quotient from a half next to it
 _TIE = 1e-9  # float64 sums this close below a half are halves
 
@@ -42,7 +42,7 @@ def imresize(
         float values are computed in float64 and neither rounded nor clipped.
 
     Raises:
-        UserError: neither or both of scale and size, or one that is not positive; a dtype of other images.
+        UserError: neither or both of scale and size are given, one is not positive, or the dtype is no image's.
 
     Source: cubic convolution with a = -0.5, R. Keys, IEEE Trans. ASSP 29(6), 1981; MATLAB's documentation.
     """
@@ -172,7 +172,7 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 
 
 def _common_denominator(weight: np.ndarray, scale: float) -> int | None:
-    """A small integer that makes all the weights integers, if there is one: for whole factors there is."""
+    """A small integer whose product with every weight is an integer; None if there is none. Whole factors have one."""
     factor = round(max(scale, 1 / scale))
     step = factor if factor % 2 else 2 * factor  # distances are multiples of 1 / step
     denominator = 2 * step**3 * (factor if scale < 1 else 1)

@@ -102,6 +102,6 @@ def images_of(benchmark: str, data: Path, names: list[str]) -> list[Path]:
 
 
 def with_weights(network: nn.Module, run: Run) -> nn.Module:
-    """The network with the trained weights of a run, in evaluation mode."""
-    checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
+    """The network of a run with what was trained, ready to evaluate."""
+    checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, network)
     return network.eval()

@@ -7,7 +7,7 @@ from statistics import fmean
 from nsr_cli.report.experiments import Experiment, Line
 from nsr_cli.report.values import Cell, Value, is_scored, score_of, values_of
 from nsr_cli.report.verdicts import Verdict, verdicts
-from nsr_cli.runs.spec import chooses
+from nsr_cli.runs.spec import is_adaptive
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
         line = [row.label]
         for column in columns:
             own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
-            gated = [record for record in own if chooses(record.spec["sparsity"])]
+            gated = [record for record in own if is_adaptive(record.spec["sparsity"])]
             layers = [layer for record in gated for layer in (record.gates or {}).values()]
             if layers:
                 groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, is_folder, locate, own_images, split_pair
+from nsr_cli.data.catalog import find_dataset, is_folder, locate, own_images, split_pair
 from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
@@ -138,7 +138,7 @@ class Study:
         """Whether a whole benchmark is on this machine."""
         if is_folder(benchmark):
             return Path(split_pair(benchmark)[0]).expanduser().is_dir()
-        dataset = find(benchmark, self.data)
+        dataset = find_dataset(benchmark, self.data)
         folder = locate(dataset, self.data)
         return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
 
@@ -146,7 +146,7 @@ class Study:
         """The name of a benchmark, with the command that fetches it."""
         if is_folder(benchmark):
             return benchmark
-        return f"{benchmark} ({find(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
+        return f"{benchmark} ({find_dataset(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
 
 
 def missing_commands_text(commands: Iterable[str]) -> str:

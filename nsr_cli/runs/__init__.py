@@ -1,6 +1,6 @@
-"""Runs: what a run is, what of it is on the disk, and how the rest is made.
+"""Runs: what a run is, which of its results are on the disk, and how the missing ones are made.
 
-A :class:`~nsr_cli.runs.spec.Spec` says all that decides a run's numbers; its signature names the run's folder and its
-records. A :class:`~nsr_cli.runs.run.Request` says the rest: where, on what, which benchmarks. ``stored`` answers what
-is missing, ``perform`` makes it. Nothing here knows Hydra.
+A :class:`~nsr_cli.runs.spec.Spec` holds all that decides a run's numbers. Its signature names the run's folder and
+records. A :class:`~nsr_cli.runs.run.Request` holds the rest: folders, device, benchmarks. ``stored`` lists what is
+missing, ``perform`` makes it. Nothing here knows Hydra.
 """

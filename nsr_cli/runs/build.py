@@ -1,4 +1,4 @@
-"""The method of a Spec: a network, initialised from its seed or read from a file, or a classical function."""
+"""Build the method of a Spec: a network, initialised from its seed or read from a file, or a classical function."""
 
 import functools
 import inspect
@@ -14,17 +14,17 @@ from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
-from nsr_cli.models.weights import load_weights, start_from
+from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 
 
 def build(run: Run, device: torch.device) -> Callable:
-    """The method of a run on a device; weights of a training are not loaded.
+    """The method of a run on a device, with the weights of ``ckpt``; weights trained here are not loaded.
 
     Raises:
-        UserError: a class that cannot be imported, knobs that make no layer, a file that is not its weights.
+        UserError: the class cannot be imported, a knob is out of its range, or the file does not fit the network.
     """
     spec = run.spec
     torch.manual_seed(spec.training.seed if spec.training else 0)
@@ -32,36 +32,36 @@ def build(run: Run, device: torch.device) -> Callable:
     if not isinstance(method, nn.Module):
         return method
     if run.request.ckpt:
-        load_from(run, method)
+        load_run_weights(run, method)
     return method.to(device)
 
 
 def trained_network(run: Run, device: torch.device) -> nn.Module:
-    """The network of a run, with the weights of its training or of its file, as it is evaluated."""
+    """The network of a run for evaluation, with the weights of its training or of its file."""
     network = build(run, device)
     if run.trains:
-        checkpoint.load_finished(run.weights, run.spec.of_weights.signature, network)
+        checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, network)
     set_inference(network, run.spec.inference)
     return network.eval()
 
 
 def fresh_method(spec: Spec) -> Callable:
-    """A fresh method.
+    """The method of a Spec, a network with fresh weights.
 
     Raises:
-        UserError: what is named takes other arguments, or makes no network where one is trained or read.
+        UserError: the class takes other arguments, or makes no network although the Spec has weights.
     """
     target, arguments = imported(spec.model.target), dict(spec.model.arguments)
     is_network = bool(spec.training or spec.weights)
     if spec.model.sparse:
         arguments |= layer_knobs(spec.sparsity)
-    check_arguments(target, arguments)
+    check_network_arguments(target, arguments)
     if not is_network and not isinstance(target, type):
         return functools.partial(target, **arguments)
     try:
         method = target(**arguments)
         if spec.sparsity["gate"] != "none" and not spec.model.sparse:
-            attach(method, spec)
+            attach_sparsity(method, spec)
     except ValueError as error:  # a layer refuses its settings
         raise UserError(str(error)) from None
     if is_network and not isinstance(method, nn.Module):
@@ -71,33 +71,37 @@ def fresh_method(spec: Spec) -> Callable:
     return method
 
 
-def check_arguments(target: Callable, arguments: dict) -> None:
+def check_network_arguments(target: Callable, arguments: dict) -> None:
     """Raise UserError for an argument in model.network that a class or function does not take."""
     try:
         known = inspect.signature(target).parameters.values()
     except ValueError:  # written in C
         return
-    if not any(known_one.kind is known_one.VAR_KEYWORD for known_one in known):
-        names = [known_one.name for known_one in known]
-        if odd := [name for name in arguments if name not in names]:
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
+        names = [parameter.name for parameter in known]
+        if unknown := [name for name in arguments if name not in names]:
             where = f"{target.__module__}.{target.__qualname__}"
-            raise UserError(f"model.network.{odd[0]}: {where} takes no such argument; it takes: {', '.join(names)}")
+            raise UserError(f"model.network.{unknown[0]}: {where} takes no such argument; it takes: {', '.join(names)}")
 
 
 def layer_knobs(sparsity: dict) -> dict:
-    """The knobs of a config under the names of :class:`SparseConv2d`."""
+    """The arguments of :class:`SparseConv2d` from the knobs of a config."""
     knobs = {"sparsity_groups" if name == "groups" else name: value for name, value in sparsity.items()}
     return {name: value for name, value in knobs.items() if value is not None}
 
 
-def attach(network: nn.Module, spec: Spec) -> None:
-    """Make the convolutions in the depth of any network sparse: those with as many channels in as out."""
+def attach_sparsity(network: nn.Module, spec: Spec) -> None:
+    """Replace the convolutions of a network that have as many input as output channels by sparse ones.
+
+    Raises:
+        UserError: there is no such convolution, or a knob does not fit it.
+    """
     gate, cardinality = spec.sparsity["gate"], spec.sparsity.get("cardinality") or 1
 
-    def deep(name: str, conv: nn.Conv2d) -> bool:
+    def is_deep(name: str, conv: nn.Conv2d) -> bool:
         return conv.in_channels == conv.out_channels
 
-    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and deep(n, m)]
+    widths = [m.out_channels for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and is_deep(n, m)]
     if not widths:
         raise UserError(f"sparsity={gate}: model={spec.model.name} has no convolution of equal widths to make sparse")
     if cardinality > max(widths):
@@ -105,11 +109,11 @@ def attach(network: nn.Module, spec: Spec) -> None:
     knobs = layer_knobs(spec.sparsity) | {"cardinality": cardinality}
     if knobs.pop("shared_gate", False):
         raise UserError(f"shared_gate=true: sparse convolutions attached to model={spec.model.name} share no gates")
-    sparsify(network, where=deep, **knobs)
+    sparsify(network, where=is_deep, **knobs)
 
 
-def load_from(run: Run, network: nn.Module) -> None:
-    """Read the weights of a run from its file, and the side of the tiles in which they were trained."""
+def load_run_weights(run: Run, network: nn.Module) -> None:
+    """Load the weights of a run's file, and the side of their training patches, into its network."""
     path = Path(run.request.ckpt)
     if run.request.published:
         if not path.is_file():
@@ -124,30 +128,32 @@ def load_from(run: Run, network: nn.Module) -> None:
 
 
 def initialise(run: Run, network: nn.Module) -> str:
-    """Give a network that is to be trained the layers that fit of the checkpoint which it starts from.
+    """Load the fitting layers of the checkpoint that a training starts from.
 
     Returns:
-        What was done, in words.
+        One line: the checkpoint, and its layers that were not loaded.
 
     Raises:
-        UserError: the checkpoint has changed since the run was signed; none of its layers fits.
+        UserError: the checkpoint has changed since the run was signed, or none of its layers fits.
     """
     path = run.request.init
     if file_sha256(path) != run.spec.training.init:
         raise UserError(f"init={path}: the file has changed since this run was asked for")
-    left = start_from(network, path)
-    return f"starting from {path}" + (f"; of other sizes, and so not taken: {', '.join(left)}" if left else "")
+    skipped = load_fitting_layers(network, path)
+    return f"starting from {path}" + (
+        f"; not loaded, because their sizes differ: {', '.join(skipped)}" if skipped else ""
+    )
 
 
 def set_inference(method: Callable, inference: str) -> None:
-    """Let the sparse layers of a trained network mix, or choose."""
+    """Set ``soft`` or ``hard`` inference in all sparse layers of a method."""
     for layer in method.modules() if isinstance(method, nn.Module) else ():
         if isinstance(layer, SparseConv2d):
             layer.inference = inference
 
 
 def check_network(run: Run, network: nn.Module) -> None:
-    """Raise UserError unless a network restores an image of the task: what the tiles, and the loss, rely on."""
+    """Raise UserError unless a network's output has the shape that the task, tiling and loss expect."""
     given, scale = run.task.channels_given(run.reads), run.task.scale
     side = getattr(network, "tile", None) or 32
     device = next(network.parameters()).device
@@ -164,10 +170,10 @@ def check_network(run: Run, network: nn.Module) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` takes a GPU where there is one.
+    """The device of a name; ``auto`` takes a GPU if there is one.
 
     Raises:
-        UserError: there is no such device; the text lists those there are.
+        UserError: there is no such device; the text lists the devices.
     """
     found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():

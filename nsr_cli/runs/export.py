@@ -1,4 +1,4 @@
-"""Networks for other programs: .safetensors, torch.export's .pt2, ONNX; each read back and compared."""
+"""Export networks as .safetensors, torch.export's .pt2 or ONNX; each file is read back and compared."""
 
 import contextlib
 import copy
@@ -21,20 +21,20 @@ from nsr_cli.files import replacing
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import check_network, set_inference, trained_network
-from nsr_cli.runs.portable import metadata_of, open_network, portable, says_its_network, to_bytes
+from nsr_cli.runs.portable import has_spec, metadata_of, open_network, portable_copy, to_bytes
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of
 
-TOLERANCE = 1e-4  # of the largest number that the network puts out; rounding makes about a hundredth of it
-SIDE = 48  # of the images that are compared, for networks without tiles
+TOLERANCE = 1e-4  # share of the largest output that may differ; rounding makes about a hundredth of it
+SIDE = 48  # pixels of the compared images, for networks without tiles
 BRANCHES = 8  # sparsity groups up to which ONNX Runtime is faster at k convolutions (Eq. 8) than at mixing (Eq. 9)
-AXES = {0: "batch", 2: "height", 3: "width"}  # that are left open
+AXES = {0: "batch", 2: "height", 3: "width"}  # dynamic axes
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is exported: a portable network, its Spec, and what makes torch.export's program of it, once."""
+class PortableNetwork:
+    """A portable network to be exported, its Spec, and a cached function that makes its torch.export program."""
 
     network: nn.Module
     spec: Spec
@@ -43,30 +43,30 @@ class Source:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-        encode: the content of a file.
-        open: from a file to the function from images to restored ones that it holds.
-        packages: beside torch, that both need.
-        extra: which installs them.
+        encode: makes the content of a file.
+        open: reads a file; returns a function from images to restored images, (B, C, H, W).
+        packages: needed beside torch.
+        extra: the extra of nsr that installs them.
     """
 
-    encode: Callable[[Source], bytes]
+    encode: Callable[[PortableNetwork], bytes]
     open: Callable[[Path], Callable[[Tensor], Tensor]]
     packages: tuple[str, ...] = ()
     extra: str = ""
 
 
-def source_of(run: Run, named: bool) -> tuple[nn.Module, Spec]:
-    """The network that is exported, and its Spec.
+def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
+    """The network to be exported, and its Spec.
 
     Args:
-        run: with the weights of its training, or with a file of weights.
-        named: whether the network was named, beside the file; if not, a file that says its network is believed.
+        run: a run with a finished training or a file of weights.
+        is_named: whether the user named the network too; if not, the Spec in the file decides.
     """
     path, device = Path(run.request.ckpt or ""), torch.device("cpu")
-    if run.request.ckpt and not named and says_its_network(path):
+    if run.request.ckpt and not is_named and has_spec(path):
         return open_network(path, device)
     network = trained_network(run, device)
     check_network(run, network)
@@ -74,7 +74,7 @@ def source_of(run: Run, named: bool) -> tuple[nn.Module, Spec]:
 
 
 def expected_input(network: nn.Module, spec: Spec) -> str:
-    """What a network is given, and what it returns, in words."""
+    """The inputs and outputs of a network, in words."""
     task, reads, tiling = task_of(spec.task), spec.model.reads, tiling_of(network, spec.tile)
     channels, times = task.channels_given(reads), f"{task.scale} " * (task.scale > 1)
     kind = {"rgb": "RGB"}.get(task.form(reads), task.form(reads))
@@ -91,38 +91,38 @@ def expected_input(network: nn.Module, spec: Spec) -> str:
 
 
 def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: bool) -> Iterator[tuple[Path, float]]:
-    """Write a network to files whose endings, keys of FORMATS, say how.
+    """Write a network to files; their suffixes, keys of FORMATS, choose the formats.
 
     Args:
-        network: with its weights, on the CPU.
-        spec: which makes it.
+        network: the network with its weights, on the CPU.
+        spec: its Spec.
         paths: of the files.
-        overwrite: whether there may be such files.
+        overwrite: whether existing files are replaced.
 
     Yields:
-        Each file, and the largest difference between what it and the network compute, on images in [0, 1].
+        Each file, and the largest difference between its output and the network's, on images in [0, 1].
 
     Raises:
-        Failed: the network cannot be written in a format, or a file does not compute what it does.
+        Failed: the network cannot be written in a format, or the file's output differs by more than TOLERANCE.
     """
-    plain, channels = portable(network, spec), task_of(spec.task).channels_given(spec.model.reads)
-    source = Source(plain, spec, functools.cache(lambda: exported(plain, channels)))
+    plain, channels = portable_copy(network, spec), task_of(spec.task).channels_given(spec.model.reads)
+    source = PortableNetwork(plain, spec, functools.cache(lambda: export_program(plain, channels)))
     set_inference(network.eval(), spec.inference)
     for path in paths:
         form = FORMATS[path.suffix]
         with replacing(path) as temporary:
-            with exporting(path):
+            with quiet_export(path):
                 temporary.write_bytes(form.encode(source))
-                difference, largest = compared(form.open(temporary), network, channels)
+                difference, largest = compare_outputs(form.open(temporary), network, channels)
             if not difference <= TOLERANCE * max(1, largest):
-                raise Failed(f"{path}: not written: what it restores differs by {difference:.2g} from the network's")
-            check_target(path, overwrite)  # again: by now it may be there
+                raise Failed(f"{path}: not written: its output differs by {difference:.2g} from the network's")
+            check_target(path, overwrite)  # again: another process may have made it
         yield path, difference
 
 
 @torch.no_grad()
-def compared(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
-    """(largest difference, largest number) of what two networks make of images of two sizes, alone and in batches."""
+def compare_outputs(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
+    """(largest difference, largest value) of the outputs of two networks, for batches of two image sizes."""
     side, generator = getattr(network, "tile", None) or SIDE, torch.Generator().manual_seed(0)
     differences, numbers = [], []
     for batch, height, width in ((1, side, side), (3, side, side), (1, side - 3, side + 4), (2, side - 3, side + 4)):
@@ -134,8 +134,8 @@ def compared(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: i
 
 
 @contextlib.contextmanager
-def exporting(path: Path) -> Iterator[None]:
-    """Without what exporters say of themselves; what they cannot do is one line."""
+def quiet_export(path: Path) -> Iterator[None]:
+    """Silence exporters; raise Failed with one line for a network that they cannot write."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -144,7 +144,7 @@ def exporting(path: Path) -> Iterator[None]:
             yield
     except (Reported, OSError, MemoryError):
         raise
-    except Exception as error:  # of many kinds, for networks that they cannot follow
+    except Exception as error:  # exporters raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Failed(f"{path}: this network cannot be written as {path.suffix}: {reason}") from error
     finally:
@@ -152,7 +152,7 @@ def exporting(path: Path) -> Iterator[None]:
 
 
 def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
-    """Raise UserError for all files that cannot be written, or whose format needs a package that is not there."""
+    """Raise UserError for all files that cannot be written, or whose format needs a missing package."""
     find_each(lambda path: check_target(Path(path), overwrite), map(str, paths))
     for path in paths:
         for package in FORMATS[path.suffix].packages:
@@ -164,7 +164,7 @@ def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Raise UserError for a file of no known format, in no folder, or that is there."""
+    """Raise UserError for a file of unknown format, in a missing folder, or that exists and may not be replaced."""
     if path.suffix not in FORMATS:
         raise UserError(f"to={path}: expected a file that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
@@ -178,8 +178,11 @@ def check_target(path: Path, overwrite: bool) -> None:
 # The formats
 
 
-def exported(network: nn.Module, channels: int) -> ExportedProgram:
-    """A program of torch.export, for any batch, height and width; of convolutions alone where there are few groups."""
+def export_program(network: nn.Module, channels: int) -> ExportedProgram:
+    """The torch.export program of a network, for any batch, height and width.
+
+    Layers of up to BRANCHES groups take the exact form, which has no convolution with kernels computed from the input.
+    """
     network = copy.deepcopy(network)
     for layer in network.modules():
         if is_gated(layer) and layer.sparsity_groups <= BRANCHES:
@@ -189,29 +192,29 @@ def exported(network: nn.Module, channels: int) -> ExportedProgram:
     with torch.no_grad():
         program = torch.export.export(network, (image,), dynamic_shapes=(sizes,))
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # lines of code, with the folders of this machine
+        node.meta.pop("stack_trace", None)  # names folders of this machine
     return program
 
 
-def to_pt2(source: Source) -> bytes:
+def to_pt2(source: PortableNetwork) -> bytes:
     content = io.BytesIO()
-    said = json.dumps(metadata_of(source.network, source.spec))
-    torch.export.save(source.program(), content, extra_files={"nsr.json": said})
+    metadata = json.dumps(metadata_of(source.network, source.spec))
+    torch.export.save(source.program(), content, extra_files={"nsr.json": metadata})
     return content.getvalue()
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
-    return torch.export.load(io.BytesIO(path.read_bytes())).module()  # by its path, it must end in .pt2
+    return torch.export.load(io.BytesIO(path.read_bytes())).module()  # a path would have to end in .pt2
 
 
-def to_onnx(source: Source) -> bytes:
+def to_onnx(source: PortableNetwork) -> bytes:
     import onnx
 
     names = {"input_names": ["image"], "output_names": ["restored"], "dynamic_shapes": (AXES,)}
     model = torch.onnx.export(source.program(), dynamo=True, verbose=False, **names).model_proto
     onnx.helper.set_model_props(model, metadata_of(source.network, source.spec))
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        part.ClearField("metadata_props")  # of the exporter: several times the size of a small network
+        part.ClearField("metadata_props")  # the exporter's notes: several times the size of a small network
     return model.SerializeToString()
 
 

@@ -1,4 +1,4 @@
-"""Do what a run asks for: train once, score what is missing, say where everything is."""
+"""Perform a run: train once, score the benchmarks that are missing, print the records."""
 
 import json
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_text
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
-from nsr_cli.runs.plan import plan
+from nsr_cli.runs.plan import plan_text
 from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, check_share
-from nsr_cli.runs.score import explanation, record, score_run, tiling_for
-from nsr_cli.runs.stored import Store, show
+from nsr_cli.runs.score import convention_table, save_record, score_run, tiling_for
+from nsr_cli.runs.stored import Store, print_scores
 from nsr_cli.runs.train import prepare_training
 from nsr_cli.words import print_line
 
@@ -25,13 +25,13 @@ SMOKE = "protocol smoke: seconds on a few photographs, to see that all works; fo
 
 
 def perform(run: Run) -> dict[str, Record]:
-    """Train if need be, score what was not scored, and print where everything is.
+    """Train if needed, score the benchmarks without a record, and print the scores.
 
     Returns:
-        The record of each benchmark; nothing for a dry run, and in processes that only share a training.
+        The record of each benchmark; empty for a dry run, and in processes that only share a training.
 
     Raises:
-        UserError, Failed: in one line; what was finished before is kept.
+        UserError, Failed: in one line; finished results are kept.
     """
     store = Store()
     images = store.images(run)
@@ -42,50 +42,54 @@ def perform(run: Run) -> dict[str, Record]:
         check_share(run, ranks.world)
         if run.request.dry_run:
             if ranks.is_first:
-                print(plan(run, build(run, device), device))
+                print(plan_text(run, build(run, device), device))
         elif ranks.is_first:
             with ranks.calling_others() as call:
                 return _run_first_rank(run, store, images, device, ranks, call)
         elif ranks.broadcast():
-            _follow(run, store, images, device, ranks)
+            _run_other_rank(run, store, images, device, ranks)
     return {}
 
 
-def _follow(run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks) -> None:
-    """The work of torchrun's other processes: their share of a training."""
+def _run_other_rank(run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks) -> None:
+    """The work of every process but the first: its share of a training."""
     try:
         prepare_training(run, build(run, device), store.training_images(run), images)(ranks)
     except Diverged:
-        ranks.broadcast()  # once the first process has recorded it
+        ranks.broadcast()  # waits until the first process has recorded the divergence
         raise
 
 
 def _run_first_rank(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> dict[str, Record]:
-    """The work of the first process, which is the only one but for torchrun's."""
+    """The work of the first process, which is the only one without torchrun."""
     method = None
     if not store.is_finished(run):
         for path, damage in store.damaged.items():
             print_line(f"{path.resolve()} counts as missing: {damage}")
         method = _make_missing(run, store, images, device, ranks, call)
-    records = Store().finished(run)
-    show(run, records)
+    records = Store().finished_records(run)
+    print_scores(run, records)
     for name, paths in images.items() if run.request.explain else ():
-        print_line(explanation(run, method, name, paths))
+        print_line(convention_table(run, method, name, paths))
     return records
 
 
 def _make_missing(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> Callable:
-    """Train and score what is missing; returns the method, with its weights."""
+    """Train and score what is missing.
+
+    Returns:
+        The method with its weights.
+    """
     missing = store.unscored(run)
     check_writable("results", run.request.results)
     for name in missing:
-        run.task_on(name, images[name])  # complains about an image without a partner
+        run.task_on(name, images[name])  # raises UserError for an image without a partner
     method, begin = build(run, device), None
-    tiling_for(run, method)  # complains about one for other networks
+    tiling_for(run, method)  # raises UserError for a tiling of other networks
     if isinstance(method, nn.Module):
         check_network(run, method)
     if run.lacks_weights:
@@ -97,7 +101,7 @@ def _make_missing(
         print_line(SMOKE)
     with hold_folder(run.folder, run.request.wait, print_line):
         remove_temporary_files(run.records, f"{run.spec.name}--")
-        if begin and _diverged(run).exists() and not run.request.rescore:  # once is enough, whatever is scored
+        if begin and _divergence_file(run).exists() and not run.request.rescore:  # not tried again
             _record_divergence(run, method, {name: images[name] for name in missing})
             return method
         if begin and run.lacks_weights:  # else another process has trained it while this one waited
@@ -105,9 +109,9 @@ def _make_missing(
             _train(run, method, begin, {name: images[name] for name in missing}, ranks)
         trained = _load_trained(run, method)
         set_inference(method, run.spec.inference)
-        still = Store().unscored(run)  # the one who held the run may have scored it
+        unscored = Store().unscored(run)  # another process may have scored some meanwhile
         for name in missing:
-            if name in still:
+            if name in unscored:
                 score_run(run, method, name, images[name], trained)
     return method
 
@@ -115,34 +119,38 @@ def _make_missing(
 def _train(
     run: Run, method: nn.Module, begin: Callable[[Ranks], None], missing: dict[str, list[Path]], ranks: Ranks
 ) -> None:
-    """Train, or record for the missing benchmarks that the training diverged."""
-    write_text(run.folder / "spec.json", json.dumps(run.spec.of_weights.signed, indent=1) + "\n")
+    """Train; if the training diverges, write records of that for the missing benchmarks."""
+    write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.signed, indent=1) + "\n")
     try:
         begin(ranks)
-        _diverged(run).unlink(missing_ok=True)
+        _divergence_file(run).unlink(missing_ok=True)
     except Diverged as error:
-        write_text(_diverged(run), error.what)
+        write_text(_divergence_file(run), error.what)
         _record_divergence(run, method, missing)
-        ranks.broadcast(True)  # the others may leave
+        ranks.broadcast(True)  # lets the other processes exit
         raise
 
 
 def _load_trained(run: Run, method: Callable) -> dict | None:
-    """Give the method the weights of its training; returns what else is kept of that."""
+    """Load the weights of a run's training into its method.
+
+    Returns:
+        The rest of the checkpoint: ``step``, ``seconds``; None for methods that are not trained.
+    """
     if not run.trains:
         return None
-    trained = checkpoint.load_finished(run.weights, run.spec.of_weights.signature, method)
-    for path in checkpoint.checkpoints(run.folder):  # of a process that was killed once it had finished
+    trained = checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, method)
+    for path in checkpoint.checkpoints(run.folder):  # left by a process that was killed after its last step
         path.unlink()
     return trained
 
 
-def _diverged(run: Run) -> Path:
-    """The file that says how a training diverged."""
+def _divergence_file(run: Run) -> Path:
+    """The text file on how a run's training diverged."""
     return run.folder / "diverged.txt"
 
 
 def _record_divergence(run: Run, method: nn.Module, missing: dict[str, list[Path]]) -> None:
-    what = _diverged(run).read_text(encoding="utf-8")
+    what = _divergence_file(run).read_text(encoding="utf-8")
     for name, paths in missing.items():
-        record(run, method, name, paths, scores={}, diverged=what)
+        save_record(run, method, name, paths, scores={}, diverged=what)

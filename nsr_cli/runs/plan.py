@@ -1,4 +1,4 @@
-"""What ``dry_run=true`` prints: what a run is, its cost, its place, and an estimate from a few real steps."""
+"""The text of ``dry_run=true``: a run's Spec, folder and cost, with an estimate of time from a few real steps."""
 
 import contextlib
 import time
@@ -21,8 +21,8 @@ from nsr_cli.runs.stored import Store
 from nsr_cli.runs.train import steps_of
 
 
-def plan(run: Run, method: Callable, device: torch.device) -> str:
-    """Its text."""
+def plan_text(run: Run, method: Callable, device: torch.device) -> str:
+    """The text of a dry run."""
     lines = [
         yaml.safe_dump(run.spec.signed, sort_keys=False, default_flow_style=None).rstrip(),
         "",
@@ -37,14 +37,14 @@ def plan(run: Run, method: Callable, device: torch.device) -> str:
             f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}",
         ]
     if run.trains:
-        lines += training(run, method, device)
+        lines += training_lines(run, method, device)
     return "\n".join([*lines, "dry_run=true: nothing was trained"])
 
 
-def training(run: Run, network: nn.Module, device: torch.device) -> list[str]:
-    """Length, time and memory of its training."""
+def training_lines(run: Run, network: nn.Module, device: torch.device) -> list[str]:
+    """The lines on the length, time and memory of a run's training."""
     paths, task, spec = Store().training_images(run), run.task, run.spec.training
-    run.task_on(run.request.train, paths)  # complains about an image without a partner
+    run.task_on(run.request.train, paths)  # raises UserError for an image without a partner
     steps, sizes = steps_of(run, len(paths)), [image_size(path) for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         check_size(path.name, size[0] // task.scale, size[1] // task.scale, spec.patch)
@@ -65,9 +65,9 @@ def measure_step(
     run: Run, network: nn.Module, device: torch.device, steps: int = 4, clock: Callable = time.monotonic
 ) -> tuple[float, float]:
     """(seconds of a training step, bytes that training needs), from a few real steps on zeros."""
-    saved = {}  # bytes that the backward pass keeps, by the storage they lie in
+    saved = {}  # bytes that are saved for the backward pass, by storage
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def count_bytes(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -78,24 +78,24 @@ def measure_step(
     with heap.keep_freed_memory():  # as in training
         for _ in range(steps):
             began = clock()
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autograd.graph.saved_tensors_hooks(count_bytes, lambda tensor: tensor):
                 with autocast(device, spec.precision):
                     loss = network(batch).float().abs().mean()
-                held = sum(saved.values())
+                saved_bytes = sum(saved.values())
             loss.backward()
             loss.item()
             durations.append(clock() - began)
             saved.clear()
     weights = sum(p.nbytes for p in network.parameters())
-    return min(durations), held + 3 * weights  # the weights are among what is held; gradients and Adam's two are not
+    return min(durations), saved_bytes + 3 * weights  # saved: the weights too; not saved: gradients, Adam's two moments
 
 
-BRIEF = 0.5  # seconds of a step that is tried
+BRIEF_STEP = 0.5  # seconds; a step that is guessed to be longer is not measured
 
 
 @lru_cache(maxsize=1)
 def multiply_accumulates_per_second(clock: Callable = time.process_time) -> float:
-    """Of one core, in the convolution that most networks here consist of."""
+    """The speed of one core, in the convolution that most networks here consist of."""
     conv = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.zeros(1, 64, 64, 64).to(memory_format=torch.channels_last)
     durations = []
@@ -109,7 +109,7 @@ def multiply_accumulates_per_second(clock: Callable = time.process_time) -> floa
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread; those that wait for another would count as time of a core."""
+    """Run torch on one thread, because waiting threads would count as processor time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -119,22 +119,24 @@ def one_thread() -> Iterator[None]:
 
 
 @one_thread()
-def estimate(trainings: list[Run], scored: list[Run]) -> float:
-    """About how many seconds runs take on one core, from a real step of each small network and the cost of others.
+def estimate_seconds(trainings: list[Run], scored: list[Run]) -> float:
+    """About how many seconds runs take on one core.
+
+    The step of a small network is measured; that of a large one is computed from its multiply-accumulates.
 
     Args:
-        trainings: runs that are to be trained.
-        scored: runs that are to be scored on their benchmarks.
+        trainings: runs to be trained.
+        scored: runs to be scored on their benchmarks.
     """
     store, device, seconds = Store(), torch.device("cpu"), 0.0
-    steps: dict[str, float] = {}  # seconds of a step, by the network
+    steps: dict[str, float] = {}  # seconds of a step, by network
     for run in trainings:
         spec = run.spec.training
         key = str((run.spec.model, run.spec.sparsity, spec.batch, spec.patch))
         if key not in steps:
             network = fresh_method(run.spec)
             guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / multiply_accumulates_per_second()
-            steps[key] = guess if guess > BRIEF else measure_step(run, network, device, 2, time.process_time)[0]
+            steps[key] = guess if guess > BRIEF_STEP else measure_step(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
     for run in scored:
         method = fresh_method(run.spec)

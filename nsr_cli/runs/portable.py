@@ -1,4 +1,4 @@
-"""Networks as files of their own: .safetensors with plain, folded weights, which say what network they are of."""
+"""Portable networks: .safetensors files with folded weights and the Spec of their network."""
 
 import copy
 import json
@@ -12,31 +12,31 @@ from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
-from nsr_cli.models.weights.read import DIGEST, digest_of, read
+from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
 from nsr_cli.names import imported
 from nsr_cli.runs.build import fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
 
-SAID = {"spec", "signature"}  # metadata without which a file does not say its network
+SPEC_KEYS = {"spec", "signature"}  # metadata of a file that holds a Spec
 
 
-def portable(network: nn.Module, spec: Spec) -> nn.Module:
-    """A copy for evaluation: plain convolutions where the kernel is the same for every input, weights folded."""
+def portable_copy(network: nn.Module, spec: Spec) -> nn.Module:
+    """A copy for evaluation: weights folded, and plain convolutions where the kernel is the same for every input."""
     network = copy.deepcopy(network).eval()
     set_inference(network, spec.inference)
     return merged(network)
 
 
 def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
-    """Write a network as :func:`portable` makes it, whole or not at all, with its Spec.
+    """Write the portable copy of a network and its Spec, whole or not at all.
 
     Args:
-        path: of the .safetensors file.
-        network: with its weights; its ``tile`` is kept beside the Spec.
-        spec: which makes the network.
+        path: the .safetensors file.
+        network: the network with its weights. Its ``tile`` is saved beside the Spec.
+        spec: the Spec of the network.
     """
-    content = to_bytes(portable(network, spec), spec)
+    content = to_bytes(portable_copy(network, spec), spec)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
@@ -44,36 +44,40 @@ def save_portable(path: Path, network: nn.Module, spec: Spec) -> None:
 def to_bytes(network: nn.Module, spec: Spec) -> bytes:
     """The content of the .safetensors file of a portable network."""
     state, metadata = network.state_dict(), {"format": "pt", **metadata_of(network, spec)}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # none share memory
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}  # no shared memory
     content = save(tensors, {**metadata, DIGEST: digest_of(tensors, metadata)})
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()  # as saved, its order is by chance
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()  # safetensors writes it in random order
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def metadata_of(network: nn.Module, spec: Spec) -> dict[str, str]:
-    """What files say of their network: its Spec, its signature, and the side of the patches that it was trained on."""
-    said = {"spec": json.dumps(spec.signed), "signature": spec.signature, "inference": spec.inference}
+    """The metadata of a network's file: its Spec, signature, inference, and the side of its training patches."""
+    metadata = {"spec": json.dumps(spec.signed), "signature": spec.signature, "inference": spec.inference}
     tile = getattr(network, "tile", None)
-    return {**said, "patch": str(tile)} if tile else said
+    return {**metadata, "patch": str(tile)} if tile else metadata
 
 
-def says_its_network(path: Path) -> bool:
-    """Whether a file of weights is one of :func:`save_portable`. Raises UserError as :func:`read_spec`."""
-    return read(path).metadata.keys() >= SAID
+def has_spec(path: Path) -> bool:
+    """Whether a file of weights holds a Spec.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds no weights.
+    """
+    return read_content(path).metadata.keys() >= SPEC_KEYS
 
 
 def read_spec(path: Path) -> Spec:
-    """The Spec that a file of :func:`save_portable` holds.
+    """The Spec in a file written by :func:`save_portable`.
 
-    Its network and its task must be classes of networks and of tasks: a file can name no other code to run.
+    Its targets must be subclasses of ``nn.Module`` and Task, so that a file cannot name other code to run.
 
     Raises:
-        UserError: no such file, damaged, without a Spec, or of another version of nsr.
+        UserError: the file is missing, damaged, without a Spec, or written by another version of nsr.
     """
-    metadata = read(path).metadata
-    if not metadata.keys() >= SAID:
+    metadata = read_content(path).metadata
+    if not metadata.keys() >= SPEC_KEYS:
         raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
     try:
         spec = spec_of(json.loads(metadata["spec"]))
@@ -90,12 +94,12 @@ def read_spec(path: Path) -> Spec:
 
 
 def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:
-    """The network of a file of :func:`save_portable`, on a device, for evaluation; and its Spec.
+    """The network in a file written by :func:`save_portable`, on a device, for evaluation; and its Spec.
 
     Raises:
-        UserError: as of :func:`read_spec`; or weights that are not those of the network.
+        UserError: as :func:`read_spec`; or the weights do not fit the network.
     """
     spec = read_spec(path)
-    network = portable(fresh_method(spec), spec)
+    network = portable_copy(fresh_method(spec), spec)
     network.tile = load_weights(network, path).tile
     return network.to(device), spec

@@ -1,4 +1,4 @@
-"""What a record was made with: date, device, versions, commit."""
+"""The provenance of a record: date, device, versions, commit."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from nsr_cli.folders import SUBMITTED_CODE, code_digest
 
 
 def provenance(device: torch.device) -> dict:
-    """Device, versions and commit of this process."""
+    """Date, device, threads, versions and commit of this process, as a record's ``made``."""
     submitted = os.environ.get(SUBMITTED_CODE)
     return {
         "date": time.strftime("%Y-%m-%d"),

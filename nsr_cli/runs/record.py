@@ -1,6 +1,6 @@
-"""Record: what was found out about a run on a benchmark; one JSON file, written once, believed only if it is whole.
+"""Record: the measured results of a run on a benchmark, in one JSON file, which counts only if it is undamaged.
 
-The last entry of the file is a SHA-256 of all text before it. The means must be those of the images.
+The last entry of the file is a SHA-256 of all text before it. The means must equal those of the per-image values.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from nsr_cli.files import write_text
 
 FORMAT = 2
 DIGEST = ',\n "digest": '
-KINDS = {
+ENTRY_TYPES = {
     **dict.fromkeys(("run", "signature", "benchmark"), str),
     **dict.fromkeys(("spec", "scores", "made"), dict),
     **dict.fromkeys(("cost", "tiling", "gates", "trained"), dict | None),
@@ -25,7 +25,7 @@ KINDS = {
     "official_low_resolution": bool,
     "diverged": str | None,
 }
-NUMBERS = {
+NUMERIC_KEYS = {
     "cost": {"macs", "overhead", "parameters"},
     "tiling": {"side", "margin", "overlap"},
     "trained": {"steps", "patches", "seconds"},
@@ -33,7 +33,7 @@ NUMBERS = {
 
 
 class Damaged(Exception):
-    """A file that is no whole record; the text says in what."""
+    """A file that is not an undamaged record; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,22 @@ class Score:
 
 @dataclass(frozen=True)
 class Record:
-    """What was found out.
+    """The results of a run on a benchmark.
 
     Attributes:
-        run: name of the run that the weights come from.
+        run: name of the run that trained the weights.
         signature: of the Spec.
-        spec: what is signed.
+        spec: the signed content of the Spec.
         benchmark: its name in file names.
-        scores: by the names of conventions; none where the training diverged.
+        scores: by the names of conventions; empty if the training diverged.
         made: date, device, versions, commit.
         cost: ``macs`` of convolutions per input pixel, ``overhead`` of gates and mixing, ``parameters``.
         tiling: ``side``, ``margin``, ``overlap`` in degraded pixels; None for methods that see whole images.
-        gates: what the gates do, by layer (see nsr_cli.engine.gate_stats); empty where nothing is gated; None where it
-            was not measured.
+        gates: gate statistics by layer (see nsr_cli.engine.gate_stats); empty without gates; None if not measured.
         trained: ``steps``, ``patches``, ``seconds`` of the training.
-        seconds: that scoring took.
-        official_low_resolution: whether degraded images were their publisher's.
-        diverged: how the training ended, where it did so.
+        seconds: time that scoring took.
+        official_low_resolution: whether the degraded images are the published ones.
+        diverged: how the training diverged; None if it did not.
     """
 
     run: str
@@ -91,25 +90,25 @@ class Record:
         training = self.spec.get("training")
         return training and training["seed"]
 
-    def has(self, conventions: Sequence[Convention]) -> bool:
-        """Whether it answers for all these conventions and all their metrics."""
+    def covers(self, conventions: Sequence[Convention]) -> bool:
+        """Whether the record has scores by all these conventions and all their metrics."""
         for expected in conventions:
-            own = self.scores.get(expected.name)
-            if own is None or not set(expected.metrics) <= own.means.keys():
+            score = self.scores.get(expected.name)
+            if score is None or not set(expected.metrics) <= score.means.keys():
                 return False
-            if own.convention.spelled_out() | {"metrics": ()} != expected.spelled_out() | {"metrics": ()}:
+            if score.convention.spelled_out() | {"metrics": ()} != expected.spelled_out() | {"metrics": ()}:
                 return False
         return True
 
-    def in_words(self) -> str:
-        """The scores of each convention, in a line."""
-        said = []
+    def scores_text(self) -> str:
+        """The mean scores of all conventions, in one line."""
+        texts = []
         for name, score in self.scores.items():
             others = {"ssim": "SSIM {:.5f}", "ssim8": "SSIM 8x8 {:.5f}"}
             shown = [others.get(metric, f"{metric} {{:.5g}}").format(value) for metric, value in score.means.items()
                      if metric != "psnr"]  # fmt: skip
-            said.append("  ".join([f"{name}: {score.means['psnr']:.4f} dB", *shown]))
-        return "   ".join(said)
+            texts.append("  ".join([f"{name}: {score.means['psnr']:.4f} dB", *shown]))
+        return "   ".join(texts)
 
 
 def first_psnr(records: Mapping[str, Record]) -> float | None:
@@ -127,23 +126,23 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record | None:
-    """The record in a file; None where there is no file.
+    """The record in a file; None if there is no file.
 
     Raises:
-        Damaged: it is not what was written, or of another version.
+        Damaged: the file is unreadable, changed since it was written, or of another format.
     """
     try:
-        return _parsed(path.read_bytes().decode())
+        return _parse_record(path.read_bytes().decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise Damaged(f"it cannot be read: {error.strerror}") from None
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise Damaged(f"it is no record ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise Damaged(f"it is not a record ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is a record as it was written, by its digest alone."""
+    """Whether a file is an undamaged record, by its digest alone."""
     try:
         text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
     except (OSError, ValueError):
@@ -151,26 +150,26 @@ def is_whole(path: Path) -> bool:
     return bool(found) and digest == _digest_line(text)
 
 
-@lru_cache(maxsize=8)  # a run's records are read when it is asked for, and again to be shown
-def _parsed(text: str) -> Record:
-    content = json.loads(text, parse_constant=_refuse)
+@lru_cache(maxsize=8)  # a run's records are read to see what is missing, and again to be shown
+def _parse_record(text: str) -> Record:
+    content = json.loads(text, parse_constant=_refuse_constant)
     head, found, digest = text.rpartition(DIGEST)
     if content["format"] != FORMAT:
         raise Damaged(f"it has format {content['format']}; this version of nsr reads {FORMAT}")
     if not found or digest != _digest_line(head):
         raise Damaged("it was changed since it was written")
     del content["digest"]
-    _check_kinds(content)
-    content["scores"] = {name: _score(name, found) for name, found in content["scores"].items()}
+    _check_entries(content)
+    content["scores"] = {name: _parse_score(name, found) for name, found in content["scores"].items()}
     return Record(**content)
 
 
-def _check_kinds(content: dict) -> None:
-    """Raise Damaged for an entry that tables could not show."""
-    for name, kind in KINDS.items():
+def _check_entries(content: dict) -> None:
+    """Raise Damaged for an entry of the wrong type, which tables could not show."""
+    for name, kind in ENTRY_TYPES.items():
         if not isinstance(content.get(name), kind):
             raise Damaged(f"its {name} is {str(content.get(name))[:40]}")
-    for name, keys in NUMBERS.items():
+    for name, keys in NUMERIC_KEYS.items():
         found = content.get(name)
         if found is not None and (found.keys() != keys or not all(type(n) in (int, float) for n in found.values())):
             raise Damaged(f"its {name} is {str(found)[:40]}")
@@ -179,10 +178,10 @@ def _check_kinds(content: dict) -> None:
         raise Damaged(f"its spec has the training {str(training)[:40]}")
 
 
-def _score(name: str, content: dict) -> Score:
+def _parse_score(name: str, content: dict) -> Score:
     convention, images = convention_of(content["convention"]), content["images"]
-    images = {file: {metric: _number(v) for metric, v in scores.items()} for file, scores in images.items()}
-    means = {metric: _number(v) for metric, v in content.items() if metric not in ("convention", "images")}
+    images = {file: {metric: _parse_number(v) for metric, v in scores.items()} for file, scores in images.items()}
+    means = {metric: _parse_number(v) for metric, v in content.items() if metric not in ("convention", "images")}
     for metric, mean in means.items():
         expected = math.fsum(scores[metric] for scores in images.values()) / len(images)
         if not math.isclose(mean, expected, rel_tol=1e-9):
@@ -190,8 +189,8 @@ def _score(name: str, content: dict) -> Score:
     return Score(convention, means, images)
 
 
-def _number(value: float | None) -> float:
-    """JSON has no infinity: a PSNR of identical images is null there."""
+def _parse_number(value: float | None) -> float:
+    """A number from JSON, where null stands for the infinite PSNR of identical images."""
     number = math.inf if value is None else float(value)
     if value is not None and not (type(value) in (int, float) and math.isfinite(number)):
         raise ValueError(f"{value!r} is no number")
@@ -204,10 +203,10 @@ def _without_infinity(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _refuse(constant: str) -> float:
+def _refuse_constant(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
 
 def _digest_line(text: str) -> str:
-    """What stands behind DIGEST after this text, up to the end of the file."""
+    """The end of a record's file, after DIGEST: the SHA-256 of the text before it."""
     return f'"{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'

@@ -1,4 +1,4 @@
-"""Restore a user's pictures: which are to do, which another process is at, how far it is, and how it ended."""
+"""Restore a user's pictures, shared with other processes, and report the progress."""
 
 import contextlib
 import sys
@@ -21,11 +21,11 @@ from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
-SAY_EVERY = 10  # seconds between lines, where there is no bar
+SAY_EVERY = 10  # seconds between progress lines without a terminal
 
 
 @dataclass(frozen=True)
-class How:
+class RestoreOptions:
     """How pictures are restored; the help of each key says more (nsr_cli/commands/knobs.py)."""
 
     overwrite: bool = False
@@ -37,81 +37,85 @@ class How:
     threads: int | None = None
 
 
-def restorer_of(source: Source, how: How) -> Restorer:
-    """The method of a source, ready for pictures."""
-    if how.threads:
-        torch.set_num_threads(how.threads)
-    method, spec = source.open(pick_device(how.device)), source.spec
-    set_inference(method, how.inference)
-    tiling = tiling_of(method, how.tile) if isinstance(method, nn.Module) else None
-    task = source.task
-    reads = task.channels if "rgb" in spec.model.reads else 1
-    if how.colour and reads != 1:
-        raise UserError(f"colour={how.colour}: {source.name} reads RGB as it is; expected colour=null")
-    usual = "luma" if task.name == "dejpeg" or task.luma_only(spec.model.reads) else "channels"
-    return Restorer(method, reads, task.scale, how.colour or usual, tiling)
-
-
-def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
-    """Restore pictures, but for those that are; several processes may share them.
-
-    Args:
-        outputs: the file of each picture's restored one.
-        source: of the network.
-        how: what else was asked for.
+def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
+    """The Restorer with the method of a source.
 
     Raises:
-        Failed: some could not be; the others are.
+        UserError: no such device, or ``colour`` for a network that reads RGB.
     """
-    began, restored, elsewhere, failures = time.time(), 0, 0, []
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    method, spec = source.open(pick_device(options.device)), source.spec
+    set_inference(method, options.inference)
+    tiling = tiling_of(method, options.tile) if isinstance(method, nn.Module) else None
+    task = source.task
+    reads = task.channels if "rgb" in spec.model.reads else 1
+    if options.colour and reads != 1:
+        raise UserError(f"colour={options.colour}: {source.name} reads RGB as it is; expected colour=null")
+    default_colour = "luma" if task.name == "dejpeg" or task.luma_only(spec.model.reads) else "channels"
+    return Restorer(method, reads, task.scale, options.colour or default_colour, tiling)
+
+
+def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptions) -> None:
+    """Restore the pictures that are not restored yet; several processes may share them.
+
+    Args:
+        outputs: the output file of each picture.
+        source: of the network.
+        options: how to restore.
+
+    Raises:
+        Failed: some pictures could not be restored; all others are.
+    """
+    start, restored, restored_elsewhere, failures = time.time(), 0, 0, []
 
     def is_done(path: Path) -> bool:
-        """Whether it was before; or since this process began, where it overwrites: then by another one."""
-        wanted = [outputs[path], comparison_of(outputs[path])][: 1 + how.compare]
+        """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them."""
+        files = [outputs[path], comparison_of(outputs[path])][: 1 + options.compare]
         with contextlib.suppress(FileNotFoundError):
-            times = [file.stat().st_mtime for file in wanted]
-            return not how.overwrite or min(times) > began
+            times = [file.stat().st_mtime for file in files]
+            return not options.overwrite or min(times) > start
         return False
 
     waiting = dict.fromkeys(path for path in outputs if not is_done(path))
-    there = len(outputs) - len(waiting)
+    skipped = len(outputs) - len(waiting)
     for path in outputs:
-        if path not in waiting and lock_of(outputs[path]).exists():  # its process was killed
+        if path not in waiting and lock_of(outputs[path]).exists():  # left by a killed process
             with claim_file(outputs[path], wait=False):
                 pass
-    restorer = restorer_of(source, how) if waiting else None
-    with Progress({path: _tiles(restorer, path) for path in waiting}) as progress:
+    restorer = restorer_of(source, options) if waiting else None
+    with Progress({path: _tile_count(restorer, path) for path in waiting}) as progress:
         if waiting:
-            progress.say(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
-        for wait in (False, True):  # what another process is at is looked at again when all else is done
+            progress.print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
+        for wait in (False, True):  # at last, wait for the pictures that other processes restore
             for path in list(waiting):
-                with claim_file(outputs[path], wait) as ours, progress.of(path, ours):
-                    if not ours:
+                with claim_file(outputs[path], wait) as is_claimed, progress.picture(path, is_claimed):
+                    if not is_claimed:
                         continue
                     del waiting[path]
                     if is_done(path):
-                        elsewhere += 1
+                        restored_elsewhere += 1
                         continue
                     try:
-                        _restore(restorer, path, outputs[path], how, progress)
+                        _restore(restorer, path, outputs[path], options, progress)
                         restored += 1
                     except UserError as error:
                         failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    counts = {"restored": restored, "restored by another process": elsewhere}
-    counts["there already, and skipped (overwrite=true restores anew)"] = there
+    counts = {"restored": restored, "restored by another process": restored_elsewhere}
+    counts["there already, and skipped (overwrite=true restores anew)"] = skipped
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
 
 
-def _restore(restorer: Restorer, path: Path, output: Path, how: How, progress: "Progress") -> None:
-    comparison = comparison_of(output) if how.compare else None
-    restore_picture(restorer, read_picture(path), output, comparison, how.overwrite, progress.step)
-    progress.say(f"{path}: {output}")
+def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
+    comparison = comparison_of(output) if options.compare else None
+    restore_picture(restorer, read_picture(path), output, comparison, options.overwrite, progress.step)
+    progress.print_above(f"{path}: {output}")
 
 
-def _tiles(restorer: Restorer, path: Path) -> int:
-    """How many tiles a file has, by its header; none if that cannot be read, which is found out later."""
+def _tile_count(restorer: Restorer, path: Path) -> int:
+    """The number of tiles of a picture, by its header; 0 if the header is unreadable, which is reported later."""
     try:
         return restorer.tiles(*image_size(path))
     except UserError:
@@ -122,7 +126,7 @@ class Progress:
     """A bar over the tiles of all pictures, with the time left; without a terminal, a line every ten seconds.
 
     Args:
-        tiles: of each picture.
+        tiles: number of tiles of each picture.
     """
 
     def __init__(self, tiles: dict[Path, int]):
@@ -139,17 +143,17 @@ class Progress:
         self.bar.close()
 
     @contextlib.contextmanager
-    def of(self, path: Path, ours: bool):
-        """While a picture is ours; what of it was not restored here is no more to do."""
+    def picture(self, path: Path, is_claimed: bool):
+        """While this process restores a picture; afterwards its skipped tiles leave the total."""
         before = self.done
         yield
-        if ours:
+        if is_claimed:
             self.total -= self.tiles[path] - (self.done - before)
             self.bar.total = self.total
             self.bar.refresh()
 
     def step(self, tiles: int) -> None:
-        """So many more are done."""
+        """Advance the bar by a number of restored tiles."""
         self.done += tiles
         self.bar.update(tiles)
         if self.bar.disable and time.monotonic() - self.last_said > SAY_EVERY:
@@ -157,7 +161,7 @@ class Progress:
             left = (self.last_said - self.began) / self.done * (self.total - self.done) if self.done else 0
             print_line(f"tile {self.done:,}/{self.total:,}  {clock(left)} left")
 
-    def say(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Print a line above the bar."""
         with tqdm.external_write_mode():
             print_line(text)

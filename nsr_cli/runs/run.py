@@ -1,4 +1,4 @@
-"""Request: everything about a run that decides no number. Run: both together, and their places on the disk."""
+"""Request: everything about a run that does not affect its numbers. Run: a Spec and a Request, with their files."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,16 +15,16 @@ from nsr_cli.tasks import Task, task_of
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a run, and where; the help of each key says more (nsr_cli/commands/knobs.py).
+    """What is asked of a run, and its folders; the help of each key says more (nsr_cli/commands/knobs.py).
 
     Attributes:
-        benchmarks: data sets to score on, or folders.
-        metrics: scored beside those of the benchmarks' conventions.
-        train: the training images, as they were named.
+        benchmarks: data sets or folders to score on.
+        metrics: scored beside the metrics of the benchmarks' conventions.
+        train: the training images, as the user named them.
         may_train: whether the verb trains; ``nsr eval`` does not.
-        ckpt: file of the weights that are read; None where they are trained.
-        published: whether that must be the published file.
-        init: file of the weights that a training starts from.
+        ckpt: file of the weights; None for weights trained here.
+        published: whether ``ckpt`` must be the published file.
+        init: file of the weights that a training starts from; None for random weights.
     """
 
     benchmarks: list[str]
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def asks_for_more(self) -> bool:
-        """Whether records alone do not answer it."""
+        """Whether complete records are not enough."""
         return any((self.rescore, self.explain, self.save_images, self.weights))
 
 
@@ -63,55 +63,59 @@ REQUEST_KEYS = [item.name for item in fields(Request)]
 
 @dataclass(frozen=True)
 class Run:
-    """A run: what it is, and what is asked of it."""
+    """A run: its Spec, and what is asked of it."""
 
     spec: Spec
     request: Request
 
     @cached_property
     def task(self) -> Task:
+        """The task of the Spec."""
         return task_of(self.spec.task)
 
     @property
     def reads(self) -> list[str]:
+        """Kinds of input images of the method: rgb, luma, grey."""
         return self.spec.model.reads
 
     @property
     def name(self) -> str:
-        """Of its weights and its folder."""
-        return self.spec.of_weights.name
+        """The name of the run's folder: that of the Spec that trained the weights."""
+        return self.spec.weights_spec.name
 
     @property
     def data(self) -> Path:
+        """The folder of data sets."""
         return Path(self.request.data)
 
     @property
     def folder(self) -> Path:
-        """Of its weights, checkpoints and logs."""
+        """The folder of weights, checkpoints and logs."""
         return Path(self.request.results) / "runs" / self.name
 
     @property
     def weights(self) -> Path:
+        """The file of the trained weights."""
         return self.folder / "weights.pt"
 
     @property
     def records(self) -> Path:
-        """The folder of its records, and of others of its budget."""
+        """The folder of the records of all runs of the same budget."""
         return Path(self.request.results) / "records" / self.spec.budget
 
     def record(self, benchmark: str) -> Path:
-        """The file of a benchmark's record, whether it is there or not."""
+        """The file of a benchmark's record, which need not exist."""
         return self.records / f"{self.spec.name}--{self.data_name(benchmark)}.json"
 
     def data_name(self, benchmark: str) -> str:
-        """What a benchmark is called in records and file names."""
+        """The name of a benchmark in records and file names."""
         return data_name(benchmark, self.data, self.task.scale)
 
     def task_on(self, data: str, paths: list[Path]) -> Task:
-        """The task on the images of a data set, which may have low-resolution partners of their own.
+        """The task on the images of a data set, with the low-resolution partners that the data set has.
 
         Raises:
-            UserError: an image without a partner, or of another size.
+            UserError: an image has no partner, or a partner of the wrong size.
         """
         if lr_folder(data, self.data, self.task.scale) is None:
             return self.task
@@ -120,41 +124,43 @@ class Run:
 
     @property
     def cache(self) -> tuple[Path, str]:
-        """The folder of decoded training images, and what these are called there."""
+        """The folder of cached training images, and their name in it."""
         return Path(self.request.results) / "cache", self.spec.training.data
 
     def conventions(self, benchmark: str) -> list[Convention]:
-        """How the benchmark scores it; the paper's table shows the first."""
+        """The conventions by which a benchmark scores the run; the paper's table shows the first."""
         found = self.task.conventions(benchmark, self.reads, self.data)
         more = self.request.metrics
         return [replace(c, metrics=tuple(dict.fromkeys((*c.metrics, *more)))) for c in found] if more else found
 
     @property
     def trains(self) -> bool:
-        """Whether its weights come from a training of ours."""
+        """Whether the weights are trained here."""
         return self.spec.training is not None
 
     @property
     def lacks_weights(self) -> bool:
+        """Whether the weights must still be trained."""
         return self.trains and not self.weights.exists()
 
     def images_folder(self, benchmark: str) -> Path:
-        """Of restored images."""
-        way = [name for name in (self.spec.inference, self.spec.tiling) if name not in ("soft", "usual")]
-        way += [f"tile{self.spec.tile}"] * bool(self.spec.tile)
-        return self.folder / "images" / "-".join([self.data_name(benchmark), *way])
+        """The folder of restored images."""
+        variant = [name for name in (self.spec.inference, self.spec.tiling) if name not in ("soft", "usual")]
+        variant += [f"tile{self.spec.tile}"] * bool(self.spec.tile)
+        return self.folder / "images" / "-".join([self.data_name(benchmark), *variant])
 
     def saved_images(self, benchmark: str, paths: list[Path]) -> dict[Path, Path]:
-        """Where the restored image of each file is saved; a stem that two files share keeps its ending."""
+        """The output file of each image; files that share a stem keep their suffix in the output's name."""
         stems = Counter(path.stem for path in paths)
         folder = self.images_folder(benchmark)
         return {path: folder / f"{path.name if stems[path.stem] > 1 else path.stem}.png" for path in paths}
 
     def with_request(self, **changes) -> "Run":
-        """The same run, asked for something else."""
+        """The same run with changes to its Request."""
         return replace(self, request=replace(self.request, **changes))
 
     def with_seed(self, seed: int) -> "Run":
+        """The same run with another seed of its training."""
         return replace(self, spec=self.spec.with_seed(seed))
 
     def to_json(self) -> dict:
@@ -162,7 +168,7 @@ class Run:
 
 
 def run_of(content: dict) -> Run:
-    """What ``to_json`` made."""
+    """The Run from the content that ``to_json`` made."""
     return Run(spec_of(content["spec"]), Request(**content["request"]))
 
 

@@ -1,4 +1,4 @@
-"""Score a method on benchmarks, and write what was found down."""
+"""Score a method on benchmarks, and write the records."""
 
 import math
 import time
@@ -24,52 +24,62 @@ from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
 from nsr_cli.words import clock, print_line
 
-SAY_EVERY = 60  # seconds between lines in a log, while a benchmark is scored
+SAY_EVERY = 60  # seconds between progress lines without a terminal
 
 
 def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], trained: dict | None) -> None:
     """Score a method on one benchmark by each of its conventions, and write the record.
 
     Args:
-        trained: what is left of a training: ``step`` and ``seconds``; None for methods that were not trained here.
+        trained: ``step`` and ``seconds`` of the training; None for methods that were not trained here.
     """
-    began = time.monotonic()
-    tiling, used = tiling_for(run, method), run.conventions(benchmark)
-    found, places = {}, run.saved_images(benchmark, paths)
+    start = time.monotonic()
+    tiling, conventions = tiling_for(run, method), run.conventions(benchmark)
+    scores_by_image, image_files = {}, run.saved_images(benchmark, paths)
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates, heap.keep_freed_memory():
-        scored = evaluate(method, paths, task, used, tiling, luma_only)
-        for path, by_convention, restored in counted(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
-            found[path.name] = by_convention
+        scored = evaluate(method, paths, task, conventions, tiling, luma_only)
+        for path, by_convention, restored in with_progress(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
+            scores_by_image[path.name] = by_convention
             if run.request.save_images:
-                write_png(places[path], restored)
+                write_png(image_files[path], restored)
     scores = {}
-    for convention in used:
-        images = {name: by_convention[convention.name] for name, by_convention in found.items()}
+    for convention in conventions:
+        images = {name: by_convention[convention.name] for name, by_convention in scores_by_image.items()}
         scores[convention.name] = Score(convention, means(images), images)
     steps = trained and {"steps": trained["step"], "patches": trained["step"] * run.spec.training.batch}
     budget = steps and {**steps, "seconds": round(trained["seconds"], 1)}
-    record(
+    save_record(
         run, method, benchmark, paths,
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.statistics(), trained=budget,
-        seconds=round(time.monotonic() - began, 1),
+        seconds=round(time.monotonic() - start, 1),
     )  # fmt: skip
 
 
-def counted(scored: Iterator, what: str, total: int) -> Iterator:
-    """Pass on what comes, with a bar on a terminal, and in a log a line now and then: how many, and the time left."""
-    began = said = time.monotonic()
+def with_progress(scored: Iterator, what: str, total: int) -> Iterator:
+    """Yield the items, with a progress bar on a terminal, or else a line every SAY_EVERY seconds.
+
+    Args:
+        scored: the items.
+        what: label of the bar and the lines.
+        total: number of items.
+    """
+    start = last_report = time.monotonic()
     bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
     for done, item in enumerate(bar, 1):
         yield item
         now = time.monotonic()
-        if bar.disable and done < total and now - said > SAY_EVERY:
-            said = now
-            print_line(f"{what}: {done} of {total} images, {clock((now - began) / done * (total - done))} left")
+        if bar.disable and done < total and now - last_report > SAY_EVERY:
+            last_report = now
+            print_line(f"{what}: {done} of {total} images, {clock((now - start) / done * (total - done))} left")
 
 
-def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
-    """Write what was found out about a run on a benchmark, beside what both are."""
+def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
+    """Write the record of a run on a benchmark.
+
+    Args:
+        **found: the measured entries of the Record, by attribute.
+    """
     network = isinstance(method, nn.Module)
     device = next(method.parameters()).device if network else torch.device("cpu")
     content = Record(
@@ -86,51 +96,58 @@ def record(run: Run, method: Callable, benchmark: str, paths: list[Path], **foun
 
 
 def tiling_for(run: Run, method: Callable) -> Tiling | None:
-    """How images are cut for a method; None for classical ones, which see them whole.
+    """The tiling of images for a method; None for classical methods, which see whole images.
 
     Raises:
-        UserError: as the authors cut them, but the method is none of theirs.
+        UserError: tiling=authors, for a method that the authors' code does not cut images for.
     """
     tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
     if run.spec.tiling == "usual":
         return tiling
-    if not cut_by_authors(method, tiling):
+    if not has_authors_tiling(method, tiling):
         what = f"model={run.spec.model.name} sparsity={run.spec.sparsity['gate']}"
         raise UserError(f"tiling=authors: their code cuts images for model=wdsr with gates; this is {what}")
     return AuthorsTiling(**vars(tiling))
 
 
-def cut_by_authors(method: Callable, tiling: Tiling | None) -> bool:
-    """Whether a method is one for which the authors' code cuts images."""
+def has_authors_tiling(method: Callable, tiling: Tiling | None) -> bool:
+    """Whether the authors' code cuts images for a method: WDSR with gates."""
     return isinstance(method, WDSR) and tiling.overlap > 0
 
 
 def cost_of(run: Run, network: nn.Module) -> flops.Cost:
+    """Multiply-accumulates and parameters of a run's network, with gates counted on its evaluation tiles."""
     return flops.count(network, run.task.channels_given(run.reads), tiling_of(network, run.spec.tile).side)
 
 
 def means(images: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The mean of per-image values (not of mean squared errors)."""
+    """The mean of per-image values by metric; the PSNR is not that of the mean squared error."""
     names = next(iter(images.values()))
     return {name: math.fsum(scores[name] for scores in images.values()) / len(images) for name in names}
 
 
-def explanation(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
-    """The mean scores on one benchmark under every convention, and for gated networks every tile, as a table."""
-    usual = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
-    tilings = [usual]
-    if usual and usual.overlap:  # of a network with gates: the tile is part of the protocol
-        tilings += [Tiling(2 * usual.side, usual.margin, usual.overlap), Tiling(2**20, 0, 0)]
-    if cut_by_authors(method, usual):
-        tilings.append(AuthorsTiling(**vars(usual)))
+def convention_table(run: Run, method: Callable, benchmark: str, paths: list[Path]) -> str:
+    """A table of mean scores on one benchmark: a row for each convention, and for each tiling of gated networks."""
+    default_tiling = tiling_of(method, run.spec.tile) if isinstance(method, nn.Module) else None
+    tilings = [default_tiling]
+    if default_tiling and default_tiling.overlap:  # gates: the tile is part of the protocol
+        tilings += [Tiling(2 * default_tiling.side, default_tiling.margin, default_tiling.overlap), Tiling(2**20, 0, 0)]
+    if has_authors_tiling(method, default_tiling):
+        tilings.append(AuthorsTiling(**vars(default_tiling)))
     metrics = ("psnr", "ssim", "ssim8")
-    listed = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
+    conventions = [replace(c, name=str(i), metrics=metrics) for i, c in enumerate(run.task.every_convention(run.reads))]
     lines, task, luma_only = [], run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     for tiling in tilings:
-        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, listed, tiling, luma_only)}
-        tile = "any" if tiling is None or not usual.overlap else "whole" if tiling.side == 2**20 else str(tiling.side)
+        found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, conventions, tiling, luma_only)}
+        tile = (
+            "any"
+            if tiling is None or not default_tiling.overlap
+            else "whole"
+            if tiling.side == 2**20
+            else str(tiling.side)
+        )
         tile = f"{tile}, authors'" if isinstance(tiling, AuthorsTiling) else tile
-        for c in listed:
+        for c in conventions:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"
             measured = c.given if c.measured == "as given" else c.measured

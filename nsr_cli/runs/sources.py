@@ -1,4 +1,4 @@
-"""Where the network comes from that restores a user's pictures: a file, a run, or what is shipped."""
+"""Sources of the network that restores a user's pictures: a file, a run, or a shipped network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from nsr_cli.errors import UserError
 from nsr_cli.folders import PACKAGE
 from nsr_cli.runs.build import build, trained_network
-from nsr_cli.runs.portable import open_network, read_spec, says_its_network
+from nsr_cli.runs.portable import has_spec, open_network, read_spec
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import Task, task_of
@@ -19,12 +19,12 @@ SHIPPED = PACKAGE / "shipped"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from.
+    """A source of a network.
 
     Attributes:
-        name: what is said of it.
-        spec: which network it is.
-        open: makes it, with its weights, on a device; or a classical method.
+        name: of the source, in messages.
+        spec: the Spec of the network.
+        open: makes the network with its weights on a device; or the classical method.
     """
 
     name: str
@@ -36,34 +36,33 @@ class Source:
         return task_of(self.spec.task)
 
 
-def shipped(task: Task) -> Source:
-    """The network that is shipped for a task. Raises UserError, which lists those there are, where there is none."""
+def shipped_source(task: Task) -> Source:
+    """The network that is shipped for a task. Raises UserError if there is none; the text lists the shipped ones."""
     path = SHIPPED / f"wdsr-{task.label}.safetensors"
     if not path.exists():
         labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
         raise UserError(
-            f"task={task.name}: no network for {task.label} is shipped, but for {labels or 'none'}; `nsr train` "
-            "makes one, which its overrides name here too (model=wdsr sparsity=softmax ...), as does ckpt=FILE"
+            f"task={task.name}: no network for {task.label} is shipped, only for {labels or 'none'}; train one with "
+            "`nsr train` and repeat its overrides here (model=wdsr sparsity=softmax ...), or give ckpt=FILE"
         )
-    return of_file(path)
+    return file_source(path)
 
 
-def of_file(path: Path) -> Source | None:
-    """The network of a file that says which one it holds; None where another file is named, or none."""
-    if not path.is_file() or not says_its_network(path):
+def file_source(path: Path) -> Source | None:
+    """The network of a file that holds its Spec; None for any other path."""
+    if not path.is_file() or not has_spec(path):
         return None
     return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
 
 
-def of_run(run: Run) -> Source:
-    """The method of a run, which was trained before.
+def run_source(run: Run) -> Source:
+    """The method of a run that was trained before.
 
     Raises:
-        UserError: it was not.
+        UserError: the run has no weights.
     """
     if run.lacks_weights:
         where = run.folder.resolve()
         raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
-
-    make = trained_network if run.trains or run.request.ckpt else build
-    return Source(run.spec.name, run.spec, lambda device: make(run, device))
+    open_method = trained_network if run.trains or run.request.ckpt else build
+    return Source(run.spec.name, run.spec, lambda device: open_method(run, device))

@@ -13,10 +13,10 @@ class Model:
 
     Attributes:
         name: as in file names.
-        target: dotted name of its class, or of its function.
-        arguments: of that.
-        reads: kinds of images that it can be given: rgb, luma, grey.
-        sparse: whether the class makes its own sparse convolutions; else they are attached to it.
+        target: dotted name of its class or function.
+        arguments: of the class or function.
+        reads: kinds of input images: rgb, luma, grey.
+        sparse: whether the class makes its own sparse convolutions; if not, ``sparsify`` attaches them.
     """
 
     name: str
@@ -31,14 +31,15 @@ class Training:
     """The budget and the schedule of a training (Sec. 4.1).
 
     Attributes:
-        protocol: the name under which records of this budget lie.
-        data: the training images: a data set's name, or a folder's with a digest of its images.
-        epochs, patches_per_image: the length in epochs; or ``steps``, and the other is None.
+        protocol: name of the budget, and of the folder of its records.
+        data: the training images: name of a data set; or of a folder, with a digest of its images.
+        epochs, patches_per_image: the length in epochs; ``epochs`` is None if ``steps`` gives the length.
+        steps: the length in steps; None if ``epochs`` gives it.
         batch: patches in a step.
-        patch: side of a degraded patch, in pixels; also the tile in which gates decide at evaluation.
-        lr_drops: fractions of the training after which the learning rate is multiplied by ``lr_factor``, as "2/3".
+        patch: side of a degraded patch in pixels; also the side of evaluation tiles of networks with gates.
+        lr_drops: fractions of the training, as "2/3", after which the learning rate is multiplied by ``lr_factor``.
         precision: fp32, bf16 or fp16.
-        init: SHA-256 of the checkpoint that it starts from; None where it starts from the seed.
+        init: SHA-256 of the checkpoint that the training starts from; None for random weights.
     """
 
     protocol: str
@@ -58,16 +59,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is scored.
+    """What is trained and scored.
 
     Attributes:
-        task: its ``name``, its class (``target``) and the arguments of that.
+        task: its ``name``, its class (``target``) and the arguments of the class.
         model: the method.
         sparsity: knobs of the sparse convolutions; ``{"gate": "none"}`` for plain ones.
-        training: where its weights come from; None for methods without, and for those read from a file.
-        weights: SHA-256 of the file that they are read from.
-        tile: side of evaluation tiles of a gated network in degraded pixels, where it is not the network's own.
-        inference: ``soft``; or ``hard``, which scores the weights of the soft run in another way.
+        training: the training of the weights; None for methods without weights, and for weights from a file.
+        weights: SHA-256 of the file of weights; None for weights trained here.
+        tile: side of evaluation tiles of a gated network in degraded pixels; None for that of its training patches.
+        inference: ``soft``; or ``hard``, which evaluates the weights of the soft run with the largest gate alone.
         tiling: ``usual``; or ``authors``, which cuts images as their released code does.
     """
 
@@ -82,7 +83,7 @@ class Spec:
 
     @cached_property
     def signed(self) -> dict:
-        """All of it as plain numbers, texts, lists and dicts; 1.0 as 1, what is not given left out."""
+        """The Spec as numbers, texts, lists and dicts, without its defaults; whole floats are integers."""
         signed = {key: value for key, value in asdict(self).items() if value not in (None, "soft", "usual")}
         if self.training and self.training.init is None:
             del signed["training"]["init"]
@@ -90,6 +91,7 @@ class Spec:
 
     @cached_property
     def signature(self) -> str:
+        """SHA-256 of the signed content, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.signed, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -98,8 +100,8 @@ class Spec:
         return f"{self.model.name}-{self.task['name']}-{self.signature[:8]}"
 
     @cached_property
-    def of_weights(self) -> "Spec":
-        """The run that the weights come from."""
+    def weights_spec(self) -> "Spec":
+        """The Spec of the run that trained the weights."""
         return replace(self, inference="soft", tile=None, tiling="usual")
 
     @property
@@ -108,21 +110,22 @@ class Spec:
         return self.training.protocol if self.training else "untrained"
 
     def with_seed(self, seed: int) -> "Spec":
+        """The same Spec with another seed of its training."""
         return replace(self, training=replace(self.training, seed=seed))
 
 
 def spec_of(signed: dict) -> Spec:
-    """The Spec of what is signed, as records and jobs hold it.
+    """The Spec from its signed content, as records and jobs hold it.
 
     Raises:
-        TypeError, KeyError: it is another version's.
+        TypeError, KeyError: the content is of another version of nsr.
     """
     training = signed.get("training")
     return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
 
 
-def chooses(sparsity: dict) -> bool:
-    """Whether gates look at their input, and have several groups to choose from."""
+def is_adaptive(sparsity: dict) -> bool:
+    """Whether the gates depend on their input and weigh more than one group."""
     return sparsity["gate"] not in ("none", "uniform", "static") and sparsity.get("groups") != 1
 
 

@@ -1,23 +1,23 @@
-"""What of runs is on the disk, and so what is missing: the one answer, for verbs, sweeps, tables and figures."""
+"""Which results of runs are on the disk, and which are missing: for verbs, sweeps, tables and figures alike."""
 
 import contextlib
 import json
 from functools import lru_cache
 from pathlib import Path
 
-from nsr_cli.data.catalog import find, image_paths, is_folder
+from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
 from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
-from nsr_cli.runs.spec import chooses
+from nsr_cli.runs.spec import is_adaptive
 from nsr_cli.words import print_line
 
 
 class Store:
-    """A look at the disk, shared by many runs: each data set and each folder of records is listed once.
+    """The results on the disk, as of one moment: each data set and each folder of records is listed once.
 
     Attributes:
-        damaged: files that are no whole records, and in what; they count as missing.
+        damaged: the damage of each damaged record, by its file; they count as missing.
     """
 
     def __init__(self) -> None:
@@ -29,12 +29,12 @@ class Store:
         """The images of each benchmark of a run.
 
         Raises:
-            UserError: for all that are missing, and then also for those that the run would be trained on.
+            UserError: names all missing data sets; the missing training images too, if the run must be trained.
         """
         benchmarks = run.request.benchmarks
         for name in benchmarks:
             if not is_folder(name):
-                find(name, run.data)  # complains about an unknown one, for that is another matter
+                find_dataset(name, run.data)  # raises UserError for an unknown name before any missing images
         try:
             return find_each(lambda name: self._images(name, run.data), benchmarks)
         except UserError:
@@ -43,14 +43,15 @@ class Store:
             raise
 
     def training_images(self, run: Run) -> list[Path]:
+        """The training images of a run. Raises UserError if they are missing."""
         return self._images(run.request.train, run.data)
 
     def record(self, run: Run, benchmark: str) -> Record | None:
-        """The record of a run on a benchmark, if it answers all that is asked of it; None where it is missing.
+        """The record of a run on a benchmark, or None if it is missing or incomplete.
 
-        Missing are also: a damaged record; one by other conventions, or without one of their metrics; one of degraded
-        images made here, where by now the publisher's own are at hand; one without statistics of the gates, where the
-        weights are there to measure them.
+        A record is incomplete if it is damaged; has other conventions, or lacks one of their metrics; was made from
+        degraded images of our own although the published ones are here by now; or lacks gate statistics although
+        the weights are here to measure them.
         """
         path = run.record(benchmark)
         try:
@@ -62,19 +63,19 @@ class Store:
             return None
         if record is None or record.diverged:
             return record
-        whole = record.has(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
-        unmeasured = chooses(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
-        return record if whole and not unmeasured else None
+        is_current = record.covers(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
+        lacks_gates = is_adaptive(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
+        return record if is_current and not lacks_gates else None
 
     def _is_outdated(self, run: Run, benchmark: str, record: Record) -> bool:
         try:
             paths = self._images(benchmark, run.data)
             return run.task_on(benchmark, paths).official(paths) != record.official_low_resolution
-        except UserError:  # not on this machine: the record stands
+        except UserError:  # the images are not on this machine
             return False
 
     def unscored(self, run: Run) -> list[str]:
-        """The benchmarks of a run on which there is something to score, or to save."""
+        """The benchmarks of a run that lack a complete record or requested images; all of them if it is to rescore."""
         return [name for name in run.request.benchmarks if run.request.rescore or not self._is_scored(run, name)]
 
     def _is_scored(self, run: Run, benchmark: str) -> bool:
@@ -85,11 +86,11 @@ class Store:
         return all(path.exists() for path in run.saved_images(benchmark, self.images(run)[benchmark]).values())
 
     def is_finished(self, run: Run) -> bool:
-        """Whether a run asks for nothing that is not on the disk."""
-        asks = run.request.explain or run.request.dry_run or (run.request.weights and run.lacks_weights)
-        return not asks and not self.unscored(run)
+        """Whether all that a run asks for is on the disk."""
+        has_work = run.request.explain or run.request.dry_run or (run.request.weights and run.lacks_weights)
+        return not has_work and not self.unscored(run)
 
-    def finished(self, run: Run) -> dict[str, Record]:
+    def finished_records(self, run: Run) -> dict[str, Record]:
         """The record of each benchmark of a finished run.
 
         Raises:
@@ -105,21 +106,19 @@ class Store:
         return records
 
 
-def show(run: Run, records: dict[str, Record]) -> None:
-    """Print the scores of a finished run, and where they are."""
+def print_scores(run: Run, records: dict[str, Record]) -> None:
+    """Print the scores of a finished run, and the files of its records."""
     for name, record in records.items():
-        print_line(f"{run.spec.name} on {name}: {record.in_words()}\n  {run.record(name).resolve()}")
+        print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
         if run.request.save_images:
             print_line(f"  {run.images_folder(name).resolve()}")
 
 
 def seeds_in(folder: Path) -> dict[str, int]:
-    """The seed of every training that has a record in a folder, by its signature."""
+    """The seed of each trained run with a record in a folder, by the run's signature."""
     found = {}
     for path in folder.glob("*.json"):
-        with contextlib.suppress(
-            OSError, ValueError, KeyError, TypeError, RecursionError
-        ):  # no record, or a damaged one
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # not a record, or damaged
             record = json.loads(path.read_text(encoding="utf-8"))
             signature, seed = record["signature"], record["spec"]["training"]["seed"]
             if isinstance(signature, str) and type(seed) is int:

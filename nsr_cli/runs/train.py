@@ -1,4 +1,4 @@
-"""Train the network of a run, once: from its Spec to the arguments of the loop."""
+"""Train the network of a run: from its Spec to the arguments of the training loop."""
 
 import os
 import shutil
@@ -33,10 +33,10 @@ def prepare_training(
 
     Args:
         sources: the training images.
-        benchmarks: images by benchmark; the first is looked at during the training.
+        benchmarks: images by benchmark; the first is used for validation.
 
     Returns:
-        What trains the network then, and writes its weights.
+        A function that trains the network and writes its weights.
     """
     spec, request = run.spec.training, run.request
     task = run.task_on(request.train, sources)
@@ -49,24 +49,24 @@ def prepare_training(
     sizes = {"patch": spec.patch, "batch": spec.batch, "patches_per_image": spec.patches_per_image}
     sampler = PatchSampler(examples, task.scale, **sizes, seed=spec.seed, sigma=task.sigma)
     steps, device = steps_of(run, len(examples)), next(network.parameters()).device
-    started = initialise(run, network) if request.init else ""  # a checkpoint of this training replaces it
+    init_line = initialise(run, network) if request.init else ""  # a checkpoint of this training replaces the weights
     benchmark, paths = next(iter(benchmarks.items()))
     convention = run.conventions(benchmark)[0]
     validate = validation_of(paths, run.task_on(benchmark, paths), convention, spec.patch, task.luma_only(run.reads))
 
-    def begin(ranks: Ranks) -> None:
+    def train_network(ranks: Ranks) -> None:
         if ranks.is_first:
             together = f" by {ranks.world} processes" if ranks.world > 1 else ""
             print_line(f"training {run.name}: {steps:,} steps{together} in {run.folder.resolve()}")
-            if started:
-                print_line(started)
+            if init_line:
+                print_line(init_line)
         digest = digest_of(task.sources(sources))
         drops = drop_steps(spec.lr_drops, steps)
         train(
             network,
             sampler_on_device(sampler, device),
             Schedule(steps, spec.learning_rate, drops, spec.lr_factor),
-            Saver(run.folder, run.spec.of_weights.signature, digest, request.checkpoint_minutes),
+            Saver(run.folder, run.spec.weights_spec.signature, digest, request.checkpoint_minutes),
             Observers(
                 run.folder,
                 [Validation(validate, request.validate_every), GateStatistics()],
@@ -81,14 +81,14 @@ def prepare_training(
             ranks=ranks,
         )
 
-    return begin
+    return train_network
 
 
 def steps_of(run: Run, images: int) -> int:
-    """Steps of the whole training.
+    """The number of steps of a run's training on a number of images.
 
     Raises:
-        UserError: its epochs are shorter than a batch.
+        UserError: all epochs together hold less than a batch.
     """
     spec = run.spec.training
     if spec.steps:

@@ -1,7 +1,7 @@
-"""Tasks: how an image is degraded, what a training sees of it, and how its benchmarks are scored; a file each.
+"""Tasks: the degradation of images, the form of training images, and the conventions of scoring; one file each.
 
-A config names a task's class under ``task._target_``; all other entries of that config group are its arguments. A task
-of one's own subclasses :class:`Task`, anywhere, and needs a YAML in conf/task (or in ``--config-dir``).
+A config names a task's class under ``task._target_``; all other entries of that config group are its arguments. A new
+task is a subclass of :class:`Task` in any module, and a YAML in conf/task (or in ``--config-dir``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What all tasks share; images are (H, W[, C]) in 0..255.
+    """The base class of tasks. Images are (H, W[, C]) in 0..255.
 
     Attributes:
-        channels: of the images that networks are given.
-        name: as in signatures and file names.
-        scale: side of a restored image over that of the degraded one.
-        sigma: standard deviation of noise that is drawn anew for every training patch, in 0..255.
-        fixed: what names the degradation of training images in a cache, as in ``q10``; empty where it is drawn anew.
+        channels: of the input images of networks.
+        name: in signatures and file names.
+        scale: side of a restored image over the side of the degraded one.
+        sigma: standard deviation of the noise that is drawn for every training patch, in 0..255.
+        fixed: name in caches of a degradation that is fixed for each training image, as in ``q10``; empty if it is
+            drawn for every patch.
     """
 
     channels: int = 1
@@ -37,30 +38,30 @@ class Task:
 
     @property
     def level(self) -> float:
-        """The knob that published weights are listed by."""
+        """The value of the task's knob (sigma, quality, scale), by which published weights are listed."""
         raise NotImplementedError
 
     @property
     def label(self) -> str:
-        """What names of restored pictures end in, as in ``x2``."""
+        """The suffix of the names of restored pictures, as in ``x2``."""
         return self.fixed or self.name
 
     def form(self, reads: Sequence[str]) -> str:
-        """What of an image a training works on: rgb, luma or grey."""
+        """The form of training images: rgb, luma or grey."""
         return "luma"
 
     def conventions(self, benchmark: str, reads: Sequence[str], data: Path) -> list[Convention]:
-        """How a benchmark scores methods; the paper's table shows the first.
+        """The conventions by which a benchmark scores methods; the paper's table shows the first.
 
         Args:
-            benchmark: a data set.
-            reads: what the method can be given: rgb, luma, grey.
+            benchmark: name of a data set, or a folder.
+            reads: kinds of input images of the method: rgb, luma, grey.
             data: the folder of data sets.
         """
         raise NotImplementedError
 
     def every_convention(self, reads: Sequence[str]) -> list[Convention]:
-        """All ways in which papers have scored the task, to see which one a published number may come from."""
+        """All conventions by which papers have scored the task, to find the one behind a published number."""
         return self.conventions("", reads, Path())
 
     def prepare(self, path: Path, image: "np.ndarray", convention: Convention) -> "tuple[np.ndarray, np.ndarray]":
@@ -68,35 +69,38 @@ class Task:
         raise NotImplementedError
 
     def degraded(self, path: Path, truth: "np.ndarray") -> "np.ndarray":
-        """The degraded image of a training image, uint8; asked only where ``fixed`` names it."""
+        """The degraded image of a training image, uint8; called only if ``fixed`` is not empty."""
         return truth
 
     def sources(self, paths: Sequence[Path]) -> list[Path]:
-        """All files that training images are made from."""
+        """All files that training images are made from: the images, and low-resolution partners if there are any."""
         return list(paths)
 
     def paired(self, partners: Mapping[Path, Path]) -> "Task":
-        """The task on images that have low-resolution images of their own; only super-resolution has a use for them."""
+        """The task on images with given low-resolution partners; only super-resolution uses them."""
         return self
 
     def official(self, paths: Sequence[Path]) -> bool:
-        """Whether degraded images come from their publisher, instead of from here."""
+        """Whether the degraded images are published ones, instead of made here."""
         return False
 
     def channels_given(self, reads: Sequence[str]) -> int:
-        """Channels of the images that a method reads."""
+        """The number of channels of a method's input images."""
         return 1 if reads[0] == "luma" else self.channels
 
     def luma_only(self, reads: Sequence[str]) -> bool:
-        """Whether a method is given luma alone, and colour images have their chroma enlarged by bicubic."""
+        """Whether a method restores luma alone, so that the chroma of colour images is enlarged bicubically."""
         return False
 
 
 def task_of(signed: dict) -> Task:
-    """The task of a Spec: its class, made from the other entries.
+    """The task of a Spec.
+
+    Args:
+        signed: ``name``, ``target``, the dotted name of the class, and the arguments of the class.
 
     Raises:
-        UserError: no such class, or arguments that it does not take.
+        UserError: there is no such class, or it does not take the arguments.
     """
     arguments = {key: value for key, value in signed.items() if key not in ("name", "target")}
     try:

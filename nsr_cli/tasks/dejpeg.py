@@ -1,4 +1,4 @@
-"""JPEG artifacts: the Y channel, compressed as a grey JPEG (Table 6)."""
+"""Removal of JPEG artifacts: the Y channel, compressed as a grey JPEG (Table 6)."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Denoising: grey, additive Gaussian noise that is neither clipped nor quantised (Table 5)."""
+"""Denoising: grey images with additive Gaussian noise, neither clipped nor quantised (Table 5)."""
 
 import itertools
 from collections.abc import Sequence

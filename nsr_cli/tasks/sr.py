@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuperResolution(Task):
-    """x2, x3 or x4: low-resolution images of their own, DIV2K's official ones where at hand, or MATLAB's bicubic."""
+    """x2, x3 or x4 from low-resolution images: given partners, else DIV2K's official ones, else MATLAB's bicubic."""
 
     channels: int = 3
     scale: int = 2
-    partners: Mapping[Path, Path] = field(default_factory=dict, repr=False, compare=False)  # of images that have one
+    partners: Mapping[Path, Path] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # low-resolution images by image
     name: ClassVar[str] = "sr"
 
     @property

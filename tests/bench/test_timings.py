@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nsr_cli.bench.timings import FLOPS, SIZE, Timing, load_timing, milliseconds, outputs_of, render, row_of
+from nsr_cli.bench.timings import FLOPS, SIZE, Timing, load_timing, milliseconds, output_channels, render, row_of
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import table_names
 
@@ -117,9 +117,9 @@ def test_the_json_file_alone_makes_the_same_table():
 
 def test_both_columns_keep_what_they_are_called_after():
     for k in (2, 4, 8, 16):
-        assert k * outputs_of(SIZE, 64, k) == 64  # kernels in all
-        assert outputs_of(FLOPS, 64, k) == 64  # kernels that are convolved with
-    assert outputs_of(SIZE, 64, 0) == outputs_of(FLOPS, 64, 0) == 64
+        assert k * output_channels(SIZE, 64, k) == 64  # kernels in all
+        assert output_channels(FLOPS, 64, k) == 64  # kernels that are convolved with
+    assert output_channels(SIZE, 64, 0) == output_channels(FLOPS, 64, 0) == 64
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0196, "19.6"), (0.1, "100"), (1.5, "1500"), (1.234e-6, "0.00123")])

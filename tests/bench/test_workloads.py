@@ -13,9 +13,9 @@ from nsr_cli.bench.workloads import (
     Convolution,
     chosen_way,
     convolutions,
-    in_place,
     networks,
-    room,
+    output_like,
+    run_sample_by_sample,
     ways,
 )
 from nsr_cli.layers import per_sample
@@ -86,9 +86,9 @@ def test_sample_by_sample_is_the_same_convolution():
     torch.manual_seed(0)
     layer = torch.nn.Conv2d(8, 4, 3, padding=1)
     x = torch.rand(3, 8, 6, 7).to(memory_format=torch.channels_last)
-    out = room(layer, x)
+    out = output_like(layer, x)
     with torch.no_grad():
-        in_place(layer, out, x)
+        run_sample_by_sample(layer, out, x)
         torch.testing.assert_close(out, F.conv2d(x, layer.weight, layer.bias, padding=1))
     assert out.is_contiguous(memory_format=torch.channels_last)
 

@@ -39,7 +39,7 @@ def test_a_training_goes_on_from_a_checkpoint(nsr, tmp_path, start):
 def test_of_another_scale_what_fits_is_taken_and_the_rest_is_listed(nsr, tmp_path, start):
     result = nsr(f"ablate {OTHERS} scale=3 init={start} learning_rate=1e-12")
     assert result.code == 0, result.err
-    assert f"starting from {start}; of other sizes, and so not taken: tail, skip\n" in result.out
+    assert f"starting from {start}; not loaded, because their sizes differ: tail, skip\n" in result.out
     expected, found = torch.load(start, weights_only=True)["model"], final(tmp_path)
     same = {key for key in found if found[key].shape == expected[key].shape and found[key].allclose(expected[key])}
     assert {key for key in found if key.startswith(("head", "body"))} == same

@@ -82,7 +82,7 @@ def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained)
     [
         ("restore", "nsr restore: no picture is named; expected files, folders or patterns, as in"),
         ("restore nope.png 'no*' out=x", "nsr restore: nope.png: no such file or folder; no*: no pictures there"),
-        ("restore photo.png scale=3", "nsr restore: task=sr: no network for x3 is shipped, but for "),
+        ("restore photo.png scale=3", "nsr restore: task=sr: no network for x3 is shipped, only for "),
         ("restore photo.png task=denoise sigma=31", "nsr restore: task=denoise: no network for sigma31 is shipped"),
         ("restore photo.png sparsity=sigmoid", "nsr restore: no weights of this run in "),
         ("restore photo.png colour=red", "nsr restore: colour=red: expected channels or luma, or null"),

@@ -14,7 +14,7 @@ from toy import NAMES, get, same, sha256, tarred, zipped
 from nsr_cli.data import archives, catalog
 from nsr_cli.data.datasets import Source
 from nsr_cli.data.images import read_image
-from nsr_cli.data.manifest import check
+from nsr_cli.data.manifest import check_dataset
 from nsr_cli.errors import UserError
 
 
@@ -26,7 +26,7 @@ def test_a_truncated_archive_is_refused(server, toy, images, root, kind, part):
     server.files["whole"] = whole
     toy(Source(server.url("cut")))
     if not (kind == "tar" and part == 0.99):  # there only the padding at the end is cut off
-        with pytest.raises(UserError, match=r"broken archive: |images are others"):
+        with pytest.raises(UserError, match=r"broken archive: |images are missing or differ"):
             get(root)
         assert not (root / "Toy").exists()
     toy(Source(server.url("whole")), manifest=False)
@@ -46,7 +46,7 @@ def test_get_unpacks_checks_and_puts_in_place(server, toy, images, root, kind):
     assert get(root) == root / "Toy"
     assert same(root / "Toy", images)
     assert [path.name for path in root.iterdir()] == ["Toy"]
-    assert check("toy", root).problems == ()
+    assert check_dataset("toy", root).problems == ()
     assert [path.name for path in catalog.image_paths("toy", root)] == sorted(NAMES)
 
 
@@ -84,7 +84,7 @@ def test_other_pixels_are_refused(server, toy, images, root, tmp_path):
     cv2.imwrite(str(other / "b.png"), changed)
     server.files["toy.zip"] = zipped(other)
     toy(Source(server.url("toy.zip")))
-    with pytest.raises(UserError, match=r"1 of 5 images are others, b\.png among them"):
+    with pytest.raises(UserError, match=r"1 of 5 images are missing or differ, b\.png among them"):
         get(root)
     assert not (root / "Toy").exists()
 
@@ -94,9 +94,9 @@ def test_without_a_manifest_names_and_count_decide(server, toy, images, root):
     toy(Source(server.url("toy.zip")), manifest=False, files=NAMES)
     get(root)
     assert same(root / "Toy", images)
-    assert check("toy", root).compared == "names and count"
+    assert check_dataset("toy", root).compared == "names and count"
     (root / "Toy" / "a.png").unlink()
-    assert check("toy", root).problems == ("a.png: missing",)
+    assert check_dataset("toy", root).problems == ("a.png: missing",)
     shutil.rmtree(root)
     toy(Source(server.url("toy.zip"), "*/[abc].png"), manifest=False)
     with pytest.raises(UserError, match=r"not the images expected: 2 of 5 images missing"):

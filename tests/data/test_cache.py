@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nsr_cli.data import cache
-from nsr_cli.data.cache import cached, identity_of
+from nsr_cli.data.cache import cache_identity, cached_images
 from nsr_cli.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def keep(tmp_path):
 
     def call(make, said=None) -> list[np.ndarray]:
         say = (lambda text: None) if said is None else said.append
-        return cached(tmp_path / "cache", "set-rgb", [source], NAMES, make, say)
+        return cached_images(tmp_path / "cache", "set-rgb", [source], NAMES, make, say)
 
     return call
 
@@ -72,7 +72,9 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from nsr_cli.data.cache import cached
+from nsr_cli.data.cache import cached_images
+def say(text):
+    print(text, flush=True)
 folder = Path(sys.argv[1])
 def make(number):
     with open(folder / "made", "a") as file:
@@ -80,7 +82,7 @@ def make(number):
     while not (folder / "go").exists():
         time.sleep(0.01)
     return np.full((30, 40, 3), number, np.uint8)
-images = cached(folder / "cache", "set", [folder / "source"], ["a", "b"], make, lambda text: print(text, flush=True))
+images = cached_images(folder / "cache", "set", [folder / "source"], ["a", "b"], make, say)
 print([int(image.sum()) for image in images], flush=True)
 """
 
@@ -165,22 +167,22 @@ def test_what_changes_an_image_makes_another_cache(tmp_path, monkeypatch):
     for path in paths:
         path.write_bytes(b"1234")
         os.utime(path, (1, 1))
-    seen = [identity_of("set-rgb", paths)]
-    assert identity_of("set-rgb", paths) == seen[0]
-    seen.append(identity_of("set-luma", paths))
-    seen.append(identity_of("set-rgb", paths[:1]))
-    seen.append(identity_of("set-rgb", paths[::-1]))
+    seen = [cache_identity("set-rgb", paths)]
+    assert cache_identity("set-rgb", paths) == seen[0]
+    seen.append(cache_identity("set-luma", paths))
+    seen.append(cache_identity("set-rgb", paths[:1]))
+    seen.append(cache_identity("set-rgb", paths[::-1]))
     paths[1].write_bytes(b"1235")  # of the same size
-    seen.append(identity_of("set-rgb", paths))
+    seen.append(cache_identity("set-rgb", paths))
     paths[1].write_bytes(b"12345")
     os.utime(paths[1], (1, 1))
-    seen.append(identity_of("set-rgb", paths))
+    seen.append(cache_identity("set-rgb", paths))
     code = tmp_path / "resize.py"
     code.write_text("another kernel")
     monkeypatch.setattr(cache.resize, "__file__", str(code))
-    seen.append(identity_of("set-rgb", paths))
+    seen.append(cache_identity("set-rgb", paths))
     monkeypatch.setattr(cache.PIL, "__version__", "1.0")
-    seen.append(identity_of("set-rgb", paths))
+    seen.append(cache_identity("set-rgb", paths))
     assert len(set(seen)) == len(seen)
 
 
@@ -213,7 +215,7 @@ def test_a_full_disk_leaves_nothing_behind_and_the_images_in_memory(keep, tmp_pa
 def test_without_a_place_for_a_cache_the_images_stay_in_memory(tmp_path):
     (tmp_path / "cache").touch()  # a file
     said = []
-    found = cached(tmp_path / "cache", "set", [], NAMES, COLOUR.__getitem__, said.append)
+    found = cached_images(tmp_path / "cache", "set", [], NAMES, COLOUR.__getitem__, said.append)
     assert same(found, COLOUR)
     assert len(said) == 1 and "they stay in this process's memory" in said[0] and "Not a directory" in said[0]
 
@@ -235,7 +237,7 @@ def test_building_needs_the_memory_of_one_image(tmp_path):
 
     tracemalloc.start()
     try:
-        images = cached(tmp_path, "set", [], [str(i) for i in range(20)], make, lambda text: None)
+        images = cached_images(tmp_path, "set", [], [str(i) for i in range(20)], make, lambda text: None)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

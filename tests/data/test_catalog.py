@@ -12,7 +12,7 @@ from nsr_cli.data import catalog
 from nsr_cli.data.catalog import convention_names, image_paths, listing, lr_partner
 from nsr_cli.data.datasets import DATASETS
 from nsr_cli.data.datasets_file import CONVENTIONS
-from nsr_cli.data.manifest import check
+from nsr_cli.data.manifest import check_dataset
 from nsr_cli.errors import UserError
 
 # how many images each benchmark and training set has, as its authors publish it
@@ -130,7 +130,7 @@ def test_a_broken_link_beside_the_images_of_a_data_set_does_not_matter(tmp_path)
     with pytest.raises(UserError, match=r"0850.png is a link to nothing, which does not exist"):
         image_paths("div2k_val", tmp_path)
     assert listing(tmp_path)[1].where.startswith(f"not here (99 of 100 in {folder})")
-    assert any(problem.startswith("0850.png: cannot read") for problem in check("div2k_val", tmp_path).problems)
+    assert any(problem.startswith("0850.png: cannot read") for problem in check_dataset("div2k_val", tmp_path).problems)
 
 
 def test_subfolders_that_hold_the_images_are_named(tmp_path):

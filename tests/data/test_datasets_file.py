@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nsr_cli.data import catalog
-from nsr_cli.data.catalog import convention_names, find, image_paths
+from nsr_cli.data.catalog import convention_names, find_dataset, image_paths
 from nsr_cli.data.datasets import DATASETS
-from nsr_cli.data.manifest import check
+from nsr_cli.data.manifest import check_dataset
 from nsr_cli.errors import UserError
 
 ENTRY = "photographs: {title: My photographs, folders: [Photos, photos/HR], role: test, count: 2}\n"
@@ -33,7 +33,7 @@ def test_one_entry_makes_a_data_set(tmp_path, write):
     write(ENTRY)
     photographs(tmp_path / "photos/HR")
     assert [path.name for path in image_paths("photographs", tmp_path)] == ["a.png", "b.webp"]
-    dataset = find("photographs", tmp_path)
+    dataset = find_dataset("photographs", tmp_path)
     assert (dataset.title, dataset.count, dataset.role) == ("My photographs", 2, "test")
     assert convention_names("photographs", ["luma", "rgb"], tmp_path) == ["rgb"]
     (row,) = [row for row in catalog.listing(tmp_path) if row.name == "photographs"]
@@ -41,7 +41,7 @@ def test_one_entry_makes_a_data_set(tmp_path, write):
     (tmp_path / "photos/HR/c.png").touch()
     with pytest.raises(UserError, match=r"^My photographs: 3 images in .*, expected 2; `nsr data check photographs`"):
         image_paths("photographs", tmp_path)
-    assert "3 images, expected 2" in check("photographs", tmp_path).problems
+    assert "3 images, expected 2" in check_dataset("photographs", tmp_path).problems
 
 
 def test_only_folders_and_role_are_needed(tmp_path, write):
@@ -64,15 +64,15 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, write):
         image_paths("photographs", tmp_path)
     assert str(error.value) == f"My photographs: no folder {tmp_path}/Photos; its entry in {path} says where it lies"
     with pytest.raises(UserError, match=r"did you mean 'photographs'\?\); there are: .*, photographs$"):
-        find("photograph", tmp_path)
+        find_dataset("photograph", tmp_path)
 
 
 def test_a_changed_file_is_read_again_and_none_is_none(tmp_path, write):
-    assert list(catalog.datasets(tmp_path)) == list(DATASETS)
+    assert list(catalog.all_datasets(tmp_path)) == list(DATASETS)
     write(ENTRY)
-    assert list(catalog.datasets(tmp_path)) == [*DATASETS, "photographs"]
+    assert list(catalog.all_datasets(tmp_path)) == [*DATASETS, "photographs"]
     write("")
-    assert list(catalog.datasets(tmp_path)) == list(DATASETS)
+    assert list(catalog.all_datasets(tmp_path)) == list(DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_changed_file_is_read_again_and_none_is_none(tmp_path, write):
         ("a: {folders: [", ": is no YAML file: "),
         (b"\xff\xfe\xff", ": is no YAML file: "),
         ("- a\n- b", ": expected data sets by name; found ['a', 'b']"),
-        ("a: {folders: x, role: test}\na: {folders: y, role: test}", ": is no YAML file: a stands twice (line 1)"),
+        ("a: {folders: x, role: test}\na: {folders: y, role: test}", ": is no YAML file: a is a repeated key (line 1)"),
         ("Mine: {folders: x, role: test}", ": 'Mine' cannot be a name; expected lower-case letters, digits, _ and -"),
         ("2024: {folders: x, role: test}", ": '2024' cannot be a name; "),
         ("../a: {folders: x, role: test}", ": '../a' cannot be a name; "),
@@ -104,7 +104,7 @@ def test_a_changed_file_is_read_again_and_none_is_none(tmp_path, write):
 def test_a_bad_entry_is_one_line_with_file_and_key(tmp_path, write, text, message):
     path = write(text)
     with pytest.raises(UserError) as error:
-        find("another", tmp_path)
+        find_dataset("another", tmp_path)
     said = str(error.value)
     assert said.startswith(str(path)) and "\n" not in said and message.removeprefix(":") in said
-    assert find("set5", tmp_path) is DATASETS["set5"]  # what is in the catalogue needs no such file
+    assert find_dataset("set5", tmp_path) is DATASETS["set5"]  # what is in the catalogue needs no such file

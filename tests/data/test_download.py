@@ -11,7 +11,7 @@ from toy import NAMES, Handler, get, same, sha256, zipped
 
 from nsr_cli.data import archives, download, fetch
 from nsr_cli.data.datasets import DATASETS, Dataset, Source
-from nsr_cli.data.manifest import check
+from nsr_cli.data.manifest import check_dataset
 from nsr_cli.errors import UserError
 
 
@@ -122,10 +122,10 @@ def test_an_archive_that_two_parts_share_is_fetched_once(server, toy, images, ro
     toy(Source(server.url("both.zip")), name="two")
     pair = Dataset("pair", "Pair", 10, True, "test", "none", "noise", parts=("one", "two"))
     monkeypatch.setitem(DATASETS, "pair", pair)
-    assert download.get("pair", root, progress=False) == [root / "One", root / "Two"]
+    assert download.get_dataset("pair", root, progress=False) == [root / "One", root / "Two"]
     assert same(root / "One", images) and same(root / "Two", images)
     assert len(server.requests) == 1
-    assert check("pair", root).found == 10
+    assert check_dataset("pair", root).found == 10
 
 
 def test_what_is_half_fetched_for_another_data_set_stays(server, toy, images, root):
@@ -140,7 +140,7 @@ def test_what_is_half_fetched_for_another_data_set_stays(server, toy, images, ro
     get(root)
     assert sorted(path.name for path in other.parent.iterdir()) == [other.name, "lock"]
     server.files["other.zip"] = body
-    download.get("other", root, progress=False)
+    download.get_dataset("other", root, progress=False)
     assert server.requests[-1] == ("other.zip", "bytes=500-")
     assert sorted(path.name for path in root.iterdir()) == ["Other", "Toy"]
 
@@ -188,7 +188,7 @@ def test_only_what_is_missing_is_added_to_a_folder(server, toy, images, root):
     (root / "Toy" / "notes.txt").write_text("mine")
     before = (root / "Toy" / "a.png").stat().st_ino
     get(root)
-    assert check("toy", root).problems == ()
+    assert check_dataset("toy", root).problems == ()
     assert (root / "Toy" / "a.png").stat().st_ino == before
     assert (root / "Toy" / "notes.txt").read_text() == "mine"
 
@@ -205,19 +205,19 @@ def test_other_images_of_the_same_names_are_never_overwritten(server, toy, image
 
 def test_a_data_set_without_a_source_says_where_to_ask(root):
     with pytest.raises(UserError) as error:
-        download.get("manga109", root, progress=False)
+        download.get_dataset("manga109", root, progress=False)
     assert str(error.value) == (
         f"Manga109 can't be fetched: ask its authors at http://www.manga109.org; its images belong into {root}/Manga109"
     )
     with pytest.raises(UserError, match=r"^no data set 'set6' \(did you mean 'set5'\?\)"):
-        download.get("set6", root)
+        download.get_dataset("set6", root)
     assert not root.exists()
 
 
 def test_what_a_package_ships_needs_no_download(root):
-    (folder,) = download.get("embedded_val", root)
+    (folder,) = download.get_dataset("embedded_val", root)
     assert (folder / "chelsea.png").is_file() and not root.exists()
-    assert check("embedded_val", root).problems == ()
+    assert check_dataset("embedded_val", root).problems == ()
 
 
 # Full disks, foreign folders, two at once

@@ -10,7 +10,7 @@ from toy import get
 
 from nsr_cli.data import catalog, manifest
 from nsr_cli.data.datasets import DATASETS, Source
-from nsr_cli.data.manifest import check, read_manifest
+from nsr_cli.data.manifest import check_dataset, read_manifest
 from nsr_cli.errors import UserError
 
 
@@ -25,7 +25,7 @@ def test_check_names_each_image_that_differs(toy, images, root):
     (here / "grey.png").write_bytes(b"no image")
     cv2.imwrite(str(here / "photo.jpg"), cv2.imread(str(here / "photo.jpg")))
     cv2.imwrite(str(here / "extra.png"), np.zeros((2, 2, 3), np.uint8))
-    found = check("toy", root)
+    found = check_dataset("toy", root)
     assert found.missing == ("a.png",) and found.found == 5 and found.compared == "checksums"
     assert [problem for problem in found.problems if "grey.png" not in problem] == [
         "a.png: missing",
@@ -42,7 +42,7 @@ def test_a_grey_image_replicated_to_colour_is_noticed(toy, images, root):
     toy()
     here = shutil.copytree(images, root / "Toy")
     cv2.imwrite(str(here / "grey.png"), cv2.imread(str(here / "grey.png"), cv2.IMREAD_COLOR))
-    assert check("toy", root).problems == ("grey.png: 20x20x3, expected 20x20x1",)
+    assert check_dataset("toy", root).problems == ("grey.png: 20x20x3, expected 20x20x1",)
 
 
 def test_a_png_written_anew_is_still_the_same_image(toy, images, root):
@@ -51,7 +51,7 @@ def test_a_png_written_anew_is_still_the_same_image(toy, images, root):
     before = (here / "a.png").read_bytes()
     cv2.imwrite(str(here / "a.png"), cv2.imread(str(here / "a.png")), [cv2.IMWRITE_PNG_COMPRESSION, 0])
     assert (here / "a.png").read_bytes() != before
-    assert check("toy", root).problems == ()
+    assert check_dataset("toy", root).problems == ()
 
 
 def test_only_get_needs_pooch(toy, images, root, monkeypatch):
@@ -60,7 +60,7 @@ def test_only_get_needs_pooch(toy, images, root, monkeypatch):
     for module in ("pooch", "requests"):
         monkeypatch.setitem(sys.modules, module, None)
     shutil.copytree(images, root / "Toy")
-    assert check("toy", root).problems == ()
+    assert check_dataset("toy", root).problems == ()
     assert get(root) == root / "Toy"
     shutil.rmtree(root)
     with pytest.raises(UserError, match=r"^`nsr data get` needs pooch, which is not installed: pip install pooch$"):
@@ -69,7 +69,7 @@ def test_only_get_needs_pooch(toy, images, root, monkeypatch):
 
 def test_check_of_what_is_not_here(tmp_path):
     with pytest.raises(UserError, match=r"^Set5: no folder "):
-        check("set5", tmp_path)
+        check_dataset("set5", tmp_path)
 
 
 def test_listing_says_where_or_how(toy, images, root):
@@ -110,4 +110,4 @@ def test_every_source_can_be_verified():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_manifests_describe_the_real_images(nsr_data, name):
-    assert check(name, nsr_data).problems == ()
+    assert check_dataset(name, nsr_data).problems == ()

@@ -9,7 +9,7 @@ import pytest
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.images import write_png
-from nsr_cli.data.pairs import low_resolution_paths, pair_text, paired
+from nsr_cli.data.pairs import find_partners, low_resolution_paths, pair_text
 from nsr_cli.errors import UserError
 
 
@@ -42,7 +42,7 @@ def names(paths: list[Path]) -> list[str]:
 def test_partners_are_known_by_the_usual_names(tmp_path, high, low):
     paths = [*fill(tmp_path / "hr", high), *fill(tmp_path / "hr", "other.png")]
     fill(tmp_path / "lr", low, "other.png", shape=(4, 5, 3))
-    assert names(paired(paths, tmp_path / "lr", 2)) == [low, "other.png"]
+    assert names(find_partners(paths, tmp_path / "lr", 2)) == [low, "other.png"]
 
 
 def test_the_partners_of_several_scales_may_share_a_folder(tmp_path):
@@ -50,19 +50,19 @@ def test_the_partners_of_several_scales_may_share_a_folder(tmp_path):
     for scale in (2, 3, 4):
         fill(tmp_path / "lr", f"ax{scale}.png", f"bx{scale}.png", shape=(12 // scale, 13 // scale))
     for scale in (2, 3, 4):
-        assert names(paired(paths, tmp_path / "lr", scale)) == [f"ax{scale}.png", f"bx{scale}.png"]
+        assert names(find_partners(paths, tmp_path / "lr", scale)) == [f"ax{scale}.png", f"bx{scale}.png"]
 
 
 def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
     paths = fill(tmp_path / "hr", "a.png", "b.png")
     fill(tmp_path / "lr", "a.png", "b.png", shape=(4, 5, 3))
-    assert names(paired(paths[:1], tmp_path / "lr", 2)) == ["a.png"]
+    assert names(find_partners(paths[:1], tmp_path / "lr", 2)) == ["a.png"]
 
 
 @pytest.mark.parametrize(
     ("high", "low", "message"),
     [
-        ("ab", "a", "b.png: no low-resolution partner at 1/2 in {lr}, as bx2.png would be"),
+        ("ab", "a", "b.png: no low-resolution partner at 1/2 in {lr}; expected for example bx2.png"),
         (
             "abcdef",
             "a",
@@ -70,7 +70,7 @@ def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
         ),
         ("a", "ab", "b.png in {lr}: no high-resolution partner in {hr}"),
         ("a", ["a", "ax2"], "a.png has several low-resolution partners in {lr}: a.png and ax2.png"),
-        ("ab", [], "a.png, b.png: no low-resolution partner at 1/2 in {lr}, as ax2.png would be"),
+        ("ab", [], "a.png, b.png: no low-resolution partner at 1/2 in {lr}; expected for example ax2.png"),
     ],
 )
 def test_whoever_has_no_partner_is_named(tmp_path, high, low, message):
@@ -78,7 +78,7 @@ def test_whoever_has_no_partner_is_named(tmp_path, high, low, message):
     (tmp_path / "lr").mkdir()
     fill(tmp_path / "lr", *(f"{name}.png" for name in low), shape=(4, 5, 3))
     with pytest.raises(UserError) as error:
-        paired(paths, tmp_path / "lr", 2)
+        find_partners(paths, tmp_path / "lr", 2)
     assert str(error.value).startswith(message.format(lr=tmp_path / "lr", hr=tmp_path / "hr"))
 
 
@@ -90,17 +90,17 @@ def test_all_sizes_are_checked_by_headers_alone(tmp_path):
         path.write_bytes(path.read_bytes()[:41])  # the header
     expected = f"^{re.escape(str(low[0]))} is 5x5, expected 5x4: b.png at 1/2; 1 more differ$"
     with pytest.raises(UserError, match=expected):
-        paired(paths, tmp_path / "lr", 2)
+        find_partners(paths, tmp_path / "lr", 2)
 
 
 def test_a_missing_folder_and_a_broken_link_are_named(tmp_path):
     paths = fill(tmp_path / "hr", "a.png")
     with pytest.raises(UserError, match=rf"^no folder {tmp_path}/lr of low-resolution images at 1/2$"):
-        paired(paths, tmp_path / "lr", 2)
+        find_partners(paths, tmp_path / "lr", 2)
     (tmp_path / "lr").mkdir()
     (tmp_path / "lr/a.png").symlink_to("nothing")
     with pytest.raises(UserError, match=rf"^{tmp_path}/lr/a.png is a link to nothing, which does not exist$"):
-        paired(paths, tmp_path / "lr", 2)
+        find_partners(paths, tmp_path / "lr", 2)
 
 
 def partners(data, root: Path, scale: int) -> list[Path]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from nsr_cli.bench.workloads import graphed, networks
+from nsr_cli.bench.workloads import capture_graph, networks
 from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.gates import GATES
 from nsr_cli.layers.sparse_conv import SparseConv2d
@@ -91,7 +91,7 @@ def test_the_choice_is_measured_once_and_kept(gpu, monkeypatch, tmp_path):
     layer, x = SparseConv2d(32, 64, 3, padding=1).to(gpu), torch.rand(4, 32, 24, 24, device=gpu)
     layer(x)
     (way,), (file,) = choice.chosen.values(), (tmp_path / "nsr/ways").iterdir()
-    content = choice.read(choice.json.loads(file.read_text())["name"])
+    content = choice.read_times(choice.json.loads(file.read_text())["name"])
     assert way == min(content["seconds"], key=content["seconds"].get) and content["failed"] == {}
     layer(x)
     assert len(choice.chosen) == 1
@@ -105,7 +105,7 @@ def test_a_training_step_as_a_graph_trains_as_the_step_does(gpu, precision):
         step = networks(sizes, precision, gpu)["softmax", "training step"]
         network: nn.Module = step.args[0]
         begun = flat(network)
-        run = graphed(step) if replays else step
+        run = capture_graph(step) if replays else step
         for _ in range(2 if replays else 5):  # three warm up
             run()
         trained.append(flat(network))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nsr_cli.bench.workloads import graphed, networks
+from nsr_cli.bench.workloads import capture_graph, networks
 from nsr_cli.data.resident import sampler_on_device
 from nsr_cli.data.sampler import Example, PatchSampler
 from nsr_cli.engine import heap
@@ -55,7 +55,7 @@ def steps(device: torch.device) -> Iterator[dict]:
         eager = {name: call for (name, mode), call in calls.items() if mode == STEP}
         yield from rows_of(f"{task}, {precision}, eager", eager, spec["batch"], device)
         if device.type == "cuda":
-            graphs = {name: graphed(call) for name, call in eager.items()}
+            graphs = {name: capture_graph(call) for name, call in eager.items()}
             yield from rows_of(f"{task}, {precision}, CUDA graph", graphs, spec["batch"], device)
 
 

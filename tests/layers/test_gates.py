@@ -68,7 +68,7 @@ def test_networks_take_it_and_copies_keep_it(own_module):
     ],
 )
 def test_unknown_gates_are_told_what_exists(own_module, gate, reason):
-    there_are = f"there are: {', '.join(GATES)}, and module.function of one's own"
+    there_are = f"there are: {', '.join(GATES)}, or your function as module.function"
     with pytest.raises(ValueError, match=f"^no gate '{gate}'{reason}; {there_are}$"):
         SparseConv2d(5, 8, 3, gate=gate)
 

@@ -225,7 +225,7 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}, and module.function of one's own"),
+        ({"gate": "softmx"}, f"no gate 'softmx'; there are: {', '.join(GATES)}, or your function as module.function"),
         ({"gate_hidden": -1}, "gate_hidden=-1: expected at least 0, for a gate without a hidden layer"),
         ({"tau": float("inf")}, "tau=inf: the gate's temperature is above 0"),
         ({"groups": 3, "sparsity_groups": 3}, "groups=3: expected a divisor of the layer's 8 output channels"),

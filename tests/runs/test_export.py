@@ -97,8 +97,8 @@ def test_a_program_of_torch_computes_the_same_for_any_batch_and_size(network_of,
 
 def test_several_formats_share_one_program(network_of, tmp_path, monkeypatch):
     network, spec = network_of(f"sparsity=softmax {SMALL}")
-    programs, real = [], exports.exported
-    monkeypatch.setattr(exports, "exported", lambda *given: programs.append(real(*given)) or programs[-1])
+    programs, real = [], exports.export_program
+    monkeypatch.setattr(exports, "export_program", lambda *given: programs.append(real(*given)) or programs[-1])
     written(tmp_path, network, spec, "a.pt2", "b.pt2", "c.safetensors")
     assert len(programs) == 1
 
@@ -148,7 +148,7 @@ def test_a_network_that_cannot_be_followed(network_of, tmp_path, ending):
 def test_a_file_that_computes_something_else_is_not_kept(network_of, tmp_path):
     _, spec = network_of(f"sparsity=none task=denoise {SMALL}")
     (tmp_path / "net.pt2").write_text("the one before")
-    with pytest.raises(Failed, match=r"net.pt2: not written: what it restores differs by 0\.\d+ from the network's$"):
+    with pytest.raises(Failed, match=r"net.pt2: not written: its output differs by 0\.\d+ from the network's$"):
         written(tmp_path, Noisy(), spec, "net.pt2", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt2"]
     assert (tmp_path / "net.pt2").read_text() == "the one before"

@@ -13,7 +13,7 @@ from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of
 from nsr_cli.runs.build import build, fresh_method
-from nsr_cli.runs.portable import open_network, portable, read_spec, save_portable
+from nsr_cli.runs.portable import open_network, portable_copy, read_spec, save_portable
 
 CPU = torch.device("cpu")
 SMALL = "blocks=1 units=4 width=2 patch=24"
@@ -194,5 +194,5 @@ def test_a_file_names_no_code_but_networks_and_tasks(saved, tmp_path, where):
 def test_a_plain_copy_leaves_the_network_alone(network_of):
     network, spec = network_of(f"sparsity=static {SMALL}")
     network.train()
-    assert not portable(network, replace(spec, inference="hard")).training
+    assert not portable_copy(network, replace(spec, inference="hard")).training
     assert network.training and network.body[0].conv1.inference == "soft"

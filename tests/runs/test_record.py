@@ -120,8 +120,8 @@ def test_no_value_of_any_entry_ends_in_anything_but_a_record_or_a_reason(path, r
                 found = read_record(path)
             except Damaged:
                 continue
-            if found.has([RGB]) and not found.diverged:  # it is shown then
-                assert isinstance(found.in_words(), str), (place, odd)
+            if found.covers([RGB]) and not found.diverged:  # it is shown then
+                assert isinstance(found.scores_text(), str), (place, odd)
             assert found.seed is None or type(found.seed) is int, (place, odd)
     assert tried > 400
 
@@ -160,14 +160,14 @@ def test_another_format_is_named(path):
 
 
 def test_a_record_answers_for_its_own_conventions_and_metrics(record):
-    assert record.has([RGB]) and record.has([]) and record.has([replace(RGB, metrics=("psnr",))])
+    assert record.covers([RGB]) and record.covers([]) and record.covers([replace(RGB, metrics=("psnr",))])
     for other in (
         replace(RGB, name="y"), replace(RGB, border=2), replace(RGB, measured="y"), replace(RGB, rounded=False),
         replace(RGB, metrics=("psnr", "ssim", "ssim8")), replace(RGB, output_rounded=False),
     ):  # fmt: skip
-        assert not record.has([other]), other
-        assert not record.has([RGB, other])
+        assert not record.covers([other]), other
+        assert not record.covers([RGB, other])
 
 
 def test_its_scores_in_a_line(record):
-    assert record.in_words() == "rgb: 30.1429 dB  SSIM 0.90143"
+    assert record.scores_text() == "rgb: 30.1429 dB  SSIM 0.90143"

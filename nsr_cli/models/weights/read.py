@@ -1,4 +1,4 @@
-"""From a weights file to named tensors or arrays: by its content, never its name, and without running code of it."""
+"""Reading weights files: the format is recognised by content, never by name, and no code of the file is run."""
 
 import hashlib
 import math
@@ -21,35 +21,35 @@ from torch import Tensor
 from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError
 
-# Where checkpoints keep their state dict; the first found is taken.
+# Keys under which checkpoints keep their state dict; the first found is taken.
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
-MOST_NUMBERS = 2**28  # in one array: 1 GiB of float32
-FOLDER_BIT = 0x10  # of MS-DOS, in the attributes of a zip file's parts
-DIGEST = "sha256"  # metadata of the .safetensors files that this package writes
-LONGEST_HEADER = 10**8  # bytes of JSON in .safetensors, as its specification has it
+MAX_NUMBERS = 2**28  # in one array: 1 GiB of float32
+FOLDER_BIT = 0x10  # the MS-DOS folder attribute of a zip file's parts
+DIGEST = "sha256"  # key in the metadata of .safetensors files of this package
+MAX_HEADER = 10**8  # bytes of JSON in .safetensors, by its specification
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a weights file holds.
+    """The content of a weights file.
 
     Attributes:
-        tensors: by name: tensors; or arrays, structs (dict) and cells (list) of a MATLAB file.
-        metadata: by name: the numbers and texts that a checkpoint keeps beside its tensors.
+        tensors: by name; for a MATLAB file, arrays, structs (dict) and cells (list).
+        metadata: the numbers and texts beside the tensors, by name.
     """
 
     tensors: dict[str, Any]
     metadata: dict[str, int | float | str] = field(default_factory=dict)
 
 
-def read(path: Path) -> Content:
+def read_content(path: Path) -> Content:
     """Read a MATLAB, PyTorch or .safetensors file.
 
     Raises:
-        UserError: no such regular file; not weights; damaged; only code could load it.
+        UserError: the file is missing, not regular, damaged, or not weights; or it needs code to load.
     """
-    start = _start(path)
+    start = _first_bytes(path)
     if start.startswith(b"MATLAB 5.0"):
         reader = read_matlab5
     elif start.startswith((b"MATLAB 7.3", b"\x89HDF\r\n\x1a\n")):
@@ -58,25 +58,25 @@ def read(path: Path) -> Content:
         reader = read_pytorch_zip
     elif start.startswith(b"\x80"):
         reader = read_pytorch
-    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER:
+    elif start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= MAX_HEADER:
         reader = read_safetensors
     else:
         raise UserError(f"{path}: not network weights; expected {FORMATS}, but it starts with {start!r}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on pickles that it then refuses
+            warnings.simplefilter("ignore")  # torch warns of pickles that it then refuses
             return reader(path)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise _needs_code(path, found.group(1) if found else "pickle instructions beyond those of tensors") from None
     except UserError:
         raise
-    except Exception as error:  # whatever the libraries raise on damaged files
+    except Exception as error:  # the libraries raise nearly anything on damaged files
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not network weights, or damaged; expected {FORMATS} ({reason})") from None
 
 
-def _start(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
             return file.read(24)
@@ -110,10 +110,10 @@ def read_pytorch(path: Path) -> Content:
 
 
 def check_zip(path: Path) -> None:
-    """Compare the checksums of a PyTorch file's parts, at which torch does not look.
+    """Check the checksums of a PyTorch file's parts, which torch ignores.
 
     Raises:
-        UserError: a byte is not as it was written; the file holds a program, or unpacks to more than it has.
+        UserError: a checksum is wrong, the file holds a program, or it unpacks to more bytes than it has.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -124,7 +124,7 @@ def check_zip(path: Path) -> None:
         if damaged := archive.testzip():
             raise UserError(f"{path}: damaged: wrong checksum of {damaged}")
         for member in members:
-            if member.external_attr & FOLDER_BIT:  # torch would leave its numbers as they are found in memory
+            if member.external_attr & FOLDER_BIT:  # torch would return uninitialised memory
                 raise UserError(f"{path}: damaged: {member.filename} is marked as a folder")
 
 
@@ -140,7 +140,7 @@ def read_safetensors(path: Path) -> Content:
 
 
 def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of named tensors and of the texts beside them: .safetensors have no checksum of their own."""
+    """SHA-256 of named tensors and metadata, because .safetensors has no checksum."""
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
@@ -158,8 +158,8 @@ def check_tensors(content: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
 
 
 def check_numbers(name: str, count: int) -> None:
-    """Raise ValueError for an array that is larger than any weights; a small file can claim to hold one."""
-    if count > MOST_NUMBERS:
+    """Raise ValueError for an array that is larger than any weights, which a small file may claim to hold."""
+    if count > MAX_NUMBERS:
         raise ValueError(f"{name} holds {count:,} numbers, more than any weights")
 
 

@@ -1,4 +1,4 @@
-"""Whose weights a file holds: for each architecture the releases of it, how they are recognised and renamed."""
+"""Recognising weights: the published releases of each architecture, and the renaming of their tensors to our names."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -18,12 +18,12 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Release:
-    """One way in which the weights of an architecture are published.
+    """A published form of an architecture's weights.
 
     Attributes:
-        recognised: whether the content of a file is of this release.
-        renamed: from the content of the file, and its path for errors, to tensors under the names of our modules.
-        tile: side in pixels of the degraded patches that it was trained on, where that is known.
+        recognised: tells whether the content of a file is of this release.
+        renamed: takes the content of the file, and its path for errors; returns tensors with our names.
+        tile: side of the degraded training patches in pixels; None if unknown.
     """
 
     recognised: Callable[[dict[str, Any]], bool]
@@ -33,20 +33,20 @@ class Release:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A class of ours, the beginning of a key that only its own state dict has, and its releases."""
+    """A class of this package, a key prefix that only its state dict has, and its releases."""
 
     name: str
-    mark: str
+    key_prefix: str
     releases: tuple[Release, ...] = ()
 
 
-def holds(*keys: str) -> Callable[[dict[str, Any]], bool]:
-    """Whether a state dict has all these keys."""
+def has_tensors(*keys: str) -> Callable[[dict[str, Any]], bool]:
+    """A test of whether a state dict has tensors under all these keys."""
     return lambda content: all(isinstance(content.get(key), Tensor) for key in keys)
 
 
-def with_modules_renamed(content: State, modules: dict[str, str], parameters: dict[str, str] | None = None) -> State:
-    """A state dict with {the release's module: ours} and {the release's parameter: ours} renamed."""
+def rename_modules(content: State, modules: dict[str, str], parameters: dict[str, str] | None = None) -> State:
+    """A state dict with renamed modules and parameters, both given as {the release's name: our name}."""
     state = {}
     for key, value in content.items():
         theirs = next((module for module in modules if key.startswith(f"{module}.")), None)
@@ -58,7 +58,7 @@ def with_modules_renamed(content: State, modules: dict[str, str], parameters: di
 
 
 def block_modules(content: State, first: int) -> dict[str, str]:
-    """The convolutions inside of blocks, which NSR's authors and EDSR-PyTorch name alike but for the first number."""
+    """{theirs: ours} of the blocks' convolutions; NSR's authors and EDSR-PyTorch differ only in the first number."""
     blocks = sum(re.fullmatch(r"body\.\d+\.body\.0\.bias", key) is not None for key in content)
     return {f"body.{first + i}.body.{j}": f"body.{i}.conv{1 + j // 2}" for i in range(blocks) for j in (0, 2)}
 
@@ -75,13 +75,13 @@ def from_nsr_authors(content: State, path: Path) -> State:
         "mlp.0.weight": "gate.linear.weight",
         "mlp.0.bias": "gate.linear.bias",
     }
-    return with_modules_renamed(content, modules, parameters)
+    return rename_modules(content, modules, parameters)
 
 
 WDSR = Architecture(
     "WDSR",
     "body.0.conv1.parametrizations.",
-    (Release(holds("body.0.weight_v", "body.1.body.0.weight_v"), from_nsr_authors, tile=48),),
+    (Release(has_tensors("body.0.weight_v", "body.1.body.0.weight_v"), from_nsr_authors, tile=48),),
 )
 
 
@@ -98,10 +98,10 @@ def from_edsr_pytorch(content: State, path: Path) -> State:
     content = {key: value for key, value in content.items() if not key.startswith(("sub_mean.", "add_mean."))}
     inside = block_modules(content, first=0)
     modules = {"head.0": "head", f"body.{len(inside) // 2}": "body_end", "tail.1": "tail", **inside}
-    return with_modules_renamed(content, {**modules, "tail.0.0": "upsample.0", "tail.0.2": "upsample.1"})
+    return rename_modules(content, {**modules, "tail.0.0": "upsample.0", "tail.0.2": "upsample.1"})
 
 
-EDSR = Architecture("EDSR", "body_end.", (Release(holds("head.0.weight", "tail.0.0.weight"), from_edsr_pytorch),))
+EDSR = Architecture("EDSR", "body_end.", (Release(has_tensors("head.0.weight", "tail.0.0.weight"), from_edsr_pytorch),))
 
 
 # DnCNN, as its authors (MatConvNet) and KAIR release it
@@ -121,13 +121,13 @@ def from_matconvnet(content: dict[str, Any], path: Path) -> State:
 
 
 def from_kair(content: State, path: Path) -> State:
-    return with_modules_renamed(content, {"model": "noise"})
+    return rename_modules(content, {"model": "noise"})
 
 
 DNCNN = Architecture(
     "DnCNN",
     "noise.",
-    (Release(holds("model.0.weight", "model.2.weight"), from_kair), Release(is_matconvnet, from_matconvnet)),
+    (Release(has_tensors("model.0.weight", "model.2.weight"), from_kair), Release(is_matconvnet, from_matconvnet)),
 )
 
 
@@ -158,7 +158,7 @@ def from_arcnn(content: dict[str, Any], path: Path) -> State:
         inputs, pixels, outputs = np.atleast_3d(weight).shape
         side = round(pixels**0.5)  # the kernel's pixels are listed column by column
         kernel = weight.reshape(inputs, side, side, outputs, order="F").transpose(1, 2, 0, 3)
-        state |= convolution(ours, kernel, bias)
+        state |= convolution_state(ours, kernel, bias)
     return state
 
 
@@ -166,33 +166,33 @@ ARCNN = Architecture("ARCNN", "reconstruct.", (Release(is_arcnn, from_arcnn),))
 
 
 def sequence_state(name: str, convs: list[tuple[np.ndarray, np.ndarray]]) -> State:
-    """The convolutions of a sequence that alternates them with ReLUs."""
+    """The state dict of a sequence of convolutions with ReLUs between them."""
     state = {}
     for i, (weight, bias) in enumerate(convs):
-        state |= convolution(f"{name}.{2 * i}", weight, bias)
+        state |= convolution_state(f"{name}.{2 * i}", weight, bias)
     return state
 
 
-def convolution(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
-    """Tensors of a layer from MATLAB's (height, width, in, out), which leaves out last axes of size 1."""
+def convolution_state(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
+    """The tensors of a layer from MATLAB's kernels (height, width, in, out), which drop last axes of size 1."""
     kernels = weight.reshape(*weight.shape[:2], -1, bias.size, order="F").transpose(3, 2, 0, 1)
     arrays = {f"{name}.weight": kernels, f"{name}.bias": bias.ravel()}
     return {key: torch.from_numpy(array.astype(np.float32, order="C")) for key, array in arrays.items()}
 
 
-# Whatever wraps a network
+# Networks inside of checkpoints
 
 ARCHITECTURES = (WDSR, EDSR, DNCNN, VDSR, ARCNN)
 WRAPPERS = ("module.", "_orig_mod.", "net.", "model.", "generator.", "netG.", "params_ema.", "params.")
-BESIDE = re.compile(  # what trainers keep beside a network: losses, metrics, discriminators, averages
+TRAINER_KEYS = re.compile(  # keys of trainers beside a network: losses, metrics, discriminators, averages
     r"(n_averaged|discriminator|netD|criterion|perceptual|lpips|vgg|metrics|(net|model|generator)_ema|ema(_\w+)?"
     r"|\w*loss\w*|(train|val|test)_\w+)(\.|$)"
 )
-DEEPEST = 6  # wrappers around wrappers
+MAX_WRAPPERS = 6  # nested wrappers
 
 
 class Recognised(NamedTuple):
-    """The architecture (None where unknown), tensors under the names of our modules, and the side of its tiles."""
+    """The architecture (None if unknown), the tensors with our names, and the side of the training patches."""
 
     architecture: str | None
     state: State
@@ -200,17 +200,17 @@ class Recognised(NamedTuple):
 
 
 def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recognised:
-    """Recognise the content of a weights file, whatever wraps the network.
+    """Recognise the content of a weights file, also if it wraps the network.
 
     Args:
-        content: by name, tensors or MATLAB's arrays.
-        own_keys: of the model's own state dict; content that has exactly these is taken as it is.
+        content: tensors or MATLAB's arrays by name.
+        own_keys: keys of the model's state dict; content with exactly these is taken as it is.
         path: of the file, for errors.
 
     Raises:
-        UserError: a MATLAB file that holds no known weights, or a release that is not as it should be.
+        UserError: a MATLAB file holds no known weights, or the arrays of a release do not fit together.
     """
-    candidates = list(unwrapped(content))
+    candidates = list(unwrap(content))
     for state in candidates:
         if state.keys() == own_keys:
             return Recognised(architecture_of(state), state)
@@ -218,7 +218,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
         for architecture in ARCHITECTURES:
             for release in architecture.releases:
                 if release.recognised(state):
-                    return Recognised(architecture.name, _renamed(release, state, path), release.tile)
+                    return Recognised(architecture.name, _rename_checked(release, state, path), release.tile)
         if name := architecture_of(state):
             return Recognised(name, state)
     if not isinstance(next(iter(content.values()), None), Tensor):
@@ -229,22 +229,22 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
     return Recognised(None, content)
 
 
-def unwrapped(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """A state dict, then those inside of it whose keys begin with a wrapper, beside nothing but a trainer's things."""
+def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield a state dict, then the ones inside of it: under a wrapper's prefix, with only TRAINER_KEYS beside it."""
     yield content
     for wrapper in WRAPPERS:
         inner = {key.removeprefix(wrapper): value for key, value in content.items() if key.startswith(wrapper)}
         rest = (key for key in content if not key.startswith(wrapper))
-        if inner and depth < DEEPEST and all(map(BESIDE.match, rest)):
-            yield from unwrapped(inner, depth + 1)
+        if inner and depth < MAX_WRAPPERS and all(map(TRAINER_KEYS.match, rest)):
+            yield from unwrap(inner, depth + 1)
 
 
 def architecture_of(state: dict[str, Any]) -> str | None:
-    """The architecture of ours whose names a state dict uses."""
-    return next((a.name for a in ARCHITECTURES if any(key.startswith(a.mark) for key in state)), None)
+    """The architecture of this package whose names a state dict uses; None if there is none."""
+    return next((a.name for a in ARCHITECTURES if any(key.startswith(a.key_prefix) for key in state)), None)
 
 
-def _renamed(release: Release, content: dict[str, Any], path: Path) -> State:
+def _rename_checked(release: Release, content: dict[str, Any], path: Path) -> State:
     try:
         return release.renamed(content, path)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:

@@ -1,8 +1,10 @@
 """Restore a user's pictures: which are to do, which another process is at, how far it is, and how it ended."""
 
 import contextlib
+import errno
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
 SAY_EVERY = 10  # seconds between lines, where there is no bar
+OF_ONE_FILE = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
     def is_done(path: Path) -> bool:
         """Whether it was before; or since this process began, where it overwrites: then by another one."""
         wanted = [outputs[path], comparison_of(outputs[path])][: 1 + how.compare]
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # what else than its absence there is, is told when it is written
             times = [file.stat().st_mtime for file in wanted]
             return not how.overwrite or min(times) > began
         return False
@@ -81,23 +84,35 @@ def restore_all(outputs: dict[Path, Path], source: Source, how: How) -> None:
             progress.say(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
         for wait in (False, True):  # what another process is at is looked at again when all else is done
             for path in list(waiting):
-                with claimed(outputs[path], wait) as ours, progress.of(path, ours):
-                    if not ours:
-                        continue
-                    del waiting[path]
-                    if is_done(path):
-                        elsewhere += 1
-                        continue
-                    try:
+                try:
+                    with _refusals(), claimed(outputs[path], wait) as ours, progress.of(path, ours):
+                        if not ours:
+                            continue
+                        del waiting[path]
+                        if is_done(path):
+                            elsewhere += 1
+                            continue
                         _restore(restorer, path, outputs[path], how, progress)
                         restored += 1
-                    except UserError as error:
-                        failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                except UserError as error:
+                    waiting.pop(path, None)
+                    failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     counts = {"restored": restored, "restored by another process": elsewhere}
     counts["there already, and skipped (overwrite=true restores anew)"] = there
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the system refuses of one file alone, as a UserError; a full disk refuses them all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_ONE_FILE:
+            raise
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
 
 
 def _restore(restorer: Restorer, path: Path, output: Path, how: How, progress: "Progress") -> None:
@@ -138,11 +153,13 @@ class Progress:
     def of(self, path: Path, ours: bool):
         """While a picture is ours; what of it was not restored here is no more to do."""
         before = self.done
-        yield
-        if ours:
-            self.total -= self.tiles[path] - (self.done - before)
-            self.bar.total = self.total
-            self.bar.refresh()
+        try:
+            yield
+        finally:
+            if ours:
+                self.total -= self.tiles[path] - (self.done - before)
+                self.bar.total = self.total
+                self.bar.refresh()
 
     def step(self, tiles: int) -> None:
         """So many more are done."""

@@ -141,6 +141,21 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(nsr, tmp_path, pho
     assert "1 restored" in result.out
 
 
+def test_outputs_that_the_system_refuses_leave_the_others(nsr, tmp_path, photo):
+    """Names that are too long with what is added, and a file where a folder would be."""
+    (tmp_path / "in/sub").mkdir(parents=True)
+    long, longer = "l" * 240, "l" * 250  # the second one's output has no name; the first one's has, its lock has not
+    for name in ("a", long, longer, "sub/b", "z"):
+        os.link(photo, tmp_path / f"in/{name}.png")
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "restored/sub").write_text("mine")
+    result = nsr(f"restore in {BICUBIC}")
+    assert result.code == 1 and "Traceback" not in result.err and result.err.count("\n") == 1
+    assert restored(tmp_path) == ["a-x2.png", "sub", "z-x2.png"]
+    assert "3 of 5 pictures not restored: " in result.err and result.err.count("(File name too long)") == 2
+    assert "in/sub/b.png: restored/sub" in result.err and "2 restored" in result.out
+
+
 def test_formats_and_folders(nsr, tmp_path):
     for name in ("in/a.jpg", "in/deep/b.webp", "in/deep/er/c.tif", "in/d.bmp"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,7 @@ def source_of(run: Run, named: bool) -> tuple[nn.Module, Spec]:
     if run.request.ckpt and not named and says_its_network(path):
         return open_network(path, device)
     network = trained_network(run, device)
-    check_network(run, network)
+    check_network(run.spec, network)
     return network, run.spec
 
 

@@ -45,8 +45,8 @@ def restorer_of(source: Source, how: How) -> Restorer:
     if how.threads:
         torch.set_num_threads(how.threads)
     method, spec = source.open(pick_device(how.device)), source.spec
-    set_inference(method, how.inference)
-    tiling = tiling_of(method, how.tile) if isinstance(method, nn.Module) else None
+    set_inference(method, "hard" if "hard" in (how.inference, spec.inference) else "soft")
+    tiling = tiling_of(method, how.tile or spec.tile) if isinstance(method, nn.Module) else None
     task = source.task
     reads = task.channels if "rgb" in spec.model.reads else 1
     if how.colour and reads != 1:

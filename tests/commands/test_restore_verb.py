@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained)
     result = nsr("restore photo.png 'ckpt=my net.safetensors' compare=true")
     assert result.code == 0, result.err
     assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+    save_portable(tmp_path / "hard.safetensors", network, replace(spec, inference="hard", tile=24))
+    for key, line in {
+        "said": "ckpt=hard.safetensors",
+        "asked": "'ckpt=my net.safetensors' inference=hard tile=24",
+    }.items():
+        assert nsr(f"restore photo.png {line} out={key}").code == 0
+    same = read_image(tmp_path / "asked/photo-x2.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "said/photo-x2.png"), same)
+    assert (read_image(tmp_path / "restored/photo-x2.png") != same).any()
     result = nsr("restore photo.png 'ckpt=my net.safetensors' scale=3")
     assert result.code == 2 and "ckpt=my net.safetensors: a network for x2, not for x3" in result.err
 

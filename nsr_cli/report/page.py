@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from nsr_cli import __version__
+from nsr_cli.data.regular import open_regular
 from nsr_cli.report.chapters import Chapter, scores_in_words
 from nsr_cli.report.tables import CONTROLS, GATES, RULE
 from nsr_cli.report.verdicts import steps_of
@@ -156,7 +157,7 @@ def embedded(path: Path) -> tuple[str, int, int]:
     """(address that holds it, width, height) of a picture, as WebP and no wider than is of use on a screen."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with open_regular(path) as file, Image.open(file) as image:
         image = image.convert("RGB")
     image.thumbnail((WIDEST, 16 * WIDEST))
     content = io.BytesIO()

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from nsr_cli.data.regular import read_regular
 from nsr_cli.engine.conventions import Convention, convention_of
 from nsr_cli.files import write_text
 
@@ -133,7 +134,7 @@ def read_record(path: Path) -> Record | None:
         Damaged: it is not what was written, or of another version.
     """
     try:
-        return _parsed(path.read_bytes().decode())
+        return _parsed(read_regular(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -145,7 +146,7 @@ def read_record(path: Path) -> Record | None:
 def is_whole(path: Path) -> bool:
     """Whether a file is a record as it was written, by its digest alone."""
     try:
-        text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
+        text, found, digest = read_regular(path).decode().rpartition(DIGEST)
     except (OSError, ValueError):
         return False
     return bool(found) and digest == _digest_line(text)

@@ -144,7 +144,8 @@ def pictures_of(results: Path, protocol: str, damaged: dict[str, str]) -> list[P
         try:
             pictures.append(Picture(*embedded(path), what, file, command))
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture
-            damaged[file] = " ".join(str(error).split()).replace(str(path), "it")
+            reason = getattr(error, "strerror", None) or re.sub(r" <.*", "", " ".join(str(error).split()))
+            damaged[file] = f"it cannot be read: {reason}"
     return pictures
 
 

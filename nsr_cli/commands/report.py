@@ -10,6 +10,7 @@ from nsr_cli.bench.timings import convolution_caption, convolution_grids, load_t
 from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.knobs import REPORT, check_knobs
 from nsr_cli.commands.table import composers, study_of
+from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
@@ -102,7 +103,7 @@ def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
     for path in sorted((results / "bench").glob("*.json")):
         file = path.relative_to(results).as_posix()
         try:
-            measured = json.loads(path.read_text(encoding="utf-8"))
+            measured = json.loads(read_regular(path))
             grids = [(title, "", grid) for title, grid in convolution_grids(measured, timing)]
             if measured["networks"]:
                 said = network_caption(measured["network"])

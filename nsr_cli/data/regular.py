@@ -24,6 +24,12 @@ def open_regular(path: str | Path) -> BinaryIO:
     return open(path, "rb")
 
 
+def read_regular(path: str | Path) -> bytes:
+    """The content of a regular file. Raises OSError as :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a regular file's content, in hexadecimal.
 

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from nsr_cli import __version__
+from nsr_cli.data.regular import open_regular
 from nsr_cli.report.chapters import Chapter, scores_in_words
 from nsr_cli.report.tables import CONTROLS, GATES, RULE
 from nsr_cli.report.verdicts import steps_of
@@ -145,7 +146,8 @@ def pictures_of(results: Path, protocol: str, damaged: dict[str, str]) -> list[P
         try:
             pictures.append(Picture(*embedded_picture(path), what, file, command))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises these for broken pictures
-            damaged[file] = " ".join(str(error).split()).replace(str(path), "it")
+            reason = getattr(error, "strerror", None) or re.sub(r" <.*", "", " ".join(str(error).split()))
+            damaged[file] = f"it cannot be read: {reason}"
     return pictures
 
 
@@ -159,7 +161,7 @@ def embedded_picture(path: Path) -> tuple[str, int, int]:
     """(data URL, width, height) of a picture, as WebP and at most WIDEST pixels wide."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with open_regular(path) as file, Image.open(file) as image:
         image = image.convert("RGB")
     image.thumbnail((WIDEST, 16 * WIDEST))
     content = io.BytesIO()

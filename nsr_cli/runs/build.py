@@ -18,6 +18,7 @@ from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
+from nsr_cli.tasks import task_of
 
 
 def build(run: Run, device: torch.device) -> Callable:
@@ -152,9 +153,10 @@ def set_inference(method: Callable, inference: str) -> None:
             layer.inference = inference
 
 
-def check_network(run: Run, network: nn.Module) -> None:
+def check_network(spec: Spec, network: nn.Module) -> None:
     """Raise UserError unless a network's output has the shape that the task, tiling and loss expect."""
-    given, scale = run.task.channels_given(run.reads), run.task.scale
+    task = task_of(spec.task)
+    given, scale = task.channels_given(spec.model.reads), task.scale
     side = getattr(network, "tile", None) or 32
     device = next(network.parameters()).device
     training = network.training
@@ -164,8 +166,8 @@ def check_network(run: Run, network: nn.Module) -> None:
     found, expected = tuple(getattr(restored, "shape", ())), (1, given, side * scale, side * scale)
     if found != expected:
         raise UserError(
-            f"model={run.spec.model.name}: {run.spec.model.target} turns (1, {given}, {side}, {side}) into {found}; "
-            f"expected {expected} for task={run.task.name}"
+            f"model={spec.model.name}: {spec.model.target} turns (1, {given}, {side}, {side}) into {found}; "
+            f"expected {expected} for task={task.name}"
         )
 
 

@@ -69,7 +69,7 @@ def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
     if run.request.ckpt and not is_named and has_spec(path):
         return open_network(path, device)
     network = trained_network(run, device)
-    check_network(run, network)
+    check_network(run.spec, network)
     return network, run.spec
 
 

@@ -91,7 +91,7 @@ def _make_missing(
     method, begin = build(run, device), None
     tiling_for(run, method)  # raises UserError for a tiling of other networks
     if isinstance(method, nn.Module):
-        check_network(run, method)
+        check_network(run.spec, method)
     if run.lacks_weights:
         if not run.request.may_train:
             where = run.folder.resolve()

@@ -29,7 +29,7 @@ def plan_text(run: Run, method: Callable, device: torch.device) -> str:
         f"run folder      {run.folder.resolve()}",
     ]
     if isinstance(method, nn.Module):
-        check_network(run, method)
+        check_network(run.spec, method)
         cost, tile = cost_of(run, method), tiling_for(run, method).side
         lines += [
             f"parameters      {cost.parameters:,}",

@@ -14,7 +14,7 @@ from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
 from nsr_cli.names import imported
-from nsr_cli.runs.build import fresh_method, set_inference
+from nsr_cli.runs.build import check_network, fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
 
@@ -97,9 +97,18 @@ def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:
     """The network in a file written by :func:`save_portable`, on a device, for evaluation; and its Spec.
 
     Raises:
-        UserError: as :func:`read_spec`; or the weights do not fit the network.
+        UserError: as :func:`read_spec`; the Spec makes no network for its task; or the weights do not fit the network.
     """
     spec = read_spec(path)
-    network = portable_copy(fresh_method(spec), spec)
-    network.tile = load_weights(network, path).tile
+    try:
+        network = portable_copy(fresh_method(spec), spec)
+        network.tile = load_weights(network, path).tile
+        check_network(spec, network)
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+    except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # sizes that nobody trains
+        if "memory" in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: its Spec makes no network that restores images ({reason})") from None
     return network.to(device), spec

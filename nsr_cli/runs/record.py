@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from nsr_cli.data.regular import read_regular
 from nsr_cli.engine.conventions import Convention, convention_of
 from nsr_cli.files import write_text
 
@@ -132,7 +133,7 @@ def read_record(path: Path) -> Record | None:
         Damaged: the file is unreadable, changed since it was written, or of another format.
     """
     try:
-        return _parse_record(path.read_bytes().decode())
+        return _parse_record(read_regular(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -144,7 +145,7 @@ def read_record(path: Path) -> Record | None:
 def is_whole(path: Path) -> bool:
     """Whether a file is an undamaged record, by its digest alone."""
     try:
-        text, found, digest = path.read_text(encoding="utf-8").rpartition(DIGEST)
+        text, found, digest = read_regular(path).decode().rpartition(DIGEST)
     except (OSError, ValueError):
         return False
     return bool(found) and digest == _digest_line(text)

@@ -1,8 +1,10 @@
 """Restore a user's pictures, shared with other processes, and report the progress."""
 
 import contextlib
+import errno
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
 SAY_EVERY = 10  # seconds between progress lines without a terminal
+OF_ONE_FILE = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
     if options.threads:
         torch.set_num_threads(options.threads)
     method, spec = source.open(pick_device(options.device)), source.spec
-    set_inference(method, options.inference)
-    tiling = tiling_of(method, options.tile) if isinstance(method, nn.Module) else None
+    set_inference(method, "hard" if "hard" in (options.inference, spec.inference) else "soft")
+    tiling = tiling_of(method, options.tile or spec.tile) if isinstance(method, nn.Module) else None
     task = source.task
     reads = task.channels if "rgb" in spec.model.reads else 1
     if options.colour and reads != 1:
@@ -72,7 +75,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
     def is_done(path: Path) -> bool:
         """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them."""
         files = [outputs[path], comparison_of(outputs[path])][: 1 + options.compare]
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # anything but absence is reported when the file is written
             times = [file.stat().st_mtime for file in files]
             return not options.overwrite or min(times) > start
         return False
@@ -89,23 +92,39 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
             progress.print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
         for wait in (False, True):  # at last, wait for the pictures that other processes restore
             for path in list(waiting):
-                with claim_file(outputs[path], wait) as is_claimed, progress.picture(path, is_claimed):
-                    if not is_claimed:
-                        continue
-                    del waiting[path]
-                    if is_done(path):
-                        restored_elsewhere += 1
-                        continue
-                    try:
+                try:
+                    with (
+                        _refusals(),
+                        claim_file(outputs[path], wait) as is_claimed,
+                        progress.picture(path, is_claimed),
+                    ):
+                        if not is_claimed:
+                            continue
+                        del waiting[path]
+                        if is_done(path):
+                            restored_elsewhere += 1
+                            continue
                         _restore(restorer, path, outputs[path], options, progress)
                         restored += 1
-                    except UserError as error:
-                        failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                except UserError as error:
+                    waiting.pop(path, None)
+                    failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
     counts = {"restored": restored, "restored by another process": restored_elsewhere}
     counts["there already, and skipped (overwrite=true restores anew)"] = skipped
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise UserError for what the system refuses of one file alone; a full disk refuses them all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_ONE_FILE:
+            raise
+        raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
 
 
 def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
@@ -146,11 +165,13 @@ class Progress:
     def picture(self, path: Path, is_claimed: bool):
         """While this process restores a picture; afterwards its skipped tiles leave the total."""
         before = self.done
-        yield
-        if is_claimed:
-            self.total -= self.tiles[path] - (self.done - before)
-            self.bar.total = self.total
-            self.bar.refresh()
+        try:
+            yield
+        finally:
+            if is_claimed:
+                self.total -= self.tiles[path] - (self.done - before)
+                self.bar.total = self.total
+                self.bar.refresh()
 
     def step(self, tiles: int) -> None:
         """Advance the bar by a number of restored tiles."""

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
+from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
@@ -119,7 +120,7 @@ def seeds_in(folder: Path) -> dict[str, int]:
     found = {}
     for path in folder.glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # not a record, or damaged
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_regular(path))
             signature, seed = record["signature"], record["spec"]["training"]["seed"]
             if isinstance(signature, str) and type(seed) is int:
                 found[signature] = seed

@@ -1,6 +1,7 @@
 """nsr report on the committed records: the page as it is handed on, also in a real browser."""
 
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -134,3 +135,14 @@ def test_in_a_browser_it_fits_a_phone_says_no_error_and_asks_for_nothing(served,
         tmp_path, port, colours, "--window-size=1280,1600", f"--screenshot={shot}", "http://nsr/report.html"
     )
     assert shot.stat().st_size > 20_000 and "CONSOLE" not in done.stderr
+
+
+def test_pipes_and_devices_among_the_results_are_named_not_read(nsr, tmp_path):
+    for file in ("records/smoke/pipe.json", "bench/pipe.json", "figures/smoke/curves.png"):
+        (tmp_path / "results" / file).parent.mkdir(parents=True)
+        os.mkfifo(tmp_path / "results" / file)
+    result = nsr("report")
+    assert result.code == 0, result.err
+    html = (tmp_path / "results/report.html").read_text()
+    for file in ("records/smoke/pipe.json", "bench/pipe.json", "figures/smoke/curves.png"):
+        assert re.search(rf"<code>{file}</code>: [^<]*not a regular file", html), file

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained)
     result = nsr("restore photo.png 'ckpt=my net.safetensors' compare=true")
     assert result.code == 0, result.err
     assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+    save_portable(tmp_path / "hard.safetensors", network, replace(spec, inference="hard", tile=24))
+    for key, line in {
+        "said": "ckpt=hard.safetensors",
+        "asked": "'ckpt=my net.safetensors' inference=hard tile=24",
+    }.items():
+        assert nsr(f"restore photo.png {line} out={key}").code == 0
+    same = read_image(tmp_path / "asked/photo-x2.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "said/photo-x2.png"), same)
+    assert (read_image(tmp_path / "restored/photo-x2.png") != same).any()
     result = nsr("restore photo.png 'ckpt=my net.safetensors' scale=3")
     assert result.code == 2 and "ckpt=my net.safetensors: a network for x2, not for x3" in result.err
 
@@ -139,6 +149,21 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(nsr, tmp_path, pho
     for words in ("broken.png", "large.png is 200x200", "JPEG holds no alpha", "text.jpg: not a PNG"):
         assert words in result.err
     assert "1 restored" in result.out
+
+
+def test_outputs_that_the_system_refuses_leave_the_others(nsr, tmp_path, photo):
+    """Names that are too long with what is added, and a file where a folder would be."""
+    (tmp_path / "in/sub").mkdir(parents=True)
+    long, longer = "l" * 240, "l" * 250  # the second one's output has no name; the first one's has, its lock has not
+    for name in ("a", long, longer, "sub/b", "z"):
+        os.link(photo, tmp_path / f"in/{name}.png")
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "restored/sub").write_text("mine")
+    result = nsr(f"restore in {BICUBIC}")
+    assert result.code == 1 and "Traceback" not in result.err and result.err.count("\n") == 1
+    assert restored(tmp_path) == ["a-x2.png", "sub", "z-x2.png"]
+    assert "3 of 5 pictures not restored: " in result.err and result.err.count("(File name too long)") == 2
+    assert "in/sub/b.png: restored/sub" in result.err and "2 restored" in result.out
 
 
 def test_formats_and_folders(nsr, tmp_path):

@@ -107,6 +107,13 @@ def test_what_is_missing_stands_there_with_its_commands():
     assert "Not measured yet at protocol paper: 1 table " in text and "nsr table Y protocol=paper" in text
 
 
+def test_the_tally_says_that_it_is_of_the_papers_claims():
+    (chapter, *_) = (shown := report()).chapters
+    assert f"not measured of the paper\N{RIGHT SINGLE QUOTATION MARK}s {sum(chapter.tally.values())} claim" in text_of(
+        render_page(shown)
+    )
+
+
 def test_errata_search_and_damage_are_shown_and_escaped():
     html = render_page(report(damaged={"records/paper/x.json": HOSTILE}))
     assert HOSTILE not in html and "&lt;script&gt;" in html and "records/paper/x.json" in html
@@ -135,7 +142,7 @@ def test_pictures_are_embedded_and_what_is_none_is_damaged(tmp_path):
     damaged = {}
     (picture,) = pictures_of(tmp_path, "short", damaged)
     assert (picture.width, picture.height) == (1600, 24) and picture.command == "nsr figure 5 protocol=short"
-    assert list(damaged) == ["figures/short/curves.png"] and str(tmp_path) not in damaged["figures/short/curves.png"]
+    assert damaged == {"figures/short/curves.png": "it cannot be read: cannot identify image file"}
     html = render_page(report(pictures={"paper": [picture]}))
     assert f'<img src="{picture.data}" width="1600" height="24" alt="Figure 5' in html
 

@@ -191,6 +191,31 @@ def test_a_file_names_no_code_but_networks_and_tasks(saved, tmp_path, where):
     assert not (tmp_path / "pwned").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments, task, reads",
+    [
+        ({"units": -3}, {}, ["rgb"]),
+        ({"nothing": 3}, {}, ["rgb"]),
+        ({}, {"scale": 0}, ["rgb"]),
+        ({}, {"scale": 3}, ["rgb"]),
+        ({}, {"scale": "x"}, ["rgb"]),
+        ({}, {}, ["luma"]),
+    ],
+)
+def test_a_spec_that_makes_no_network_for_its_task(saved, arguments, task, reads):
+    spec = read_spec(saved)
+    model = replace(spec.model, arguments=spec.model.arguments | arguments, reads=reads)
+    spec = replace(spec, model=model, task=spec.task | task)
+    rewritten(saved, lambda metadata: metadata.update(spec=json.dumps(spec.signed), signature=spec.signature))
+    assert refusal(saved).startswith("FILE: ")
+
+
+@pytest.mark.parametrize("patch", ["0", "1", "19", "-4", "abc"])
+def test_a_patch_that_is_too_small_to_cut_images_by_is_none(saved, patch):
+    rewritten(saved, lambda metadata: metadata.update(patch=patch))
+    assert open_network(saved, CPU)[0].tile is None
+
+
 def test_a_plain_copy_leaves_the_network_alone(network_of):
     network, spec = network_of(f"sparsity=static {SMALL}")
     network.train()

@@ -148,7 +148,7 @@ def test_a_file_that_is_no_record(path, content):
 
 
 def test_a_folder_in_the_place_of_a_record(tmp_path):
-    with pytest.raises(Damaged, match="it cannot be read: Is a directory"):
+    with pytest.raises(Damaged, match="it cannot be read: a folder, not a file"):
         read_record(tmp_path)
 
 

@@ -12,7 +12,7 @@ from nsr_cli.models.weights.folded import unfold_state
 from nsr_cli.models.weights.read import read_content
 from nsr_cli.models.weights.recognise import ARCHITECTURES, State, recognise
 
-LARGEST_TILE = 2**12
+SMALLEST_TILE, LARGEST_TILE = 20, 2**12
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def layer_of(key: str) -> str:
 def tile_of(metadata: Mapping[str, int | float | str]) -> int | None:
     """The side of the training patches, if the file is of a training of this package; else None."""
     patch = str(metadata.get("patch", "")) if "signature" in metadata else ""
-    return int(patch) if patch.isascii() and patch.isdigit() and 0 < int(patch) <= LARGEST_TILE else None
+    return int(patch) if patch.isascii() and patch.isdigit() and SMALLEST_TILE <= int(patch) <= LARGEST_TILE else None
 
 
 def class_of(model: nn.Module) -> str:

@@ -23,6 +23,7 @@ from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
+LISTED = 10  # failures that the last line names, at most
 SAY_EVERY = 10  # seconds between progress lines without a terminal
 OF_ONE_FILE = (errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM)
 
@@ -109,11 +110,13 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
                 except UserError as error:
                     waiting.pop(path, None)
                     failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                    progress.print_above(f"not restored: {failures[-1]}")
     counts = {"restored": restored, "restored by another process": restored_elsewhere}
     counts["there already, and skipped (overwrite=true restores anew)"] = skipped
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
     if failures:
-        raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {'; '.join(failures)}")
+        listed = "; ".join(failures[:LISTED]) + ("; the lines above name the others" if failures[LISTED:] else "")
+        raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {listed}")
 
 
 @contextlib.contextmanager

@@ -71,7 +71,7 @@ def test_another_function_is_another_run(nsr, tmp_path, own):
 def test_what_hydra_would_read_of_a_network_is_refused(refused, key):
     refused(
         f"eval +model.network.{key}",
-        f"nsr eval: model.network.{key.partition('=')[0]}: not an argument; expected _target_ and the arguments of ",
+        f"nsr eval: model.network.{key.partition('=')[0]}: not an argument; expected _target_ and its arguments only",
     )
 
 
@@ -116,7 +116,7 @@ def test_a_name_is_a_name_of_files_or_refused(nsr, tmp_path, group, name):
         assert result.code == (0 if group == "protocol" else 2)
         return
     assert result.code == 2 and result.err.count("\n") == 1, result.err
-    assert f"{group}.name={name}: expected letters, digits, _, - and . alone" in result.err
+    assert f"{group}.name={name}: expected only letters, digits, _, - and ., for file names" in result.err
     assert list(tmp_path.iterdir()) == [] and not list(tmp_path.parent.glob("evil*"))
 
 

@@ -264,3 +264,14 @@ def test_what_is_shipped_restores(nsr, tmp_path, label):
     assert result.code == 0, result.err
     gained = psnr(read_image(tmp_path / f"restored/a-{label}.png"), truth) - psnr(naive, truth)
     assert gained > {"x2": 0.5, "sigma25": 6, "q10": 0.5}[label]
+
+
+def test_many_refusals_are_a_line_each_and_few_at_the_end(tmp_path):
+    (tmp_path / "in").mkdir()
+    for i in range(12):
+        (tmp_path / f"in/{i:02}.png").write_text("no picture")
+    code, out = finish(start(tmp_path, f"restore in {BICUBIC}", OMP_NUM_THREADS="1"))
+    assert code == 1 and all(f"not restored: cannot read in/{i:02}.png: " in out for i in range(12))
+    last = out.rstrip().splitlines()[-1]
+    assert last.startswith("nsr restore: 12 of 12 pictures not restored: cannot read in/00.png: ")
+    assert "in/09.png" in last and "in/10.png" not in last and last.endswith("; the lines above name the others")

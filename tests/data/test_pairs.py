@@ -66,7 +66,7 @@ def test_partners_of_images_that_are_left_out_do_not_matter(tmp_path):
         (
             "abcdef",
             "a",
-            "b.png, c.png, d.png and 2 more: no low-resolution partner at 1/2 in {lr}, as bx2.png would",
+            "b.png, c.png, d.png and 2 more: no low-resolution partner at 1/2 in {lr}; expected for example bx2.png",
         ),
         ("a", "ab", "b.png in {lr}: no high-resolution partner in {hr}"),
         ("a", ["a", "ax2"], "a.png has several low-resolution partners in {lr}: a.png and ax2.png"),

@@ -246,7 +246,7 @@ if "SLURM_STEP_ID" in os.environ:
         scores = {c.name: Score(c, numbers, {"a.png": numbers}) for c in run.conventions(benchmark)}
         record = Record(run.name, run.spec.signature, run.spec.signed, benchmark, scores, made={})
         write_record(run.record(benchmark), record)
-    nsr_cli.launch.job.do = make_up
+    nsr_cli.launch.job.do_run = make_up
 """
 
 

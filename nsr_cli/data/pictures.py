@@ -32,17 +32,7 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 ORIENTATION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 274, 262, 277, 339  # tags of TIFF and EXIF
 EXIF_IFD, GPS_IFD, WIDTH, HEIGHT = 34665, 34853, 40962, 40963
 TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", 306: "DateTime", 315: "Artist", 33432: "Copyright"}
-KEPT_TAGS = (
-    *TEXTS,
-    282,
-    283,
-    296,
-    305,
-    316,
-    18246,
-    18249,
-    *range(40091, 40096),
-)  # and resolution, software, rating, titles
+KEPT_TAGS = (*TEXTS, 282, 283, 296, 305, 316, 18246, 18249, *range(40091, 40096))  # resolution, software, titles
 
 
 @dataclass(frozen=True)

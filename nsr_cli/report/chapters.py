@@ -244,8 +244,6 @@ def add_unmeasured(chapter: Chapter, experiment: Experiment, seen: set[str]) -> 
 def section_of(study: Study, shown: Shown) -> Section:
     """The section of a table."""
     sources = [source_of(study, cell) for cell in shown.cells if cell.record]
-    lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-    absent = sorted(name for name in lacking if not study.is_at_hand(name))
     return Section(
         sheet=sheet_of(study.experiment, shown.cells, study.protocol),
         sources=sources,
@@ -253,7 +251,7 @@ def section_of(study: Study, shown: Shown) -> Section:
         seeds=shown.seeds,
         left_out=shown.left_out,
         missing=[f"nsr {' '.join(words)}" for words in study.missing_commands(shown.cells)],
-        absent=[study.how_to_get(name) for name in absent],
+        absent=study.absent_benchmarks(shown.cells),
     )
 
 

@@ -73,6 +73,7 @@ def side_by_side(panels: list[Panel], crop: int, heading: str) -> "Figure":
     return figure
 
 
+USE = "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
 RANGES = ("own range", "0 to 1")
 MOST_ROW_GROUPS = 4  # more groups are shown as columns
 
@@ -121,8 +122,7 @@ def gates_figure(images: list[Gated], groups: Sequence[str], heading: str, use: 
         hide_ticks(axis, "none")
     of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
     said = f"mixing weight of {of}, twice: each column in a range of its own, and all from 0 to 1; mean: over the depth"
-    if use:
-        said += "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
+    said += USE * bool(use)
     figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
     return figure
 
@@ -151,8 +151,7 @@ def gates_by_group(images: list[Gated], groups: Sequence[str], heading: str, use
     for axis in axes.flat:
         hide_ticks(axis, "none")
     said = "mixing weights, twice: from blue to yellow is each block's own range, and 0 to 1; mean: over the depth"
-    if use:
-        said += "; groups: the effective number of them; bits: what tile and group say of each other, over these images"
+    said += USE * bool(use)
     figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
     return figure
 

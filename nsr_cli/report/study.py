@@ -129,10 +129,14 @@ class Study:
         said += [f"Damaged, and so missing: {path.resolve()}: {what}" for path, what in shown.damaged.items()]
         if commands := self.missing_commands(shown.cells):
             said.append(missing_commands_text(f"nsr {' '.join(words)}" for words in commands))
-        lacking = {cell.benchmark for cell in shown.cells if not cell.record}
-        if absent := sorted(name for name in lacking if not self.is_at_hand(name)):
-            said.append(f"Not on this machine, or not whole: {', '.join(map(self.how_to_get, absent))}")
+        if absent := self.absent_benchmarks(shown.cells):
+            said.append(f"Not on this machine, or not whole: {', '.join(absent)}")
         return said
+
+    def absent_benchmarks(self, cells: list[Cell]) -> list[str]:
+        """The benchmarks of missing cells that are not on this machine, each with how to get it."""
+        lacking = {cell.benchmark for cell in cells if not cell.record}
+        return [self.how_to_get(name) for name in sorted(lacking) if not self.is_at_hand(name)]
 
     def is_at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""

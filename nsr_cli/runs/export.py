@@ -21,7 +21,7 @@ from nsr_cli.files import replacing
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import check_network, set_inference, trained_network
-from nsr_cli.runs.portable import has_spec, metadata_of, open_network, portable_copy, to_bytes
+from nsr_cli.runs.portable import find_spec, metadata_of, open_network, portable_copy, to_bytes
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of
@@ -66,7 +66,7 @@ def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
         is_named: whether the user named the network too; if not, the Spec in the file decides.
     """
     path, device = Path(run.request.ckpt or ""), torch.device("cpu")
-    if run.request.ckpt and not is_named and has_spec(path):
+    if run.request.ckpt and not is_named and find_spec(path):
         return open_network(path, device)
     network = trained_network(run, device)
     check_network(run.spec, network)
@@ -229,8 +229,6 @@ FORMATS = {
     ".safetensors": Format(
         lambda source: to_bytes(source.network, source.spec),
         lambda path: open_network(path, torch.device("cpu"))[0],
-        ("safetensors",),
-        "safetensors",
     ),
     ".pt2": Format(to_pt2, open_pt2),
     ".onnx": Format(to_onnx, open_onnx, ("onnx", "onnxscript", "onnxruntime"), "onnx"),

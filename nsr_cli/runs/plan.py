@@ -19,6 +19,7 @@ from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
 from nsr_cli.runs.stored import Store
 from nsr_cli.runs.train import steps_of
+from nsr_cli.stopwatch import time_in_turns
 
 
 def plan_text(run: Run, method: Callable, device: torch.device) -> str:
@@ -94,17 +95,13 @@ BRIEF_STEP = 0.5  # seconds; a step that is guessed to be longer is not measured
 
 
 @lru_cache(maxsize=1)
-def multiply_accumulates_per_second(clock: Callable = time.process_time) -> float:
+def multiply_accumulates_per_second() -> float:
     """The speed of one core, in the convolution that most networks here consist of."""
     conv = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.zeros(1, 64, 64, 64).to(memory_format=torch.channels_last)
-    durations = []
     with torch.no_grad(), heap.keep_freed_memory():
-        for _ in range(5):
-            began = clock()
-            conv(x)
-            durations.append(clock() - began)
-    return conv.weight.numel() * 64**2 / max(min(durations), 1e-6)
+        seconds = time_in_turns({"convolution": lambda: conv(x)}, 5, clock=time.process_time)["convolution"]
+    return conv.weight.numel() * 64**2 / max(min(seconds), 1e-6)
 
 
 @contextlib.contextmanager

@@ -59,26 +59,28 @@ def metadata_of(network: nn.Module, spec: Spec) -> dict[str, str]:
     return {**metadata, "patch": str(tile)} if tile else metadata
 
 
-def has_spec(path: Path) -> bool:
-    """Whether a file of weights holds a Spec.
-
-    Raises:
-        UserError: the file is missing, damaged, or holds no weights.
-    """
-    return read_content(path).metadata.keys() >= SPEC_KEYS
-
-
 def read_spec(path: Path) -> Spec:
     """The Spec in a file written by :func:`save_portable`.
+
+    Raises:
+        UserError: as :func:`find_spec`; or the file holds no Spec.
+    """
+    if spec := find_spec(path):
+        return spec
+    raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
+
+
+def find_spec(path: Path) -> Spec | None:
+    """The Spec in a file of weights; None if it holds none.
 
     Its targets must be subclasses of ``nn.Module`` and Task, so that a file cannot name other code to run.
 
     Raises:
-        UserError: the file is missing, damaged, without a Spec, or written by another version of nsr.
+        UserError: the file is missing, damaged, holds no weights, or was written by another version of nsr.
     """
     metadata = read_content(path).metadata
     if not metadata.keys() >= SPEC_KEYS:
-        raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
+        return None
     try:
         spec = spec_of(json.loads(metadata["spec"]))
         if spec.signature != metadata["signature"]:

@@ -139,14 +139,10 @@ def convention_table(run: Run, method: Callable, benchmark: str, paths: list[Pat
     lines, task, luma_only = [], run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     for tiling in tilings:
         found = {path.name: scores for path, scores, _ in evaluate(method, paths, task, conventions, tiling, luma_only)}
-        tile = (
-            "any"
-            if tiling is None or not default_tiling.overlap
-            else "whole"
-            if tiling.side == 2**20
-            else str(tiling.side)
-        )
-        tile = f"{tile}, authors'" if isinstance(tiling, AuthorsTiling) else tile
+        tile = "any"
+        if tiling and default_tiling.overlap:
+            tile = "whole" if tiling.side == 2**20 else str(tiling.side)
+        tile += ", authors'" * isinstance(tiling, AuthorsTiling)
         for c in conventions:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"

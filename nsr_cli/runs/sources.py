@@ -9,7 +9,7 @@ import torch
 from nsr_cli.errors import UserError
 from nsr_cli.folders import PACKAGE
 from nsr_cli.runs.build import build, trained_network
-from nsr_cli.runs.portable import has_spec, open_network, read_spec
+from nsr_cli.runs.portable import find_spec, open_network
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import Task, task_of
@@ -50,9 +50,8 @@ def shipped_source(task: Task) -> Source:
 
 def file_source(path: Path) -> Source | None:
     """The network of a file that holds its Spec; None for any other path."""
-    if not path.is_file() or not has_spec(path):
-        return None
-    return Source(path.name, read_spec(path), lambda device: open_network(path, device)[0])
+    spec = find_spec(path) if path.is_file() else None
+    return spec and Source(path.name, spec, lambda device: open_network(path, device)[0])
 
 
 def run_source(run: Run) -> Source:

@@ -32,15 +32,22 @@ def losses(folder) -> set[str]:
     return {path.read_text().split('"loss"')[1] for path in (folder / "results/runs").glob("*/stats.jsonl")}
 
 
+def photographs(folders, way: str, lr: str) -> str:
+    """What names the photographs with these low-resolution images: a pair, or an entry of datasets.yaml."""
+    if way == "a pair":
+        return f"{{hr: ./photographs, lr: ./{lr}}}"
+    (folders / "data").mkdir(exist_ok=True)
+    entry = f"mine: {{folders: ../photographs, role: train, low_resolution: ../{lr}}}"
+    (folders / "data/datasets.yaml").write_text(entry)
+    return "mine"
+
+
 @pytest.mark.parametrize("way", ["a pair", "an entry"])
 def test_training_reads_them(nsr, folders, way):
     first = nsr(f"train {SMALL} train=./photographs benchmarks=[./photographs]")
     assert first.code == 0, first.err
     for lr in ("bicubic", "dark"):
-        (folders / "data").mkdir(exist_ok=True)
-        entry = f"mine: {{folders: ../photographs, role: train, low_resolution: ../{lr}}}"
-        (folders / "data/datasets.yaml").write_text(entry)
-        train = f"'train={{hr: ./photographs, lr: ./{lr}}}'" if way == "a pair" else "train=mine"
+        train = f"'train={photographs(folders, way, lr)}'"
         result = nsr(f"train {SMALL} {train} benchmarks=[./photographs]")
         assert result.code == 0, result.err
     runs = list((folders / "results/runs").glob("*/weights.pt"))
@@ -55,11 +62,7 @@ def test_scoring_reads_them(nsr, folders, way):
     assert nsr("eval benchmarks=[./photographs]").code == 0
     (usual,) = scores(folders).values()
     for lr in ("bicubic", "dark"):
-        (folders / "data").mkdir(exist_ok=True)
-        entry = f"mine: {{folders: ../photographs, role: test, low_resolution: ../{lr}}}"
-        (folders / "data/datasets.yaml").write_text(entry)
-        name = f"{{hr: ./photographs, lr: ./{lr}}}" if way == "a pair" else "mine"
-        result = nsr(f"eval 'benchmarks=[{name}]' explain=true")
+        result = nsr(f"eval 'benchmarks=[{photographs(folders, way, lr)}]' explain=true")
         assert result.code == 0, result.err
     found = scores(folders)
     assert len(found) == 3  # each has a record of its own

@@ -48,7 +48,8 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return f"-m: one {verb} at a time{seeds}"
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]
     if budgets and verb in ("table", "figure"):
-        return f"{budgets[0]}: a {verb} shows runs at an unchanged protocol; expected a whole one, as in protocol=short"
+        expected = "protocol=smoke, short, narrow or paper"
+        return f"{budgets[0]}: a {verb} shows runs at an unchanged protocol; expected {expected}"
     launchers = [word for word in arguments if re.match(r"\+*hydra/launcher=", word)]
     if launchers and not sweeps and not shows and verb not in ("table", "figure"):
         return f"{launchers[0]}: a launcher needs a sweep, so add -m; without it, it would be ignored"

@@ -37,9 +37,10 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
     """
     convolutions, extra = [], []
 
-    def visit(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def visit(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         if not isinstance(module, nn.Conv2d):
             return
+        output = output[0] if isinstance(output, tuple) else output  # beside its global average
         convolutions.append(output.shape[2:].numel() * macs_per_pixel(module))
         extra.append(macs_per_sample(module))
 

@@ -153,9 +153,9 @@ class Gate(nn.Module):
             nn.init.constant_(self.log_tau, math.log(self.tau))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mixing weights (B, k, d), float32 or wider, of an input (B, C_in, H, W)."""
+        """Mixing weights (B, k, d), float32 or wider, of inputs (B, C_in, H, W), or of their averages (B, C_in)."""
         with full_precision(x.device.type):
-            pooled = global_average(x).to(self.linear.weight.dtype)  # (B, C_in)
+            pooled = (x if x.dim() == 2 else global_average(x)).to(self.linear.weight.dtype)  # (B, C_in)
             if self.hidden is not None:
                 pooled = F.relu(self.hidden(pooled))  # (B, hidden)
             logits = at_least_float32(self.linear(pooled))  # (B, k * d)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.gates import Gate, StaticGate, one_hot
-from nsr_cli.layers.per_sample import Pair
+from nsr_cli.layers.per_sample import NOTHING, After, Pair
 from nsr_cli.layers.sparsity import Sparsity
 from nsr_cli.layers.transforms import is_transformed
 
@@ -75,8 +75,9 @@ def sparse_conv2d(
     gate: Tensor,
     kernels_of: Callable = mix_kernels,
     way: str | None = None,
+    after: After = NOTHING,
     **conv,
-) -> Tensor:
+) -> Tensor | tuple[Tensor, Tensor | None]:
     """Convolve each sample of x with its own mixture of kernels.
 
     Args:
@@ -86,10 +87,11 @@ def sparse_conv2d(
         gate: mixing weights (B, k, d).
         kernels_of: mix_kernels, or choose_kernels for the group of the largest gate alone.
         way: one of per_sample.WAYS; None for the choice of :func:`~nsr_cli.layers.choice.fastest`.
+        after: what follows.
         **conv: stride, padding, dilation and groups, as in torch.nn.functional.conv2d.
 
     Returns:
-        (B, C_out, H', W')
+        (B, C_out, H', W'); if ``after`` pools, also its global average (B, C_out), or None where it was not computed.
     """
     groups, sizes = conv.get("groups", 1), {"stride": 1, "padding": 0, "dilation": 1} | conv
     sizes = [_pair(sizes[name]) for name in ("stride", "padding", "dilation")]
@@ -101,7 +103,7 @@ def sparse_conv2d(
         kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
     else:
         kernels = kernels_of(weight, gate)  # (B, C_out, C_in / groups, kh, kw)
-    return per_sample.WAYS[way](x, kernels, biases, *sizes, groups)
+    return per_sample.WAYS[way](x, kernels, biases, *sizes, groups, after)
 
 
 def _pair(size: int | Pair) -> Pair:
@@ -205,29 +207,36 @@ class SparseConv2d(nn.Conv2d):
         elif gate == "static":
             self.gate = StaticGate(k, d, tau, **place)
 
-    def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, gate: Tensor | None = None, average: Tensor | None = None, after: After = NOTHING
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
         """(B, C_in, H, W) to (B, C_out, H', W'); also without B, or with B = 0, as ``nn.Conv2d``.
 
         Args:
             x: the input.
             gate: mixing weights (B, k, d), in place of those of the layer's gate.
+            average: global average (B, C_in) of x, if it is known.
+            after: what follows the convolution; on a CPU it costs less here than afterwards. If it pools, the result
+                is a pair: the output, and its global average (B, C_out), or None where it was not computed.
         """
         if not self.is_gated:
-            return self._conv_forward(x, *self.shared_kernel(self.chooses))
+            return after.apply(self._conv_forward(x, *self.shared_kernel(self.chooses)))
         if x.dim() == 3:
-            return self.forward(x[None], gate)[0]
+            return after.apply(self.forward(x[None], gate)[0])
         if x.shape[0] == 0:  # one blank sample gives the shape, and zero gradients
             blank = None if gate is None else F.pad(gate, (0, 0, 0, 0, 0, 1))
-            return self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0]
-        gate, padding = self.gate(x) if gate is None else gate, self.padding
+            return after.apply(self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0])
+        if gate is None:
+            gate = self.gate(x if average is None else average)
+        padding = self.padding
         if self.padding_mode != "zeros" or isinstance(padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
         conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
         if self.form == "exact" and not self.chooses:
-            return branches_conv2d(x, self.weight, self.bias, gate, **conv)
+            return after.apply(branches_conv2d(x, self.weight, self.bias, gate, **conv))
         kernels_of = choose_kernels if self.chooses else mix_kernels
-        return sparse_conv2d(x, self.weight, self.bias, gate, kernels_of, self.way, **conv)
+        return sparse_conv2d(x, self.weight, self.bias, gate, kernels_of, self.way, after, **conv)
 
     @property
     def inference(self) -> str:

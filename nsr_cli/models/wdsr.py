@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from nsr_cli.layers.gates import INPUT_INDEPENDENT
-from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.layers.per_sample import After
+from nsr_cli.layers.sparse_conv import SparseConv2d, is_gated
 from nsr_cli.layers.sparsity import Sparsity
 
 
@@ -30,10 +31,13 @@ class Block(nn.Module):
         self.conv1, self.conv2 = normalised(first, gain=2.0), normalised(second, gain=blocks**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not (is_gated(self.conv1) and is_gated(self.conv2)):
+            return x + self.conv2(F.relu(self.conv1(x)))
         if self.shared_gate:
             gate = self.conv1.gate(x)  # (B, k, d)
-            return x + self.conv2(F.relu(self.conv1(x, gate)), gate)
-        return x + self.conv2(F.relu(self.conv1(x)))
+            return self.conv2(self.conv1(x, gate, after=After(relu=True)), gate, after=After(residual=x))
+        hidden, average = self.conv1(x, after=After(relu=True, pools=True))
+        return self.conv2(hidden, average=average, after=After(residual=x))
 
 
 class WDSR(nn.Module):

@@ -35,6 +35,39 @@ def test_values_and_gradients_are_those_of_the_definition(k, d, channels, gate, 
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("way", [*per_sample.EVERYWHERE, "exact", "none"])
+@pytest.mark.parametrize(
+    "follows", [("relu",), ("residual",), ("pools",), ("relu", "pools"), ("relu", "residual", "pools")]
+)
+def test_what_follows_a_convolution_is_the_same_as_if_it_were_done_afterwards(way, follows):
+    torch.manual_seed(0)
+    settings = {"form": "exact"} if way == "exact" else {"gate": "none"} if way == "none" else {"way": way}
+    layer = SparseConv2d(5, 6, 3, stride=2, **settings, dtype=torch.float64)
+    x = torch.randn(3, 5, 9, 8, dtype=torch.float64, requires_grad=True)
+    added = torch.randn(3, 6, 4, 3, dtype=torch.float64, requires_grad=True)
+    residual = added if "residual" in follows else None
+    leaves, weight = [x, *([added] if "residual" in follows else []), *layer.parameters()], torch.randn(3, 6).double()
+    after = per_sample.After("relu" in follows, residual, "pools" in follows)
+
+    out, average = layer(x, after=after) if after.pools else (layer(x, after=after), None)
+    plain = layer(x)
+    plain = F.relu(plain) if after.relu else plain
+    plain = plain if residual is None else plain + residual
+    torch.testing.assert_close(out, plain, rtol=0, atol=1e-12)
+    if average is not None:
+        torch.testing.assert_close(average, plain.mean(dim=(2, 3)), rtol=0, atol=1e-12)
+    average = out.mean(dim=(2, 3)) if average is None else average
+    sums = [(y**3).sum() + (a**2 * weight).sum() for y, a in ((out, average), (plain, plain.mean(dim=(2, 3))))]
+    for ours, theirs in zip(*(torch.autograd.grad(total, leaves) for total in sums), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_a_known_average_is_taken_for_the_gate():
+    layer, x = SparseConv2d(4, 6, 3, dtype=torch.float64), torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    torch.testing.assert_close(layer(x, average=x.mean(dim=(2, 3))), layer(x), rtol=0, atol=1e-12)
+    assert (layer(x, average=x.mean(dim=(2, 3)) + 1) - layer(x)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(("gate", "k", "d", "channels"), [("softmax", 3, 2, 6), ("sigmoid", 2, 5, 9), ("se", 1, 6, 6)])
 @pytest.mark.parametrize("settings", [{}, {"form": "exact"}, {"stride": 2, "padding_mode": "reflect"}])
 @pytest.mark.parametrize("way", per_sample.EVERYWHERE)

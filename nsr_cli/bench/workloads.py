@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from nsr_cli.engine.trainer import autocast
 from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
+from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.models.wdsr import WDSR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -127,13 +130,16 @@ def run_sample_by_sample(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
 
 
 NETWORKS = ("N/A", "softmax")
-MODES = ("forward", "training step")
+MODES = ("forward", "training step", "restoring")
+RESTORED = 4  # patches a side of the restored image
 
 
 def networks(
     spec: dict, precision: str, device: torch.device, compiled: bool = False
 ) -> dict[tuple[str, str], Callable[[], object]]:
-    """Functions that run a network forward once, or a step of its training, by (network, mode).
+    """Functions that run a network forward, a step of its training, or restore an image, by (network, mode).
+
+    An image is restored in the tiles of a network with gates, by the plain network too.
 
     Args:
         spec: scale, blocks, units, width; groups and cardinality of the sparse network; batch and patch (in pixels).
@@ -145,6 +151,7 @@ def networks(
     torch.manual_seed(0)
     degraded = torch.rand(batch, 3, patch, patch, device=device)
     truth = torch.rand(batch, 3, scale * patch, scale * patch, device=device)
+    image = torch.randint(256, (RESTORED * patch, RESTORED * patch, 3), dtype=torch.uint8).numpy()
     sizes = {name: spec[name] for name in ("scale", "blocks", "units", "width")}
     sparsity = {"gate": "softmax", "sparsity_groups": spec["groups"], "cardinality": spec["cardinality"]}
     calls = {}
@@ -161,7 +168,16 @@ def networks(
         for called, (forward, step) in pairs.items():
             calls[called, MODES[0]] = partial(run_forward, forward, degraded, precision)
             calls[called, MODES[1]] = partial(training_step, step, optimizer, degraded, truth, precision)
+            calls[called, MODES[2]] = partial(restore_image, evaluated, image, scale, Tiling(patch, 4, 8), precision)
     return calls
+
+
+@torch.no_grad()
+def restore_image(network: nn.Module, image: np.ndarray, scale: int, tiling: Tiling, precision: str) -> None:
+    """Restore an image as scoring does: weights are normalised once for all tiles."""
+    with autocast(next(network.parameters()).device, precision), parametrize.cached():
+        for _ in restore_bands(network, image, scale, tiling):
+            pass
 
 
 def training_step(

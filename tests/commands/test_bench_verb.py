@@ -33,7 +33,7 @@ def test_bench_prints_and_saves_tables_and_every_time(nsr, tmp_path):
     assert content["setting"]["groups"] == [4, 2] and content["made"]["threads"] == 1
     assert {"torch", "commit", "cores", "device"} <= set(content["made"])
     forward, both, whole = content["seconds"].values()
-    assert (len(forward), len(both), len(whole)) == (3 * 3 + 4 * 2, 3 * 2 + 4 * 2, 4)  # static of 8, 4, 2; sparse
+    assert (len(forward), len(both), len(whole)) == (3 * 3 + 4 * 2, 3 * 2 + 4 * 2, 6)  # static of 8, 4, 2; sparse
     assert all(len(times) == 2 and min(times) > 0 for times in {**forward, **both, **whole}.values())
     for tables in content["tables"].values():
         assert [row["k"] for row in tables["fixed size"]] == ["N/A", 4, 2]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from nsr_cli.errors import describe, did_you_mean, report_error
+from nsr_cli.words import leave_closed_terminal
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -69,7 +70,10 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the user's own networks, gates and tasks lie there
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        leave_closed_terminal()
 
 
 def run(arguments: list[str]) -> int:

@@ -1,5 +1,10 @@
 """Text for people: durations, counts, lines."""
 
+import contextlib
+import errno
+import os
+import sys
+
 
 def clock(seconds: float) -> str:
     """Seconds as h:mm:ss or m:ss."""
@@ -16,3 +21,17 @@ def plural(number: int, noun: str) -> str:
 def print_line(text: str) -> None:
     """Print a line at once, also into a file or a pipe."""
     print(text, flush=True)
+
+
+def leave_closed_terminal() -> None:
+    """Send what is still to be printed to nowhere if its terminal is closed.
+
+    Python flushes the streams when a process ends, and a failure there would replace the exit code by 120 or 1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if error.errno == errno.EIO:
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

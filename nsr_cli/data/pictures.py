@@ -196,15 +196,16 @@ class Canvas:
                 raise UserError(f"{self.path} cannot be written as {self.kind} ({error})") from None
 
     def _write(self, file: BinaryIO, image: PillowImage.Image, exif: PillowImage.Exif, icc: bytes | None) -> None:
-        if self.kind != "TIFF":  # without a file descriptor Pillow writes through Python, whose errors say why
-            file = SimpleNamespace(write=file.write, flush=file.flush)
+        tiff = BytesIO()  # libtiff, given a file, prints what the system refuses; Python's errors say it
+        target = tiff if self.kind == "TIFF" else SimpleNamespace(write=file.write, flush=file.flush)
         options = dict(OPTIONS.get(self.kind, {}))
         if self.kind == "TIFF" and any(ifd in exif for ifd in (EXIF_IFD, GPS_IFD)):
             del options["compression"]  # Pillow writes no EXIF directories into compressed TIFFs
         if self.kind != "BMP":
             options |= {"exif": exif.tobytes()} if len(exif) else {}
             options |= {"icc_profile": icc} if icc else {}
-        image.save(file, self.kind, **options)
+        image.save(target, self.kind, **options)
+        file.write(tiff.getbuffer())
 
 
 def _write_16_bit_tiff(file: BinaryIO, pixels: np.ndarray, exif: PillowImage.Exif, icc: bytes | None) -> None:

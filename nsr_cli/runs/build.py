@@ -135,7 +135,7 @@ def initialise(run: Run, network: nn.Module) -> str:
         One line: the checkpoint, and its layers that were not loaded.
 
     Raises:
-        UserError: the checkpoint has changed since the run was signed, or none of its layers fits.
+        UserError: the checkpoint has changed since the run was signed, or at most half of its tensors fit.
     """
     path = run.request.init
     if file_sha256(path) != run.spec.training.init:

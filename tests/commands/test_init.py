@@ -90,7 +90,11 @@ def test_the_record_of_a_finished_run_is_enough(nsr, tmp_path, start):
         ("ablate units=4 init=notes.pt", "nsr ablate: notes.pt: not network weights; expected"),
         (
             "ablate scale=3 units=5 init={start}",
-            "nsr ablate: {start}: no layer of it fits WDSR: head.bias: model (5,), file (4,); ",
+            "nsr ablate: {start}: 0 of 19 tensors of WDSR fit, expected more than half: head.bias: model (5,), ",
+        ),
+        (  # only head, tail and skip fit
+            "train model=wdsr sparsity=none units=4 width=1 blocks=2 init={start}",
+            "nsr train: {start}: 9 of 21 tensors of WDSR fit, expected more than half: body.0.conv",
         ),
         ("train model=edsr units=4 init={start}", "nsr train: {start}: weights of WDSR, but the model is EDSR"),
         (  # a checkpoint of another scale, where all of it is needed

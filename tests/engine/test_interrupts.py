@@ -140,3 +140,30 @@ def test_afterwards_all_is_as_before():
         assert now() != before
         raise ZeroDivisionError
     assert now() == before
+
+
+UNFLUSHED = """
+import os, signal, sys
+from multiprocessing import get_context
+from nsr_cli.engine.interrupts import Interrupts
+os.read({fd}, 1)  # until the terminal is closed
+sys.stdout = open(1, "w", buffering=4096)
+def end():
+    print("not flushed")
+    Interrupts().end_process(signal.SIGHUP)
+"""
+ENDS = {
+    "interpreter": "end()",
+    "process": "child = get_context('fork').Process(target=end); child.start(); child.join(); os._exit(child.exitcode)",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_the_exit_code_does_not_depend_on_a_closed_terminal(how):
+    (ours, terminal), (reading, writing) = os.openpty(), os.pipe()
+    code = UNFLUSHED.format(fd=reading) + ENDS[how]
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[reading], **streams)
+    for end in (ours, terminal, reading, writing):
+        os.close(end)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP

@@ -68,7 +68,7 @@ def load_fitting_layers(model: nn.Module, path: str | Path) -> list[str]:
         The names of the layers that do not fit.
 
     Raises:
-        UserError: as by :func:`load_weights`; or no layer fits.
+        UserError: as by :func:`load_weights`; or at most half of the model's tensors fit.
     """
     path = Path(path)
     found, name = recognise(read_content(path).tensors, set(model.state_dict()), path), class_of(model)
@@ -77,8 +77,9 @@ def load_fitting_layers(model: nn.Module, path: str | Path) -> list[str]:
     differences = differences_of(model, found.state)
     differing = dict.fromkeys(map(layer_of, differences))
     taken = {key: value for key, value in found.state.items() if layer_of(key) not in differing}
-    if not taken:
-        raise UserError(f"{path}: no layer of it fits {name}: {'; '.join(list(differences.values())[:2])}")
+    if 2 * len(taken) <= (expected := len(model.state_dict())):  # tensors, not numbers: an upsampler may hold most
+        first = "; ".join(list(differences.values())[:2])
+        raise UserError(f"{path}: {len(taken)} of {expected} tensors of {name} fit, expected more than half: {first}")
     check_finite(model, taken, path)
     model.load_state_dict(taken, strict=False)
     return list(differing)

@@ -17,6 +17,7 @@ from nsr_cli.launch.cells import Cell
 from nsr_cli.launch.dispatch import Dispatcher, InProcess
 from nsr_cli.launch.local import OnThisMachine, usable_cores, visible_gpus
 from nsr_cli.report.experiments import expand_command
+from nsr_cli.runs.stored import Store
 from nsr_cli.words import clock, plural, print_line
 
 
@@ -54,11 +55,12 @@ def print_plan(cells: list[Cell]) -> None:
     from nsr_cli.runs.plan import estimate_seconds  # imports torch
 
     trainings = {cell.run.name: cell.run for cell in wanted if cell.run.lacks_weights}
-    scores = {cell.run.record(name): None for cell in wanted for name in cell.run.request.benchmarks}
+    store = Store()
+    scores = {cell.run.record(name): (cell.run, name) for cell in wanted for name in store.unscored(cell.run)}
     what = [plural(len(trainings), "training")] * bool(trainings) + [plural(len(scores), "score")]
     said = f"{' and '.join(what)} to make"
-    with contextlib.suppress(UserError):  # of a run that cannot be, which says so itself
-        seconds = estimate_seconds(list(trainings.values()), [cell.run for cell in wanted])
+    with contextlib.suppress(Exception):  # of a run that cannot be, which says so itself
+        seconds = estimate_seconds(list(trainings.values()), list(scores.values()))
         said += f": about {clock(seconds)} of one core"
     print_line(said)
 

@@ -36,6 +36,7 @@ class Dataset:
     sources: mirrors, tried in turn; empty if it must be fetched by hand, or is made of `parts`
     ask:     how to get it by hand, one line
     files:   the exact file names, if its folder may hold other images too
+    namings: the file names of each published distribution, if they differ; compared where no manifest is shipped
     parts:   the data sets that make up this one
     package: the installed package that ships it
     conventions: of super-resolution: kind of input (rgb, luma) to names among luma, y, y8 and rgb; the first name is
@@ -55,6 +56,7 @@ class Dataset:
     sources: tuple[Source, ...] = ()
     ask: str = ""
     files: tuple[str, ...] = ()
+    namings: tuple[tuple[str, ...], ...] = ()
     parts: tuple[str, ...] = ()
     package: str = ""
     conventions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: IN_RGB, hash=False)
@@ -201,6 +203,9 @@ _ALL = (
             ),
             Source(_EDSR, "*/Urban100/HR/*.png"),
         ),
+        namings=tuple(
+            tuple(form.format(number) for number in range(1, 101)) for form in ("img_{:03d}.png", "img{:03d}.png")
+        ),  # the latter are EDSR's
         conventions=IN_LUMA,
     ),
     Dataset(

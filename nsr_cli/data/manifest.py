@@ -97,12 +97,17 @@ def _compare(paths: list[Path], manifest: dict[str, Entry]) -> tuple[tuple[str, 
 
 
 def compare_names(dataset: Dataset, paths: list[Path]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(missing, wrong) of a data set without a manifest, by names, number and headers, in words."""
+    """(missing, wrong) of a data set without a manifest, by names, number and headers, in words.
+
+    Of several namings the one with the most images here is compared; names that are in none are not.
+    """
     names = {path.name for path in paths}
-    missing = tuple(name for name in dataset.files if name not in names)
-    wrong = []
+    naming = max(dataset.namings, key=lambda naming: len(names.intersection(naming)), default=())
+    expected = dataset.files or (naming if names.intersection(naming) else ())
+    missing = tuple(name for name in expected if name not in names)
+    wrong = [f"{name}: not in this data set" for name in sorted(names.difference(expected)) if expected]
     count = dataset.count or len(paths)
-    if not dataset.files and len(paths) < count:
+    if not expected and len(paths) < count:
         missing = (f"{count - len(paths)} of {count} images",)
     if len(paths) > count:
         wrong.append(f"{len(paths)} images, expected {count}")

@@ -29,6 +29,11 @@ class Convention:
     clipped: bool = False
     output_rounded: bool = True
 
+    @property
+    def restoration(self) -> tuple:
+        """What the restored image depends on; conventions with the same one share that image."""
+        return self.given, self.rounded, self.clipped, self.output_rounded
+
     def spelled_out(self) -> dict:
         """All fields, as a record holds them."""
         return {**asdict(self), "metrics": list(self.metrics)}

@@ -103,16 +103,15 @@ def evaluate(
             image, outputs, scores = read_image(path), {}, {}
             check_large_enough(path, image, task, conventions)
             for convention in conventions:
-                given = convention.given, convention.rounded, convention.clipped, convention.output_rounded
-                if given not in outputs:
+                if convention.restoration not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
                     used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
                     try:
                         restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
                     except UserError as error:
                         raise UserError(f"{path}: {error}") from None
-                    outputs[given] = restored, truth
-                scores[convention.name] = score(*outputs[given], image, convention)
+                    outputs[convention.restoration] = restored, truth
+                scores[convention.name] = score(*outputs[convention.restoration], image, convention)
             yield path, scores, list(outputs.values())[-1][0]
 
 

@@ -3,16 +3,19 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 
 import torch
 import yaml
 from torch import nn
 
 from nsr_cli import words
-from nsr_cli.data.images import image_size
+from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
+from nsr_cli.engine.conventions import Convention
+from nsr_cli.engine.evaluator import restore
 from nsr_cli.engine.trainer import autocast
 from nsr_cli.runs.build import check_network, fresh_method, initialise
 from nsr_cli.runs.run import Run
@@ -115,15 +118,41 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+CROPS = (32, 48)  # sides in degraded pixels
+
+
+def classical_seconds(
+    run: Run, method: Callable, path: Path, convention: Convention, clock: Callable = time.process_time
+) -> float:
+    """Seconds that a method without a network takes per degraded pixel, from two degraded crops of an image's centre.
+
+    Their difference counts, because set-up takes much of the time of a crop, and little of that of an image.
+    """
+    image, scale, calls, pixels = read_image(path), run.task.scale, {}, {}
+    for side in CROPS:
+        top, left = (max(0, (length - side * scale) // 2) for length in image.shape[:2])
+        crop = image[top : top + side * scale, left : left + side * scale]
+        degraded, _ = run.task.prepare(Path(path.name), crop, convention)  # no folder: it has no official partner
+        calls[side] = partial(restore, method, degraded, scale, None)
+        pixels[side] = degraded.shape[0] * degraded.shape[1]
+    small, large = CROPS
+    calls[small]()  # a method's first call imports and allocates
+    seconds = {side: times[0] for side, times in time_in_turns(calls, 1, warm_ups=0, clock=clock).items()}
+    if pixels[large] == pixels[small]:
+        return seconds[large] / pixels[large]
+    return max(0.0, seconds[large] - seconds[small]) / (pixels[large] - pixels[small])
+
+
 @one_thread()
-def estimate_seconds(trainings: list[Run], scored: list[Run]) -> float:
+def estimate_seconds(trainings: list[Run], scores: list[tuple[Run, str]]) -> float:
     """About how many seconds runs take on one core.
 
-    The step of a small network is measured; that of a large one is computed from its multiply-accumulates.
+    The step of a small network is measured; that of a large one is computed from its multiply-accumulates. Methods
+    without a network are timed on crops.
 
     Args:
         trainings: runs to be trained.
-        scored: runs to be scored on their benchmarks.
+        scores: (run, benchmark) of each score to be made.
     """
     store, device, seconds = Store(), torch.device("cpu"), 0.0
     steps: dict[str, float] = {}  # seconds of a step, by network
@@ -135,10 +164,15 @@ def estimate_seconds(trainings: list[Run], scored: list[Run]) -> float:
             guess = 3 * spec.batch * spec.patch**2 * cost_of(run, network).macs / multiply_accumulates_per_second()
             steps[key] = guess if guess > BRIEF_STEP else measure_step(run, network, device, 2, time.process_time)[0]
         seconds += steps[key] * steps_of(run, len(store.training_images(run)))
-    for run in scored:
-        method = fresh_method(run.spec)
-        macs = cost_of(run, method).macs if isinstance(method, nn.Module) else 0
-        for paths in store.images(run).values():
-            pixels = sum(height * width for height, width in map(image_size, paths)) / run.task.scale**2
-            seconds += pixels * macs / multiply_accumulates_per_second()
+    per_pixel: dict[str, float] = {}  # seconds of a degraded pixel, by run
+    for run, benchmark in scores:
+        paths, conventions = store.images(run)[benchmark], run.conventions(benchmark)
+        if run.name not in per_pixel:
+            method = fresh_method(run.spec)
+            if isinstance(method, nn.Module):
+                per_pixel[run.name] = cost_of(run, method).macs / multiply_accumulates_per_second()
+            else:
+                per_pixel[run.name] = classical_seconds(run, method, paths[0], conventions[0])
+        pixels = sum(height * width for height, width in map(image_size, paths)) / run.task.scale**2
+        seconds += pixels * per_pixel[run.name] * len({c.restoration for c in conventions})
     return seconds

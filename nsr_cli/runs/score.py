@@ -11,7 +11,7 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from nsr_cli.data.images import write_png
+from nsr_cli.data.images import image_size, write_png
 from nsr_cli.engine import flops, heap
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.engine.gate_stats import GateUse
@@ -39,7 +39,7 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
     with GateUse(method) as gates, heap.keep_freed_memory():
         scored = evaluate(method, paths, task, conventions, tiling, luma_only)
-        for path, by_convention, restored in with_progress(scored, f"{run.spec.model.name} on {benchmark}", len(paths)):
+        for path, by_convention, restored in with_progress(scored, f"{run.spec.model.name} on {benchmark}", paths):
             scores_by_image[path.name] = by_convention
             if run.request.save_images:
                 write_png(image_files[path], restored)
@@ -56,22 +56,26 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     )  # fmt: skip
 
 
-def with_progress(scored: Iterator, what: str, total: int) -> Iterator:
+def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
     """Yield the items, with a progress bar on a terminal, or else a line every SAY_EVERY seconds.
 
+    The time left is that of the pixels left, because images of a benchmark differ in size.
+
     Args:
-        scored: the items.
+        scored: an item for each image.
         what: label of the bar and the lines.
-        total: number of items.
+        paths: the images.
     """
+    pixels = [height * width for height, width in map(image_size, paths)]
     start = last_report = time.monotonic()
-    bar = tqdm(scored, what, total=total, unit="image", leave=False, disable=None)
-    for done, item in enumerate(bar, 1):
-        yield item
-        now = time.monotonic()
-        if bar.disable and done < total and now - last_report > SAY_EVERY:
-            last_report = now
-            print_line(f"{what}: {done} of {total} images, {clock((now - start) / done * (total - done))} left")
+    with tqdm(desc=what, total=sum(pixels), unit="px", unit_scale=True, leave=False, disable=None) as bar:
+        for done, item in enumerate(scored, 1):
+            yield item
+            bar.update(pixels[done - 1])
+            now, left = time.monotonic(), sum(pixels[done:])
+            if bar.disable and left and now - last_report > SAY_EVERY:
+                last_report, seconds = now, (now - start) / sum(pixels[:done]) * left
+                print_line(f"{what}: {done} of {len(paths)} images, {clock(seconds)} left")
 
 
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:

@@ -54,6 +54,29 @@ def test_a_png_written_anew_is_still_the_same_image(toy, images, root):
     assert check_dataset("toy", root).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("folder", "form"), [("Urban100", "img_{:03d}.png"), ("benchmark/Urban100/HR", "img{:03d}.png")]
+)
+def test_an_urban100_that_lacks_an_image_or_has_another_is_told_by_name(root, folder, form):
+    """Copies in repositories have the first form of names, EDSR's archive the second."""
+    (root / folder).mkdir(parents=True)
+    paths = [root / folder / form.format(number) for number in range(1, 101)]
+    for path in paths:
+        cv2.imwrite(str(path), np.zeros((2, 3, 3), np.uint8))
+    found = check_dataset("urban100", root)
+    assert found.problems == () and found.compared == "names and count" and found.found == 100
+    paths[6].rename(root / folder / "mine.png")
+    found = check_dataset("urban100", root).problems
+    assert found == (f"{paths[6].name}: missing", "mine.png: not in this data set")
+
+
+def test_an_urban100_of_other_names_is_counted(root):
+    (root / "Urban100").mkdir(parents=True)
+    for number in range(1, 100):
+        cv2.imwrite(str(root / f"Urban100/img_{number:03d}_SRF_4_HR.png"), np.zeros((2, 3, 3), np.uint8))
+    assert check_dataset("urban100", root).problems == ("1 of 100 images: missing",)
+
+
 def test_only_get_needs_pooch(toy, images, root, monkeypatch):
     """It is an extra of the package, not a requirement."""
     toy(Source("http://127.0.0.1:9/toy.zip"))

@@ -47,18 +47,15 @@ def lr_folder(name: str, root: Path, scale: int) -> Path | None:
 
 
 def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
-    """The low-resolution partners of a data set's images: from its folder of them, or DIV2K's official ones.
+    """The low-resolution partner of each image: from the data set's folder of them, or DIV2K's official one.
 
-    Returns:
-        A partner for each path; empty if low-resolution images are to be computed.
-
-    Raises:
-        UserError: as :func:`find_partners`.
+    Empty if low-resolution images are to be computed. Raises UserError as :func:`find_partners`.
     """
     if folder := lr_folder(name, root, scale):
         return find_partners(paths, folder, scale)
     partners = lr_partners(paths, scale)
-    _check_sizes(paths if partners else [], partners, scale)
+    if partners:
+        _check_sizes(paths, partners, scale)
     return partners
 
 
@@ -77,7 +74,6 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         UserError: the folder is missing, an image has no partner or several, a partner has no image or the wrong
             size; the text names the files.
     """
-    lr_folder = Path(lr_folder)
     if not lr_folder.is_dir():
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):

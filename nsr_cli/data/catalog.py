@@ -236,7 +236,6 @@ def lr_partner(path: Path, scale: int) -> Path | None:
     Raises:
         UserError: the folder is here, but the partner is missing.
     """
-    path = Path(path)
     match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
     if not match:
         return None

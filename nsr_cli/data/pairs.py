@@ -78,14 +78,15 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}")
-    found, partners = _by_stem(images_in(lr_folder), scale), []
+    found, partners, unpaired = _by_stem(images_in(lr_folder), scale), [], []
     for path in hr_paths:
-        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale)) or []
+        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale), [])
         if len(candidates) > 1:
             names = " and ".join(candidate.name for candidate in candidates)
             raise UserError(f"{path.name} has several low-resolution partners in {lr_folder.absolute()}: {names}")
-        partners.append(candidates[0] if candidates else None)
-    unpaired = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
+        partners += candidates
+        if not candidates:
+            unpaired.append(path.name)
     if unpaired:
         where = f"in {lr_folder.absolute()}; expected for example {Path(unpaired[0]).stem}x{scale}.png"
         raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")

@@ -35,7 +35,7 @@ def unpack(archive: Path, members: str, into: Path) -> None:
             not a plain file; two images share a name; there are more entries or bytes than the limits above.
     """
     try:
-        with _archive_entries(archive) as entries:
+        with contextlib.closing(_entries(archive)) as entries:
             total = 0
             for number, (name, kind, size, content) in enumerate(entries, 1):
                 path = PurePosixPath(name.replace("\\", "/"))
@@ -75,30 +75,19 @@ _BROKEN = (
     RuntimeError,  # an encrypted zip
 )
 
-_Entries = Iterator[tuple[str, str, int, Callable[[], BinaryIO]]]  # path, kind, bytes unpacked, opener
 
-
-@contextlib.contextmanager
-def _archive_entries(archive: Path) -> Iterator[_Entries]:
+def _entries(archive: Path) -> Iterator[tuple[str, str, int, Callable[[], BinaryIO]]]:
+    """The path, kind (folder, file, other), unpacked bytes and opener of each entry."""
     with archive.open("rb") as file:
         magic = file.read(2)
     if magic == b"PK":
         with zipfile.ZipFile(archive) as opened:
-            yield (
-                (info.filename, _zip_kind(info), info.file_size, partial(opened.open, info))
-                for info in opened.infolist()
-            )
+            for info in opened.infolist():
+                plain = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG)
+                kind = "folder" if info.is_dir() else "file" if plain else "other"
+                yield info.filename, kind, info.file_size, partial(opened.open, info)
     else:
         with tarfile.open(archive, "r:gz" if magic == b"\x1f\x8b" else "r:") as opened:
-            yield ((info.name, _tar_kind(info), info.size, partial(opened.extractfile, info)) for info in opened)
-
-
-def _zip_kind(info: zipfile.ZipInfo) -> str:
-    mode = info.external_attr >> 16
-    if info.is_dir():
-        return "folder"
-    return "file" if stat.S_IFMT(mode) in (0, stat.S_IFREG) else "other"
-
-
-def _tar_kind(info: tarfile.TarInfo) -> str:
-    return "folder" if info.isdir() else "file" if info.isreg() else "other"
+            for info in opened:
+                kind = "folder" if info.isdir() else "file" if info.isreg() else "other"
+                yield info.name, kind, info.size, partial(opened.extractfile, info)

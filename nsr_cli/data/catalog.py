@@ -42,12 +42,9 @@ def find_dataset(name: str, root: Path | None = None) -> Dataset:
 
 
 def convention_names(name: str, reads: Sequence[str], root: Path | None = None) -> list[str]:
-    """The names (luma, y, y8, rgb) of the conventions of super-resolution on a benchmark; the table shows the first.
+    """The names (luma, y, y8, rgb) of a benchmark's conventions of super-resolution; the table shows the first.
 
-    Args:
-        name: of a data set, or a user's folder.
-        reads: kinds of input images of the method, luma, rgb or both; their conventions are listed in this order.
-        root: the data root.
+    They are listed in the order of ``reads``, the kinds of input images of the method: luma, rgb or both.
     """
     conventions = IN_RGB if is_folder(name) else find_dataset(name, root).conventions
     return list(dict.fromkeys(convention for kind in reads for convention in conventions[kind]))
@@ -85,9 +82,9 @@ def locate(dataset: Dataset, root: Path) -> Path | None:
     return next((folder for folder in folders if folder.is_dir() and not images_in(folder)), None)
 
 
-def own_images(dataset: Dataset, folder: Path) -> list[Path]:
-    """The images of a folder that belong to the data set, sorted by name."""
-    return images_of_dataset(dataset, images_in(folder))
+def own_images(dataset: Dataset, folder: Path | None) -> list[Path]:
+    """The images of a folder that belong to the data set, sorted by name; none without a folder."""
+    return images_of_dataset(dataset, images_in(folder)) if folder else []
 
 
 def images_of_dataset(dataset: Dataset, paths: Iterable[Path]) -> list[Path]:
@@ -213,10 +210,10 @@ class Row(NamedTuple):
 
 def listing(root: Path) -> list[Row]:
     """A row for every data set: its folder on this machine, or how to get it; no image is read."""
-    rows = []
-    for data in all_datasets(root).values():
-        rows.append(Row(data.name, data.title, data.count or "any", _location(data, Path(root)), data.licence))
-    return rows
+    return [
+        Row(data.name, data.title, data.count or "any", _location(data, root), data.licence)
+        for data in all_datasets(root).values()
+    ]
 
 
 def _location(dataset: Dataset, root: Path) -> str:
@@ -224,7 +221,7 @@ def _location(dataset: Dataset, root: Path) -> str:
         missing = [part for part in dataset.parts if _location(find_dataset(part, root), root).startswith("not here")]
         return f"not here: {how_to_get(dataset)}" if missing else " + ".join(dataset.parts)
     folder = locate(dataset, root)
-    found = len(own_images(dataset, folder)) if folder else 0
+    found = len(own_images(dataset, folder))
     if found and found == (dataset.count or found):
         return str(folder.absolute())
     partly = f" ({found} of {dataset.count} in {folder.absolute()})" if found else ""
@@ -239,7 +236,6 @@ def lr_partner(path: Path, scale: int) -> Path | None:
     Raises:
         UserError: the folder is here, but the partner is missing.
     """
-    path = Path(path)
     match = re.fullmatch(r"(DIV2K_(?:train|valid))_HR", path.parent.name, re.IGNORECASE)
     if not match:
         return None

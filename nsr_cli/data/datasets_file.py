@@ -131,9 +131,9 @@ def _dataset(path: Path, name: Any, entry: Any) -> Dataset:
     if "conventions" in values:
         values["conventions"] = {kind: tuple(names) for kind, names in values["conventions"].items()}
     values["folders"] = tuple(map(os.path.expanduser, values["folders"]))
-    optional = {"title": name, "count": None, "colour": True, "licence": "", "source": FILE}
-    optional |= {"ask": f"its entry in {path} says where it lies"}
-    return Dataset(name, **{**optional, **values}, files=files)
+    ask = f"its entry in {path} says where it lies"
+    usual = {"title": name, "count": None, "colour": True, "licence": "", "source": FILE, "ask": ask}
+    return Dataset(name, **usual | values, files=files)
 
 
 def _as_list(key: str, value: Any) -> Any:

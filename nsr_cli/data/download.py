@@ -71,7 +71,7 @@ def _folder_if_complete(dataset: Dataset, root: Path) -> Path | None:
     if dataset.package:
         return catalog.image_paths(dataset.name, root)[0].parent
     folder = catalog.locate(dataset, root)
-    if folder and catalog.own_images(dataset, folder):
+    if catalog.own_images(dataset, folder):
         found = check_dataset(dataset.name, root)
         if found.wrong:
             more = f" (and {len(found.wrong) - 1} more)" if len(found.wrong) > 1 else ""
@@ -207,11 +207,11 @@ def _arrange(dataset: Dataset, manifest: dict[str, Entry] | None, unpacked: Path
 
 def _place(path: Path, names: dict[str, list[str]], sizes: set[tuple[int, int]], ready: Path) -> None:
     try:
-        image = read_image(path) if image_size(path) in sizes else None
+        if image_size(path) not in sizes:
+            return
+        image = read_image(path)
     except UserError:
         return  # an unreadable file is no image of the data set
-    if image is None:
-        return
     same = [name for name in names.get(checksum(path, image), ()) if Path(name).suffix == path.suffix]
     for name in same:
         shutil.copyfile(path, ready / name)

@@ -11,14 +11,8 @@ from nsr_cli.data.pairs import lr_folder
 def data_name(name: str, root: Path, scale: int = 1) -> str:
     """The name of a data set in signatures and file names.
 
-    Args:
-        name: of a data set, a user's folder, or a pair.
-        root: the data root.
-        scale: of the task that reads it.
-
-    Returns:
-        The data set's or the folder's name. A folder, and a data set with given low-resolution images, is named with
-        a digest of all its images.
+    It is the name of the data set, the user's folder, or the pair's images. A folder, and a data set with given
+    low-resolution images, is named with a digest of all its images.
     """
     hr, lr = split_pair(name)[0], lr_folder(name, root, scale)
     if is_folder(hr):
@@ -28,8 +22,7 @@ def data_name(name: str, root: Path, scale: int = 1) -> str:
         return hr
     else:
         dataset = find_dataset(hr, root)
-        folder = locate(dataset, root)
-        images = own_images(dataset, folder) if folder else []
+        images = own_images(dataset, locate(dataset, root))
     return f"{hr}-{digest_of([*images, *(images_in(lr) if lr else [])])[:8]}"
 
 

@@ -23,12 +23,8 @@ class FoundPicture:
 def pictures_of(words: Sequence[str], out: Path) -> list[FoundPicture]:
     """The pictures that files, folders (searched recursively) and patterns name, each once.
 
-    Args:
-        words: of a command line. A word that names no existing path is a pattern; ``**`` in it matches subfolders.
-        out: the folder of outputs, which is skipped in a search of a folder above it.
-
-    Raises:
-        UserError: names all words without a picture.
+    A word that names no existing path is a pattern; ``**`` in it matches subfolders. A search of a folder above
+    ``out``, the folder of outputs, skips that. Raises UserError, which names all words without a picture.
     """
     found = find_each(lambda word: _pictures_named(word, out), dict.fromkeys(words))
     return list({os.path.realpath(one.path): one for pictures in found.values() for one in pictures}.values())

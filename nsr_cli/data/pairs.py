@@ -47,18 +47,15 @@ def lr_folder(name: str, root: Path, scale: int) -> Path | None:
 
 
 def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: int) -> list[Path]:
-    """The low-resolution partners of a data set's images: from its folder of them, or DIV2K's official ones.
+    """The low-resolution partner of each image: from the data set's folder of them, or DIV2K's official one.
 
-    Returns:
-        A partner for each path; empty if low-resolution images are to be computed.
-
-    Raises:
-        UserError: as :func:`find_partners`.
+    Empty if low-resolution images are to be computed. Raises UserError as :func:`find_partners`.
     """
     if folder := lr_folder(name, root, scale):
         return find_partners(paths, folder, scale)
     partners = lr_partners(paths, scale)
-    _check_sizes(paths if partners else [], partners, scale)
+    if partners:
+        _check_sizes(paths, partners, scale)
     return partners
 
 
@@ -77,19 +74,19 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         UserError: the folder is missing, an image has no partner or several, a partner has no image or the wrong
             size; the text names the files.
     """
-    lr_folder = Path(lr_folder)
     if not lr_folder.is_dir():
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
     if links := broken_links(lr_folder):
         raise UserError(f"{links[0].absolute()} is {broken_link_text(links[0])}")
-    found, partners = _by_stem(images_in(lr_folder), scale), []
+    found, partners, unpaired = _by_stem(images_in(lr_folder), scale), [], []
     for path in hr_paths:
-        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale)) or []
+        candidates = found.get(path.stem) or found.get(_bare_stem(path.stem, scale), [])
         if len(candidates) > 1:
             names = " and ".join(candidate.name for candidate in candidates)
             raise UserError(f"{path.name} has several low-resolution partners in {lr_folder.absolute()}: {names}")
-        partners.append(candidates[0] if candidates else None)
-    unpaired = [path.name for path, partner in zip(hr_paths, partners, strict=True) if partner is None]
+        partners += candidates
+        if not candidates:
+            unpaired.append(path.name)
     if unpaired:
         where = f"in {lr_folder.absolute()}; expected for example {Path(unpaired[0]).stem}x{scale}.png"
         raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")

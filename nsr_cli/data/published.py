@@ -41,24 +41,16 @@ def published() -> tuple[Weights, ...]:
         model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
         for files in (model.get("published") or {}).values():
             for file in files.values():
-                where = file.get("url", ""), model.get("ask", "")
-                found.append(Weights(model["name"], file["file"], file["sha256"], *where))
+                url, ask = file.get("url", ""), model.get("ask", "")
+                found.append(Weights(model["name"], file["file"], file["sha256"], url, ask))
     return tuple(found)
 
 
 def get_weights(root: Path, progress: bool = True) -> list[Path]:
-    """Fetch all published weights that have a URL into the data root, unless they are there.
-
-    Args:
-        root: the data root.
-        progress: show a progress bar if standard error is a terminal.
-
-    Returns:
-        The files, absolute.
+    """Fetch all published weights that have a URL into the data root, unless they are there; returns their files.
 
     Raises:
-        UserError: some files could not be fetched, after all were tried; the text says how to get each, or why it
-            failed.
+        UserError: some could not be fetched, after all were tried; the text says how to get each, or why it failed.
     """
     root, there, failures = Path(root).absolute(), [], []
     for weights in published():

@@ -85,14 +85,36 @@ def find_spec(path: Path) -> Spec | None:
         spec = spec_of(json.loads(metadata["spec"]))
         if spec.signature != metadata["signature"]:
             raise ValueError("its signature differs")
-        kinds = {spec.model.target: nn.Module, spec.task["target"]: Task}
+        check_targets(path, spec)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: its Spec is of another version of nsr, or damaged ({error})") from None
-    for target, kind in kinds.items():
+    return spec
+
+
+def find_own_spec(path: Path) -> Spec | None:
+    """The Spec in a file of weights, or, for the weights of a run, the Spec in the run's folder; None without one.
+
+    Raises:
+        UserError: as :func:`find_spec`.
+    """
+    if spec := find_spec(path):
+        return spec
+    try:
+        spec = spec_of(json.loads((path.parent / "spec.json").read_bytes()))
+        if spec.signature != read_content(path).metadata.get("signature"):
+            return None
+    except (OSError, ValueError, TypeError, KeyError):  # none, or of another version of nsr
+        return None
+    check_targets(path, spec)
+    return spec
+
+
+def check_targets(path: Path, spec: Spec) -> None:
+    """Raise UserError unless the class names in a file's Spec are those of a network and of a task."""
+    for target, kind in {spec.model.target: nn.Module, spec.task["target"]: Task}.items():
         found = imported(target)
         if not (isinstance(found, type) and issubclass(found, kind)):
             raise UserError(f"{path}: names {target}; expected a subclass of {kind.__module__}.{kind.__name__}")
-    return spec
 
 
 def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:

@@ -36,7 +36,8 @@ def with_network_of_file(values: dict, words: Iterable[str], composer: Callable[
         return values
     from nsr_cli.runs.portable import find_own_spec  # imports torch
 
-    if (spec := find_own_spec(path)) is None:
+    known = [at_key(values, key) for key in ("model.network._target_", "task._target_", "sparsity.gate")]
+    if (spec := find_own_spec(path, known)) is None:
         return values
     given = dict.fromkeys(parse_override(word).key_or_group for word in words)
     check_agreement(path, spec, values, given)

@@ -1,6 +1,12 @@
 """Dotted names of classes and functions in configs and records."""
 
+import ast
 import importlib
+import sys
+import sysconfig
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from nsr_cli.errors import UserError
@@ -22,3 +28,49 @@ def imported(name: str) -> Any:
     except (AttributeError, ValueError, TypeError) as error:
         reason = str(error)
     raise UserError(f"_target_={name}: expected a class or function that can be imported; {reason}")
+
+
+def imported_if_own(name: str) -> Any:
+    """The class or function of a dotted name in a file of someone else's; None if it is not of nsr or of the user.
+
+    A module that is loaded is read as it is. Any other is imported only if it is of nsr, or lies outside of Python's
+    folders of installed packages, and its source defines or imports the name at its top level.
+    """
+    module, _, attribute = name.rpartition(".")
+    if module not in sys.modules and not (module and is_own(module) and attribute in top_level_names(module)):
+        return None
+    return vars(importlib.import_module(module)).get(attribute)
+
+
+def is_own(module: str) -> bool:
+    """Whether a module is of nsr, or of a package outside of Python's own folders; nothing is imported."""
+    top = module.partition(".")[0]
+    if top == __name__.partition(".")[0]:
+        return True
+    found = find_spec(top) if top and top not in sys.stdlib_module_names else None
+    places = [found.origin, *(found.submodule_search_locations or ())] if found else []
+    installed = [Path(folder).resolve() for folder in sysconfig.get_paths().values()]
+    places = [Path(place).resolve() for place in places if place]
+    inside = any(place.is_relative_to(folder) for place in places for folder in installed)
+    return bool(places) and not inside
+
+
+def top_level_names(module: str) -> set[str]:
+    """The names that the source of a module defines or imports at its top level; nothing is imported."""
+    spec: ModuleSpec | None = None
+    for depth, part in enumerate(parts := module.split("."), 1):
+        if depth == 1:
+            spec = find_spec(part)
+        else:
+            spec = PathFinder.find_spec(".".join(parts[:depth]), spec.submodule_search_locations or [])
+        if spec is None:
+            return set()
+    if not isinstance(spec.loader, SourceFileLoader):
+        return set()
+    try:
+        body = ast.parse(Path(spec.origin).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    defined = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    taken = {alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return defined | taken

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nsr_cli.commands.composing import Composer
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.explain import in_one_line
+from nsr_cli.commands.from_file import with_network_of_file
 from nsr_cli.errors import Reported
 from nsr_cli.launch.cells import Cell
 from nsr_cli.runs.stored import Store
@@ -45,6 +46,8 @@ def cells_of(
             cell.failure = in_one_line(error, verb)
             continue
         try:
+            if verb == "eval":
+                values = with_network_of_file(values, overrides, composer)
             run = run_of(values, verb)
             folder = str(Path(data or values["data"]).absolute())
             cell.run = run.with_request(results=str(results), data=folder, wait=True)  # for another job of this run

@@ -153,9 +153,14 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
 
 def file_of(key: str, values: Mapping) -> tuple[str, str]:
     """(file, SHA-256) of the file of weights that a key names, as given or below the folder of data."""
-    name = values[key]
-    path = next((p for p in (Path(name), Path(values["data"]) / name) if p.exists()), Path(name))
+    path = path_of(key, values)
     try:
         return str(path), _sha256(path)
     except UserError as error:
         raise UserError(f"{key}={path}: cannot be read ({error.__context__.strerror})") from None
+
+
+def path_of(key: str, values: Mapping) -> Path:
+    """The path that a key names, as given or below the folder of data; it need not exist."""
+    name = values[key]
+    return next((p for p in (Path(name), Path(values["data"]) / name) if p.exists()), Path(name))

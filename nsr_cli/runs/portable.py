@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from nsr_cli.files import replacing
 from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
-from nsr_cli.names import imported
+from nsr_cli.names import imported, imported_if_own, is_own
 from nsr_cli.runs.build import check_network, fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task
@@ -70,7 +71,7 @@ def read_spec(path: Path) -> Spec:
     raise UserError(f"{path}: does not say which network it is of; expected a .safetensors file of `nsr export`")
 
 
-def find_spec(path: Path) -> Spec | None:
+def find_spec(path: Path, known: Collection[str] = ()) -> Spec | None:
     """The Spec in a file of weights; None if it holds none.
 
     Its targets must be subclasses of ``nn.Module`` and Task, so that a file cannot name other code to run.
@@ -85,14 +86,43 @@ def find_spec(path: Path) -> Spec | None:
         spec = spec_of(json.loads(metadata["spec"]))
         if spec.signature != metadata["signature"]:
             raise ValueError("its signature differs")
-        kinds = {spec.model.target: nn.Module, spec.task["target"]: Task}
+        check_targets(path, spec, known)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: its Spec is of another version of nsr, or damaged ({error})") from None
-    for target, kind in kinds.items():
-        found = imported(target)
-        if not (isinstance(found, type) and issubclass(found, kind)):
-            raise UserError(f"{path}: names {target}; expected a subclass of {kind.__module__}.{kind.__name__}")
     return spec
+
+
+def find_own_spec(path: Path, known: Collection[str]) -> Spec | None:
+    """The Spec in a file of weights, or, for the weights of a run, the Spec in the run's folder; None without one.
+
+    Raises:
+        UserError: as :func:`find_spec`.
+    """
+    if spec := find_spec(path, known):
+        return spec
+    try:
+        spec = spec_of(json.loads((path.parent / "spec.json").read_bytes()))
+        if spec.signature != read_content(path).metadata.get("signature"):
+            return None
+    except (OSError, ValueError, TypeError, KeyError):  # none, or of another version of nsr
+        return None
+    check_targets(path, spec, known)
+    return spec
+
+
+def check_targets(path: Path, spec: Spec, known: Collection[str]) -> None:
+    """Raise UserError unless the names in a file's Spec are a network, a task, and a gate, of nsr or of the user.
+
+    No module is imported for a name that is none of these, and not in ``known``: dotted names that the user gave.
+    """
+    for target, kind in {spec.model.target: nn.Module, spec.task["target"]: Task}.items():
+        found = imported(target) if target in known else imported_if_own(target)
+        if not (isinstance(found, type) and issubclass(found, kind)):
+            what = f"expected a subclass of {kind.__module__}.{kind.__name__}, of nsr or in a module of your own"
+            raise UserError(f"{path}: names {target}; {what}")
+    gate = spec.sparsity["gate"]
+    if "." in gate and gate not in known and not (is_own(gate.rpartition(".")[0]) and callable(imported_if_own(gate))):
+        raise UserError(f"{path}: names the gate {gate}; expected one of nsr, or a function in a module of your own")
 
 
 def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:

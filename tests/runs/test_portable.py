@@ -2,18 +2,20 @@
 
 import json
 import struct
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from nsr_cli import names
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of
 from nsr_cli.runs.build import build, fresh_method
-from nsr_cli.runs.portable import open_network, portable_copy, read_spec, save_portable
+from nsr_cli.runs.portable import find_spec, open_network, portable_copy, read_spec, save_portable
 
 CPU = torch.device("cpu")
 SMALL = "blocks=1 units=4 width=2 patch=24"
@@ -189,6 +191,50 @@ def test_a_file_names_no_code_but_networks_and_tasks(saved, tmp_path, where):
     rewritten(saved, lambda metadata: metadata.update(spec=json.dumps(spec.signed), signature=spec.signature))
     assert refusal(saved).startswith("FILE: names os.mkdir; expected a subclass of ")
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("where", ["model", "task", "gate"])
+@pytest.mark.parametrize("target", ["idlelib.idle.Net", "pip.__main__.Net", "my_script.Net", "my_script.__name__"])
+def test_no_module_is_imported_for_a_name_that_it_does_not_define(saved, write, tmp_path, where, target):
+    write("my_script.py", f"open({str(tmp_path / 'pwned')!r}, 'w')")
+    spec = renamed(read_spec(saved), where, target)
+    rewritten(saved, lambda metadata: metadata.update(spec=json.dumps(spec.signed), signature=spec.signature))
+    loaded = set(sys.modules)
+    assert f"{target}; expected " in refusal(saved)
+    assert not (tmp_path / "pwned").exists()
+    assert not {target.rpartition(".")[0], target.partition(".")[0]} & (set(sys.modules) - loaded)
+
+
+def test_a_gate_is_a_function_of_nsr_or_of_the_user(saved, write):
+    write("my_gate.py", "import torch\ndef soft(logits, tau, training): return torch.softmax(logits / tau, 1)")
+    whole = saved.read_bytes()
+    for gate, opens in (("os.mkdir", False), ("torch.relu", False), ("my_gate.soft", True)):
+        spec = renamed(read_spec(saved), "gate", gate)
+        rewritten(saved, lambda m, spec=spec: m.update(spec=json.dumps(spec.signed), signature=spec.signature))
+        if opens:
+            open_network(saved, CPU)
+        else:
+            assert refusal(saved).startswith(f"FILE: names the gate {gate}; expected ")
+            saved.write_bytes(whole)
+
+
+def test_a_class_of_an_installed_package_is_taken_where_the_user_names_it(saved, write, monkeypatch):
+    write("my_net.py", "from torch import nn\nclass Net(nn.Module): pass")
+    monkeypatch.setattr(names, "is_own", lambda module: False)  # as if it were installed
+    spec = renamed(read_spec(saved), "model", "my_net.Net")
+    rewritten(saved, lambda metadata: metadata.update(spec=json.dumps(spec.signed), signature=spec.signature))
+    assert refusal(saved).startswith("FILE: names my_net.Net; expected ") and "my_net" not in sys.modules
+    assert find_spec(saved, ["my_net.Net"]) == spec
+
+
+def renamed(spec, where: str, target: str):
+    """The Spec with another name of its class or its gate."""
+    changes = {
+        "model": {"model": replace(spec.model, target=target)},
+        "task": {"task": spec.task | {"target": target}},
+        "gate": {"sparsity": spec.sparsity | {"gate": target}},
+    }
+    return replace(spec, **changes[where])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,12 @@ def main(cfg: DictConfig) -> None:
         command = shlex.join(["nsr", "train", *(word for word, key in words.items() if key not in EXPORTING)])
         raise UserError(f"no weights of this run in {run.folder.resolve()}; `{command}` trains it")
 
-    from nsr_cli.runs.export import check_targets, expected_input, export, network_of  # imports torch
+    import torch
+
+    from nsr_cli.runs.export import check_targets, expected_input, export, network_of
+
+    if values["threads"]:
+        torch.set_num_threads(values["threads"])
 
     paths = [Path(path) for path in dict.fromkeys([values["to"]] if isinstance(values["to"], str) else values["to"])]
     check_targets(paths, values["overwrite"])

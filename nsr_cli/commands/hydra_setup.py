@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands import knobs
 from nsr_cli.folders import PLUGINS
 
-NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore")  # verbs whose knobs are not those of a run
+NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore", "export")  # verbs whose knobs are not those of a run
 
 SEARCH = {  # replaces the plugin's hydra/sweeper=optuna, to maximise the PSNR that a run returns
     "defaults": [{"sampler": "tpe"}, "_self_"],
@@ -34,7 +34,7 @@ def register_with_hydra() -> None:
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    stored = {"run": knobs.RUN, "export": knobs.EXPORTING, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
+    stored = {"run": knobs.RUN, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     Plugins.instance()  # loads the plugins, which store their configs

@@ -84,12 +84,19 @@ ASKING = {
     "explain": flag(False, "nsr eval: the scores under every convention, to explain a gap to a published number"),
     "dry_run": flag(False, "print what would be done, and what it would cost"),
 }
+NETWORK_OF_RUN = {  # which trained network is meant; all of it is signed, but for the file of weights
+    **DEGRADATION,
+    **SPARSITY,
+    **BUDGET,
+    **{name: SCORING[name] for name in ("inference", "ckpt", "tile")},
+}
 EXPORTING = {
     "to": Knob(None, "files that end in .safetensors, .pt2 or .onnx", object,
                "a file, or a list of files, as in to=net.onnx or to=[net.onnx,net.pt2]", is_text_or_texts,
                {"type": ["string", "array"], "items": {"type": "string"}, "minLength": 1, "minItems": 1}, True),
     "overwrite": flag(False, "replace files that are there"),
 }  # fmt: skip
+EXPORT = {**NETWORK_OF_RUN, "tiling": SCORING["tiling"], "threads": MACHINE["threads"], **FOLDERS, **EXPORTING}
 SEEDS = SEED.list_of(f"a list of whole numbers from 0 to {LAST_SEED}, as in seeds=[0,1,2]").or_null()
 SEEDS = replace(SEEDS, default=None, help="seeds whose mean is shown; null: all that every row has, else 0")
 RUN = {**DEGRADATION, **SPARSITY, **BUDGET, **SCORING, **MACHINE, **FOLDERS, **ASKING}
@@ -141,15 +148,12 @@ RESTORE = {
                      "null: luma for JPEG, else channels", "channels", "luma").or_null(),
     "format": choice("png", "of the outputs; null: as each input, JPEG at quality 95, WebP lossless; 16 bit stays "
                      "in PNG and TIFF", "png", "jpeg", "webp", "tiff", "bmp").or_null(),
-    **DEGRADATION,
-    **SPARSITY,
-    **BUDGET,
-    **{name: SCORING[name] for name in ("inference", "ckpt", "tile")},
+    **NETWORK_OF_RUN,
     **MACHINE,
     **FOLDERS,
 }  # fmt: skip
 RESTORE |= {name: replace(RESTORE[name], default=None) for name in ("colour", "format")}
-VERB_KNOBS = {"train": RUN, "eval": RUN, "ablate": RUN, "export": {**RUN, **EXPORTING}, "table": TABLE,
+VERB_KNOBS = {"train": RUN, "eval": RUN, "ablate": RUN, "export": EXPORT, "table": TABLE,
               "figure": FIGURE, "report": REPORT, "bench": BENCH, "restore": RESTORE}  # fmt: skip
 
 

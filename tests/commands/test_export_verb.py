@@ -159,3 +159,12 @@ def test_killed_at_the_last_moment_the_file_before_it_stays(nsr, tmp_path, train
     assert (tmp_path / "net.safetensors").read_text() == "the one before"
     assert {name for name in os.listdir(tmp_path) if not name.startswith(".")} == {"net.safetensors", "results"}
     assert nsr(" ".join(line)).code == 0
+
+
+@pytest.mark.parametrize("key", ["wandb=true", "rescore=true", "benchmarks=[set5]", "device=cpu", "dry_run=true"])
+def test_a_key_without_effect_is_refused_by_name_and_not_listed(nsr, key):
+    name = key.partition("=")[0]
+    code, out, err = nsr(f"export to=net.onnx {key}")
+    assert (code, out) == (2, "") and err.startswith(f"nsr export: no key '{name}'") and err.count("\n") == 1
+    code, out, _ = nsr("export --help")
+    assert code == 0 and f"\n{name}: " not in out and "\nckpt: " in out

@@ -41,13 +41,18 @@ class JobFailed(Reported):
         self.trace = trace
 
 
+def reported_cause(error: BaseException) -> Reported | None:
+    """The Reported error that an error is or wraps, as OmegaConf wraps those of resolvers; None if there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, Reported):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def describe(error: BaseException) -> tuple[str, int, bool]:
     """(text, exit code, foreseen) of an error; a foreseen error needs no traceback."""
-    cause: BaseException | None = error
-    while cause is not None:  # OmegaConf wraps the errors of resolvers
-        if isinstance(cause, Reported):
-            return str(cause), cause.exit_code, True
-        cause = cause.__cause__ or cause.__context__
+    if cause := reported_cause(error):
+        return str(cause), cause.exit_code, True
     if isinstance(error, OSError) and error.errno is not None:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}; what was finished is kept", 1, True

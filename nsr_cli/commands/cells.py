@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from nsr_cli.commands.composing import Composer
@@ -23,12 +22,9 @@ def cells_of(
     processes: int,
     data: Path | None = None,
 ) -> list[Cell]:
-    """The cells of a command. An invalid combination becomes its cell's ``failure``; the others are not affected.
+    """A cell for each combination of overrides. An invalid one becomes its cell's ``failure``.
 
     Args:
-        verb: train, eval or ablate.
-        combinations: the overrides of each cell.
-        composer: of that verb's configs.
         results: the folder of results of all cells; absolute.
         processes: number of processes per job, which share each batch.
         data: the folder of data of all cells; None: each config's own.
@@ -40,18 +36,12 @@ def cells_of(
         cells.append(cell := Cell(verb, words))
         try:
             values = composer(overrides)
-        except OmegaConfBaseException as error:
-            if isinstance(error, HydraException):
-                raise
-            cell.failure = in_one_line(error, verb)
-            continue
-        try:
             if verb == "eval":
                 values = with_network_of_file(values, overrides, composer)
             run = run_of(values, verb)
             folder = str(Path(data or values["data"]).absolute())
             cell.run = run.with_request(results=str(results), data=folder, wait=True)  # for another job of this run
             cell.prepare(store, processes)
-        except Reported as error:
-            cell.failure = error
+        except (OmegaConfBaseException, Reported) as error:
+            cell.failure = in_one_line(error, verb)
     return cells

@@ -75,11 +75,9 @@ class Composer:
 
 def resolved_values(config: DictConfig) -> dict:
     """The resolved values of a config as dicts and lists, without the key ``hydra``."""
-    own = config
-    if "hydra" in config:
-        own = copy.copy(config)
-        with open_dict(own):
-            own.pop("hydra")
+    own = copy.copy(config)
+    with open_dict(own):
+        own.pop("hydra", None)
     return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
 
 

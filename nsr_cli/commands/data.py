@@ -5,7 +5,6 @@ from pathlib import Path
 
 from nsr_cli.commands.plain import Arguments
 from nsr_cli.data.catalog import all_datasets, find_dataset, listing, locate, own_images
-from nsr_cli.data.datasets import Dataset
 from nsr_cli.errors import Failed, UserError
 
 HELP = """nsr data: the named data sets
@@ -69,16 +68,11 @@ def get(names: list[str], root: Path) -> None:
             print(path.resolve())
 
 
-def is_present(dataset: Dataset, root: Path) -> bool:
-    """Whether any image of a data set is on this machine."""
-    folder = locate(dataset, root)
-    return bool(folder and own_images(dataset, folder))
-
-
 def check(names: list[str], root: Path) -> None:
     from nsr_cli.data.manifest import check_dataset
 
-    here = [name for name, dataset in all_datasets(root).items() if not dataset.parts and is_present(dataset, root)]
+    datasets = {name: dataset for name, dataset in all_datasets(root).items() if not dataset.parts}
+    here = [name for name, d in datasets.items() if (folder := locate(d, root)) and own_images(d, folder)]
     wrong, absent = [], []
     for name in names:
         find_dataset(name, root)

@@ -9,19 +9,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from nsr_cli.commands.hydra_setup import register_with_hydra
-from nsr_cli.errors import Reported, UserError, did_you_mean
+from nsr_cli.errors import UserError, did_you_mean, reported_cause
 from nsr_cli.folders import package_folder
 
 
 def in_one_line(error: BaseException, verb: str) -> BaseException:
     """The error to show: for errors of Hydra and OmegaConf a UserError of one line, else the error itself."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        cause = error.__cause__ or error.__context__
-        while cause is not None:  # OmegaConf wraps the errors of resolvers
-            if isinstance(cause, Reported):
-                return cause
-            cause = cause.__cause__ or cause.__context__
-        return UserError(explain(error, verb))
+        return reported_cause(error) or UserError(explain(error, verb))
     if isinstance(error, ValueError) and raised_by_hydra(error):
         return UserError(str(error).splitlines()[0])
     return error

@@ -18,7 +18,7 @@ from nsr_cli.errors import Failed, UserError, did_you_mean
 from nsr_cli.files import check_writable, read_json_lines
 from nsr_cli.folders import package_folder
 from nsr_cli.report import plots
-from nsr_cli.report.experiments import Experiment, load_experiment, read_yaml
+from nsr_cli.report.experiments import load_experiment, read_yaml
 from nsr_cli.report.figures import check_matplotlib, save
 from nsr_cli.report.study import missing_commands_text
 from nsr_cli.report.values import is_scored, values_of
@@ -27,7 +27,6 @@ from nsr_cli.runs.run import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES = ["4", "5", "compare", "curves", "table2", "table3"]
 COMPARED = ["sparsity=none", "sparsity=softmax"]  # unless other runs are given
 
 
@@ -37,28 +36,18 @@ def main(cfg: DictConfig) -> None:
     check_knobs(values, FIGURE)
     check_matplotlib()
     check_writable("results", values["results"])
-    for name, figure in figures_named(values, str(values["figure"])):
-        for path in save(figure, Path(values["results"]) / "figures" / values["protocol"]["name"] / name):
+    figure = str(values["figure"])
+    if figure not in FIGURES:
+        raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
+    for name, drawn in FIGURES[figure](values):
+        for path in save(drawn, Path(values["results"]) / "figures" / values["protocol"]["name"] / name):
             print(path.resolve())
 
 
-def figures_named(values: Mapping, figure: str) -> Iterator[tuple[str, "Figure"]]:
-    """Yield (name of the file, figure) for each figure of that name."""
-    if figure not in FIGURES:
-        raise UserError(f"no figure '{figure}'{did_you_mean(figure, FIGURES)}; there are: {', '.join(FIGURES)}")
-    if figure == "curves":
-        return curves_figure(values)
-    if figure == "compare":
-        return compare_figure(values)
-    if figure == "5":
-        return gate_figures(values)
-    return measured_figure(
-        values, load_experiment(package_folder("experiments"), "figure4" if figure == "4" else figure)
-    )
-
-
-def measured_figure(values: Mapping, experiment: Experiment) -> Iterator[tuple[str, "Figure"]]:
+def measured_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     """PSNR of an experiment's cells, against cardinality or cost; run=true makes missing cells first."""
+    name = str(values["figure"])
+    experiment = load_experiment(package_folder("experiments"), "figure4" if name == "4" else name)
     study = study_of(values, experiment)
     shown, failed = complete_study(values, f"nsr figure {values['figure']}", study)
     cells, seeds = shown.cells, shown.seeds
@@ -142,10 +131,18 @@ def gate_figures(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     check_trained(values, runs)
     for given, run in runs.items():
         heading = f"nsr ablate {given}; protocol {protocol}, seed {run.spec.training.seed}"
-        yield (
-            f"figure5{file_suffix(values, {given: run})}",
-            restored.gates_figure(run, paths, experiment["title"], heading),
-        )
+        figure = restored.gates_figure(run, paths, experiment["title"], heading)
+        yield f"figure5{file_suffix(values, {given: run})}", figure
+
+
+FIGURES = {  # each yields (name of the file, figure)
+    "4": measured_figure,
+    "5": gate_figures,
+    "compare": compare_figure,
+    "curves": curves_figure,
+    "table2": measured_figure,
+    "table3": measured_figure,
+}
 
 
 def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:

@@ -1,5 +1,6 @@
 """Hydra's flags in a command line: separated from overrides, and checked."""
 
+import itertools
 import re
 
 from nsr_cli.engine.processes import world_size
@@ -20,7 +21,7 @@ def flags_first(arguments: list[str]) -> list[str]:
     for word in words:
         (flags if word.startswith("-") else overrides).append(word)
         if word in VALUE_FLAGS:
-            flags += [value for value in [next(words, None)] if value is not None]
+            flags += itertools.islice(words, 1)
     return [*flags, *overrides]
 
 

@@ -40,26 +40,21 @@ def register_with_hydra() -> None:
     Plugins.instance()  # loads the plugins, which store their configs
     ConfigStore.instance().store("optuna", SEARCH, group="hydra/sweeper", provider="nsr")
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch_folder().name, replace=True)
-    OmegaConf.register_new_resolver("nsr_groups", lambda _root_: _groups_help(_root_), replace=True)
-    OmegaConf.register_new_resolver("nsr_keys", lambda _root_: _keys_help(_root_), replace=True)
+    OmegaConf.register_new_resolver("nsr_groups", _groups_help, replace=True)
+    OmegaConf.register_new_resolver("nsr_keys", _keys_help, replace=True)
 
 
-def groups_of(config: DictConfig) -> dict[str, list[str]]:
-    """{group: options} of the config groups in a config."""
+def _groups_help(_root_: DictConfig) -> str:  # OmegaConf passes the whole config to a parameter of this name
     loader = GlobalHydra.instance().config_loader()
-    taken = [group for group in loader.list_groups("") if group in config and group != "hydra"]
-    return {group: sorted(loader.get_group_options(group)) for group in sorted(taken)}
-
-
-def _groups_help(config: DictConfig) -> str:
-    lines = [f"{group}: {', '.join(options)}\n" for group, options in groups_of(config).items()]
+    groups = sorted(group for group in loader.list_groups("") if group in _root_ and group != "hydra")
+    lines = [f"{group}: {', '.join(sorted(loader.get_group_options(group)))}\n" for group in groups]
     return "".join(["Groups (GROUP=OPTION)\n\n", *lines, "\n"]) if lines else ""
 
 
-def _keys_help(config: DictConfig) -> str:
-    plain = {key: config[key] for key in config if key != "hydra" and not OmegaConf.is_missing(config, key)}
+def _keys_help(_root_: DictConfig) -> str:
+    plain = {key: _root_[key] for key in _root_ if key != "hydra" and not OmegaConf.is_missing(_root_, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
-    own = knobs.VERB_KNOBS.get(config.hydra.job.config_name, knobs.RUN)
+    own = knobs.VERB_KNOBS.get(_root_.hydra.job.config_name, knobs.RUN)
     return knobs.keys_help(values, knobs.with_network(own).items())
 
 

@@ -1,11 +1,11 @@
-"""Hydra's launchers of nsr: they compose a sweep's configs and hand the runs to a dispatcher of nsr_cli.launch."""
+"""The base of nsr's Hydra launchers: it composes the configs of a sweep, and hands its runs to a dispatcher."""
 
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -14,27 +14,11 @@ from nsr_cli.commands.cells import cells_of
 from nsr_cli.commands.composing import Composer, resolved_values
 from nsr_cli.commands.knobs import VERB_KNOBS, check_knobs
 from nsr_cli.files import check_writable
-from nsr_cli.launch.cells import Cell
-from nsr_cli.launch.dispatch import Dispatcher, InProcess
-from nsr_cli.launch.local import OnThisMachine
-from nsr_cli.launch.on_slurm import OnSlurm
-
-
-class CellReturn(JobReturn):
-    """A cell's result for Hydra. Hydra's own class raises the first failure, which would stop the later batches."""
-
-    def __init__(self, cell: Cell):
-        super().__init__()
-        self.psnr = cell.psnr
-
-    @property
-    def return_value(self) -> float | None:
-        """The first PSNR in dB, which searching sweepers such as Optuna's maximise."""
-        return self.psnr
+from nsr_cli.launch.dispatch import Dispatcher
 
 
 class SweepLauncher(Launcher):
-    """The base of the launchers: composes the cells of a sweep, and gives them to a dispatcher of class ``kind``."""
+    """A launcher that gives the cells of a sweep to a dispatcher of class ``kind``."""
 
     kind: ClassVar[type[Dispatcher]]
 
@@ -55,22 +39,5 @@ class SweepLauncher(Launcher):
             check_writable("results", values["results"])
         self.dispatcher.send(f"nsr {verb}", cells, results, values["wait"], values["dry_run"])
         self.task.ends.extend(cell.failure for cell in cells if cell.failure or cell.finished)
-        return [CellReturn(cell) for cell in cells]
-
-
-class PlainLauncher(SweepLauncher):
-    """The launcher used without hydra/launcher=...; replaces Hydra's own."""
-
-    kind = InProcess
-
-
-class SlurmLauncher(SweepLauncher):
-    """hydra/launcher=slurm and slurm_ddp."""
-
-    kind = OnSlurm
-
-
-class LocalLauncher(SweepLauncher):
-    """hydra/launcher=local."""
-
-    kind = OnThisMachine
+        # completed, failed cells too: Hydra would raise the first failure, and leave out the later batches
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=cell.psnr) for cell in cells]

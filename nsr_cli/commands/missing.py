@@ -22,16 +22,7 @@ from nsr_cli.words import clock, plural, print_line
 
 
 def run_missing(values: Mapping, title: str, commands: list[list[str]]) -> list[str]:
-    """Run command lines through the chosen launcher.
-
-    Args:
-        values: the resolved config of the table or the figure.
-        title: of the sweep.
-        commands: command lines, each as words after ``nsr``.
-
-    Returns:
-        The verb and overrides of each cell that failed.
-    """
+    """Run command lines, each as words after ``nsr``, as one sweep. Returns verb and overrides of each failed cell."""
     dispatcher, results = chosen_dispatcher(), Path(values["results"]).absolute()
     cells: list[Cell] = []
     for words in commands:

@@ -1,5 +1,6 @@
 """nsr report: everything in the results as one HTML page."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,14 +38,15 @@ def main(cfg: DictConfig) -> None:
 def report_of(values: Mapping) -> Report:
     """The content of the page, collected from the results."""
     results, folder = Path(values["results"]), package_folder("experiments")
-    store, seen, composed, there = Store(), set(), composers(), folders_with_records(results)
-    chapters: list[Chapter] = []
-    damaged: dict[str, str] = {}
+    there = sorted({path.parent.name for path in (results / "records").glob("*/*.json")})  # protocols, "untrained"
+    store, seen, composed, chapters = Store(), set(), composers(), []
     protocols = chosen_protocols(values["protocols"], there)
     tables = [load_experiment(folder, name) for name in table_names(folder)]
     for protocol in protocols:
         chapters.append(chapter := Chapter(protocol, description_of(protocol)))
-        for table in (table for table in tables if table.is_for(protocol)):
+        for table in tables:
+            if not table.is_for(protocol):
+                continue
             if protocol not in there and (table.name in seen or needs_training(table, protocol)):
                 add_unmeasured(chapter, table, seen)
             else:
@@ -52,7 +54,7 @@ def report_of(values: Mapping) -> Report:
     used = {source.file for c in chapters for section in c.sections for source in section.sources}
     folders = [*protocols, "untrained"] if values["protocols"] else there
     others = other_records(results, used, folders, store.damaged)
-    damaged |= {path.relative_to(results).as_posix(): what for path, what in sorted(store.damaged.items())}
+    damaged = {path.relative_to(results).as_posix(): what for path, what in sorted(store.damaged.items())}
     return Report(
         chapters,
         {protocol: pictures_of(results, protocol, damaged) for protocol in protocols},
@@ -62,11 +64,6 @@ def report_of(values: Mapping) -> Report:
         others,
         damaged,
     )
-
-
-def folders_with_records(results: Path) -> list[str]:
-    """Names of the folders below records/ that hold a record: protocols, and ``untrained``."""
-    return sorted({path.parent.name for path in (results / "records").glob("*/*.json")})
 
 
 def chosen_protocols(given: list[str] | None, there: list[str]) -> list[str]:
@@ -97,8 +94,6 @@ def description_of(protocol: str) -> str:
 
 def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
     """The timing tables of each file of `nsr bench`, fp32 first; unreadable files are added to ``damaged``."""
-    import json
-
     found, timing = [], load_timing(package_folder("experiments"))
     for path in sorted((results / "bench").glob("*.json")):
         file = path.relative_to(results).as_posix()

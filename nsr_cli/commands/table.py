@@ -56,11 +56,7 @@ def composers() -> dict[str, Composer]:
 
 
 def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Composer] | None = None) -> Study:
-    """The study of an experiment: its runs, composed from its commands.
-
-    Raises:
-        UserError: the experiment has no settings for the protocol.
-    """
+    """The study of an experiment: its runs, composed from its commands, at the protocol of the values."""
     protocol, runs = values["protocol"]["name"], {}
     if not experiment.is_for(protocol):
         known = ", ".join(next(iter(experiment.variables.values())))
@@ -69,9 +65,9 @@ def study_of(values: Mapping, experiment: Experiment, composed: Mapping[str, Com
     for _, _, verb, overrides in experiment.slots(protocol):
         if (verb, *overrides) not in runs:
             own = composed[verb]([*overrides, "seed=0", f"protocol={protocol}"])
-            own |= {"metrics": [*(own["metrics"] or []), *experiment.metrics]}
-            run = run_of(own | {"results": values["results"], "data": values["data"]}, verb)
-            runs[verb, *overrides] = run
+            own["metrics"] = [*(own["metrics"] or []), *experiment.metrics]
+            own |= {"results": values["results"], "data": values["data"]}
+            runs[verb, *overrides] = run_of(own, verb)
     return Study(experiment, protocol, runs, Path(values["data"]), Path(values["results"]))
 
 

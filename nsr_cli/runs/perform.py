@@ -79,15 +79,11 @@ def _run_first_rank(
 def _make_missing(
     run: Run, store: Store, images: dict[str, list[Path]], device: torch.device, ranks: Ranks, call: Callable[[], None]
 ) -> Callable:
-    """Train and score what is missing.
-
-    Returns:
-        The method with its weights.
-    """
-    missing = store.unscored(run)
+    """Train and score what is missing. Returns the method with its weights."""
+    missing = {name: images[name] for name in store.unscored(run)}
     check_writable("results", run.request.results)
-    for name in missing:
-        run.task_on(name, images[name])  # raises UserError for an image without a partner
+    for name, paths in missing.items():
+        run.task_on(name, paths)  # raises UserError for an image without a partner
     method, begin = build(run, device), None
     tiling_for(run, method)  # raises UserError for a tiling of other networks
     if isinstance(method, nn.Module):
@@ -102,17 +98,17 @@ def _make_missing(
     with hold_folder(run.folder, run.request.wait, print_line):
         remove_temporary_files(run.records, f"{run.spec.name}--")
         if begin and _divergence_file(run).exists() and not run.request.rescore:  # not tried again
-            _record_divergence(run, method, {name: images[name] for name in missing})
+            _record_divergence(run, method, missing)
             return method
         if begin and run.lacks_weights:  # else another process has trained it while this one waited
             call()
-            _train(run, method, begin, {name: images[name] for name in missing}, ranks)
+            _train(run, method, begin, missing, ranks)
         trained = _load_trained(run, method)
         set_inference(method, run.spec.inference)
         unscored = Store().unscored(run)  # another process may have scored some meanwhile
-        for name in missing:
+        for name, paths in missing.items():
             if name in unscored:
-                score_run(run, method, name, images[name], trained)
+                score_run(run, method, name, paths, trained)
     return method
 
 
@@ -132,11 +128,7 @@ def _train(
 
 
 def _load_trained(run: Run, method: Callable) -> dict | None:
-    """Load the weights of a run's training into its method.
-
-    Returns:
-        The rest of the checkpoint: ``step``, ``seconds``; None for methods that are not trained.
-    """
+    """Load the weights of a run's training. Returns its ``step`` and ``seconds``; None for untrained methods."""
     if not run.trains:
         return None
     trained = checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, method)

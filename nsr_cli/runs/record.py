@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Record:
     seconds: float | None = None
     official_low_resolution: bool = False
     diverged: str | None = None
-    format: int = field(default=FORMAT)
+    format: int = FORMAT
 
     @property
     def seed(self) -> int | None:

@@ -112,20 +112,11 @@ class Run:
         return data_name(benchmark, self.data, self.task.scale)
 
     def task_on(self, data: str, paths: list[Path]) -> Task:
-        """The task on the images of a data set, with the low-resolution partners that the data set has.
-
-        Raises:
-            UserError: an image has no partner, or a partner of the wrong size.
-        """
+        """The task on a data set, with its low-resolution partners, if any. Raises UserError for a bad partner."""
         if lr_folder(data, self.data, self.task.scale) is None:
             return self.task
         partners = low_resolution_paths(data, paths, self.data, self.task.scale)
         return self.task.paired(dict(zip(paths, partners, strict=True)))
-
-    @property
-    def cache(self) -> tuple[Path, str]:
-        """The folder of cached training images, and their name in it."""
-        return Path(self.request.results) / "cache", self.spec.training.data
 
     def conventions(self, benchmark: str) -> list[Convention]:
         """The conventions by which a benchmark scores the run; the paper's table shows the first."""

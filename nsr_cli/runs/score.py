@@ -47,8 +47,11 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     for convention in conventions:
         images = {name: by_convention[convention.name] for name, by_convention in scores_by_image.items()}
         scores[convention.name] = Score(convention, means(images), images)
-    steps = trained and {"steps": trained["step"], "patches": trained["step"] * run.spec.training.batch}
-    budget = steps and {**steps, "seconds": round(trained["seconds"], 1)}
+    budget = trained and {
+        "steps": trained["step"],
+        "patches": trained["step"] * run.spec.training.batch,
+        "seconds": round(trained["seconds"], 1),
+    }
     save_record(
         run, method, benchmark, paths,
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.statistics(), trained=budget,
@@ -79,11 +82,7 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
 
 
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
-    """Write the record of a run on a benchmark.
-
-    Args:
-        **found: the measured entries of the Record, by attribute.
-    """
+    """Write the record of a run on a benchmark; ``found`` are the measured entries of the Record."""
     network = isinstance(method, nn.Module)
     device = next(method.parameters()).device if network else torch.device("cpu")
     content = Record(

@@ -115,11 +115,7 @@ class Spec:
 
 
 def spec_of(signed: dict) -> Spec:
-    """The Spec from its signed content, as records and jobs hold it.
-
-    Raises:
-        TypeError, KeyError: the content is of another version of nsr.
-    """
+    """The Spec from its signed content. Raises TypeError or KeyError for content of another version of nsr."""
     training = signed.get("training")
     return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
 

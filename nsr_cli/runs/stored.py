@@ -92,11 +92,7 @@ class Store:
         return not has_work and not self.unscored(run)
 
     def finished_records(self, run: Run) -> dict[str, Record]:
-        """The record of each benchmark of a finished run.
-
-        Raises:
-            Failed: its training diverged.
-        """
+        """The record of each benchmark of a finished run. Raises Failed if its training diverged."""
         records = {name: self.record(run, name) for name in run.request.benchmarks}
         for name, record in records.items():
             if record and record.diverged:

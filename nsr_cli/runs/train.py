@@ -45,7 +45,8 @@ def prepare_training(
         torch.use_deterministic_algorithms(True)
     if request.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile=true: needs a C++ compiler; there is no g++ or clang++ on this machine")
-    examples = load_examples(sources, task, task.form(run.reads), spec.patch, *run.cache, print_line)
+    cache = Path(request.results) / "cache"
+    examples = load_examples(sources, task, task.form(run.reads), spec.patch, cache, spec.data, print_line)
     sizes = {"patch": spec.patch, "batch": spec.batch, "patches_per_image": spec.patches_per_image}
     sampler = PatchSampler(examples, task.scale, **sizes, seed=spec.seed, sigma=task.sigma)
     steps, device = steps_of(run, len(examples)), next(network.parameters()).device
@@ -85,11 +86,7 @@ def prepare_training(
 
 
 def steps_of(run: Run, images: int) -> int:
-    """The number of steps of a run's training on a number of images.
-
-    Raises:
-        UserError: all epochs together hold less than a batch.
-    """
+    """The steps of a run's training on a number of images. Raises UserError if all epochs hold less than a batch."""
     spec = run.spec.training
     if spec.steps:
         return spec.steps

@@ -6,18 +6,27 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 
 from nsr_cli.commands import launchers
+from nsr_cli.launch.dispatch import InProcess
+from nsr_cli.launch.local import OnThisMachine
+from nsr_cli.launch.on_slurm import OnSlurm
 
 
-class SlurmLauncher(launchers.SlurmLauncher):
+class SlurmLauncher(launchers.SweepLauncher):
     """hydra/launcher=slurm and slurm_ddp."""
 
+    kind = OnSlurm
 
-class LocalLauncher(launchers.LocalLauncher):
+
+class LocalLauncher(launchers.SweepLauncher):
     """hydra/launcher=local."""
 
+    kind = OnThisMachine
 
-class PlainLauncher(launchers.PlainLauncher):
+
+class PlainLauncher(launchers.SweepLauncher):
     """Without hydra/launcher=..., in the place of Hydra's own."""
+
+    kind = InProcess
 
 
 ConfigStore.instance().store("basic", {"_target_": f"{__name__}.PlainLauncher"}, group="hydra/launcher", provider="nsr")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.errors import Reported
-from nsr_cli.launch.sweep import Job
+from nsr_cli.launch.sweep import Job, Sweep
 from nsr_cli.runs.record import Record, first_psnr
 from nsr_cli.runs.run import Run, check_share
 from nsr_cli.runs.stored import Store
@@ -70,3 +70,17 @@ class Cell:
         self.finished, self.failure = True, None
         self.psnr = first_psnr(records)
         return records
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A job, of the new sweep or of one that was submitted before, and the cells that need it."""
+
+    sweep: Sweep
+    job: Job
+    cells: list[Cell]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """(sweep's name, job's index), as in the queue."""
+        return self.sweep.name, self.job.index

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from nsr_cli.errors import Failed, JobFailed, report_error
-from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.job import do_run, job_text
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, create_sweep
-from nsr_cli.launch.watched import Watched
 from nsr_cli.runs.record import first_psnr
 from nsr_cli.runs.stored import Store
 from nsr_cli.words import print_line
@@ -136,20 +135,17 @@ class InProcess(Dispatcher):
             if cell.failure:
                 self.print_failure(cell)
         for number, cell in enumerate(cells, 1):
-            if not cell.failure:
-                print_line(f"{number} of {len(cells)}: {cell.words}")
-                self.run_cell(cell, wait)
-
-    def run_cell(self, cell: Cell, wait: bool) -> None:
-        """Run a cell; its failure is noted in it and printed."""
-        try:
-            cell.psnr = first_psnr(do_run(cell.run.with_request(wait=wait)))
-            cell.finished = True
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            cell.failure = error
-            self.print_failure(cell)
+            if cell.failure:
+                continue
+            print_line(f"{number} of {len(cells)}: {cell.words}")
+            try:
+                cell.psnr = first_psnr(do_run(cell.run.with_request(wait=wait)))
+                cell.finished = True
+            except BrokenPipeError:
+                raise
+            except Exception as error:
+                cell.failure = error
+                self.print_failure(cell)
 
 
 def last_lines(log: Path) -> str:

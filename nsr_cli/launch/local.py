@@ -14,11 +14,10 @@ from pathlib import Path
 from nsr_cli.engine.interrupts import handling_signals
 from nsr_cli.errors import UserError
 from nsr_cli.folders import child_environment
-from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.dispatch import Dispatcher
 from nsr_cli.launch.job import exit_on_signal
 from nsr_cli.launch.sweep import Job, Sweep, local_log
-from nsr_cli.launch.watched import Watched
 from nsr_cli.words import plural, print_line
 
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from nsr_cli.engine.interrupts import deferred_signals
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.launch import slurm
-from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.dispatch import Dispatcher
 from nsr_cli.launch.sweep import Sweep, read_sweep
-from nsr_cli.launch.watched import Watched
 from nsr_cli.words import plural, print_line
 
 
@@ -35,7 +34,8 @@ class OnSlurm(Dispatcher):
                 raise UserError(f"hydra.launcher.{name}={value}: expected a whole number, {least} or above")
 
     def check(self, wait: bool) -> None:
-        slurm.check_slurm()
+        if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
+            raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")
 
     def adopt(self, groups: list[list[Cell]], results: Path) -> tuple[list[Watched], list[list[Cell]]]:
         """(queued jobs of other sweeps that make some of the groups, the other groups)."""

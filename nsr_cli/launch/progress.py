@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.engine.processes import start_time
-from nsr_cli.launch import slurm
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, Sweep, local_log
 from nsr_cli.runs.record import is_whole
@@ -83,7 +82,8 @@ def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
     """The log of a job, or of the process that wrote its deciding state."""
     if sweep.place == "local":
         return local_log(sweep, job)
-    return slurm.log_of(sweep, sweep.slurm_job(job.index) or "", state["rank"] if state else 0)
+    rank = state["rank"] if state else 0
+    return sweep.folder / "logs" / f"{sweep.slurm_job(job.index) or ''}_{rank}_log.out"
 
 
 def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:

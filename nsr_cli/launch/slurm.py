@@ -4,10 +4,8 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from nsr_cli.errors import UserError
 from nsr_cli.launch.sweep import Sweep
@@ -155,14 +153,3 @@ def output_of(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if shown.returncode else shown.stdout
-
-
-def log_of(sweep: Sweep, job: str, rank: int = 0) -> Path:
-    """The log of a process of a job."""
-    return sweep.folder / "logs" / f"{job}_{rank}_log.out"
-
-
-def check_slurm() -> None:
-    """Raise UserError on a machine without Slurm."""
-    if not all(map(shutil.which, ("sbatch", "squeue", "scontrol"))):
-        raise UserError("hydra/launcher=slurm: no Slurm on this machine (no sbatch in PATH); expected a login node")

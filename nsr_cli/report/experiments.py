@@ -55,9 +55,6 @@ class Line:
     control: bool = False
     note: str = ""
 
-    def in_table_of(self, protocol: str) -> bool:
-        return self.protocols is None or protocol in self.protocols
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -110,7 +107,8 @@ class Experiment:
 
     def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
         """The rows and columns that the table of a protocol shows."""
-        return tuple([line for line in axis if line.in_table_of(protocol)] for axis in (self.rows, self.columns))
+        axes = (self.rows, self.columns)
+        return tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
 
     def commands(self, protocol: str) -> list[list[str]]:
         """The command lines that make the table, each as words after ``nsr``."""

@@ -118,13 +118,9 @@ def gates_figure(images: list[Gated], groups: Sequence[str], heading: str, use: 
     for axis, (_, group, own) in zip(axes[:, 1], rows, strict=True):
         named = [groups[group]] * (len(groups) > 1) + [RANGES[not own]]
         axis.set_ylabel("\n".join(named), fontsize=SMALL, color=INK)
-    for axis in axes.flat:
-        hide_ticks(axis, "none")
     of = "the sparsity groups" if len(groups) > 1 else f"sparsity {groups[0]}"
     said = f"mixing weight of {of}, twice: each column in a range of its own, and all from 0 to 1; mean: over the depth"
-    said += USE * bool(use)
-    figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
-    return figure
+    return finished(figure, axes, said + USE * bool(use))
 
 
 def gates_by_group(images: list[Gated], groups: Sequence[str], heading: str, use: Sequence[dict]) -> "Figure":
@@ -148,10 +144,14 @@ def gates_by_group(images: list[Gated], groups: Sequence[str], heading: str, use
         others[0].set_ylabel(label, fontsize=SMALL, color=INK)
     for axis, group in zip(axes[0, 1:], groups, strict=True):
         axis.set_title(group, fontsize=TEXT, color=INK)
+    said = "mixing weights, twice: from blue to yellow is each block's own range, and 0 to 1; mean: over the depth"
+    return finished(figure, axes, said + USE * bool(use))
+
+
+def finished(figure: "Figure", axes: np.ndarray, said: str) -> "Figure":
+    """The figure of gates, with its axes freed of ticks and a legend in words below."""
     for axis in axes.flat:
         hide_ticks(axis, "none")
-    said = "mixing weights, twice: from blue to yellow is each block's own range, and 0 to 1; mean: over the depth"
-    said += USE * bool(use)
     figure.supxlabel(wrapped(said, figure.get_figwidth(), SMALL), fontsize=SMALL, color=INK)
     return figure
 

@@ -63,27 +63,26 @@ class Sheet:
 
 def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
     """The table of an experiment's cells."""
-    rows, _ = experiment.lines(protocol)
+    rows, columns = experiment.lines(protocol)
     values = values_of(experiment, cells, protocol)
     paper, controls = ([row for row in rows if row.control == ours] for ours in (False, True))
+
+    def grid(shown: list[Line]) -> Grid:
+        if experiment.baseline:
+            return _gains(experiment, values, shown)
+        return _side_by_side(experiment, values, cells, shown, columns)
+
     return Sheet(
         experiment,
         protocol,
-        paper=_rows_grid(experiment, values, cells, protocol, paper),
-        controls=_rows_grid(experiment, values, cells, protocol, controls) if controls else None,
+        paper=grid(paper),
+        controls=grid(controls) if controls else None,
         caption=_caption(experiment, cells, protocol),
         conventions=_conventions(experiment, cells),
         claims=verdicts(experiment, experiment.claims, cells, protocol),
         own_claims=verdicts(experiment, experiment.own_claims, cells, protocol) if controls else [],
         gates=_gates_grid(rows, cells) if experiment.gates else None,
     )
-
-
-def _rows_grid(experiment: Experiment, values: list[Value], cells: list[Cell], protocol: str, rows: list[Line]) -> Grid:
-    """The grid of some rows: gains over a baseline, or methods side by side."""
-    if experiment.baseline:
-        return _gains(experiment, values, rows)
-    return _side_by_side(experiment, values, cells, rows, experiment.lines(protocol)[1])
 
 
 def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> Grid:

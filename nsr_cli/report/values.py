@@ -47,13 +47,9 @@ class Value:
             return "diverged" if self.diverged else "missing" if self.seeds else ""
         digits = psnr_digits if metric == "psnr" else 4
         spread = f" ± {stdev(numbers):.{max(digits, 3)}f}" if len(set(numbers)) > 1 else ""
-        return shortened(mean(numbers), digits) + spread + self.shortfall(len(numbers))
-
-    def shortfall(self, found: int) -> str:
-        """A note such as `` (2 of 3 seeds)``; empty where no seed is missing."""
-        if found >= self.seeds:
-            return ""
-        return f" ({found} of {self.seeds} seeds{f', {self.diverged} diverged' if self.diverged else ''})"
+        lost = f", {self.diverged} diverged" if self.diverged else ""
+        note = f" ({len(numbers)} of {self.seeds} seeds{lost})" if len(numbers) < self.seeds else ""
+        return shortened(mean(numbers), digits) + spread + note
 
     def mean(self, metric: str) -> float | None:
         """The mean over seeds; None where nothing is measured."""

@@ -10,11 +10,10 @@ from samples import bicubic, say
 
 from nsr_cli import cli
 from nsr_cli.launch import slurm
-from nsr_cli.launch.cells import Cell
+from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.on_slurm import OnSlurm
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, Sweep, create_sweep, read_sweep
-from nsr_cli.launch.watched import Watched
 
 VALUES = (
     None, True, False, 0, -1, 7, 1.5, 1e308, float("inf"), float("nan"), 10**400, "", "x", "\0", "\ud800", "../..",

@@ -205,7 +205,7 @@ def test_jobs_of_an_array_that_never_began_share_a_record(monkeypatch):
 
 
 def test_a_job_that_died_before_it_could_say_anything_has_failed(sweep):
-    slurm.log_of(sweep, "5_0").write_text("ImportError: no torch on this node")
+    (sweep.folder / "logs" / "5_0_0_log.out").write_text("ImportError: no torch on this node")
     found = progress_of(sweep, records_in(sweep.results), {})
     assert [p.word for p in found] == ["failed", *["missing"] * 4]
 

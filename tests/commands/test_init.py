@@ -1,6 +1,7 @@
 """Fine-tuning: a training that starts from a checkpoint."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,7 +85,7 @@ def test_the_record_of_a_finished_run_is_enough(nsr, tmp_path, start):
     [
         ("ablate init=no.pt", "nsr ablate: init=no.pt: cannot be read (No such file or directory)\n"),
         (
-            "eval model=wdsr units=4 ckpt=notes.pt init=notes.pt",
+            "eval model=wdsr units=4 ckpt=bare.pt init=notes.pt",
             "nsr eval: init=notes.pt: there is no training that could start from it\n",
         ),
         ("ablate units=4 init=notes.pt", "nsr ablate: notes.pt: not network weights; expected"),
@@ -98,13 +99,14 @@ def test_the_record_of_a_finished_run_is_enough(nsr, tmp_path, start):
         ),
         ("train model=edsr units=4 init={start}", "nsr train: {start}: weights of WDSR, but the model is EDSR"),
         (  # a checkpoint of another scale, where all of it is needed
-            "eval model=wdsr sparsity=softmax units=4 width=1 scale=3 ckpt={start}",
-            "nsr eval: {start}: weights of WDSR in other sizes: tail.bias: model (27,), file (12,); ",
+            "eval model=wdsr sparsity=softmax units=4 width=1 scale=3 ckpt=bare.pt",
+            "nsr eval: bare.pt: weights of WDSR in other sizes: tail.bias: model (27,), file (12,); ",
         ),
     ],
 )
 def test_what_cannot_be_started_from_is_named(nsr, tmp_path, start, line, message):
     (tmp_path / "notes.pt").write_text("some notes")
+    (tmp_path / "bare.pt").write_bytes(Path(start).read_bytes())  # without its Spec
     verb, _, rest = line.format(start=start).partition(" ")
     result = nsr(f"{verb} blocks=1 steps=3 batch=2 threads=1 {rest}")
     assert result.code == 2 and result.err.startswith(message.format(start=start)), result.err

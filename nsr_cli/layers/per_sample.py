@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsr_cli.layers.gates import pooling_dtype
-from nsr_cli.layers.threads import for_each_sample
 
 Pair = tuple[int, int]
 
@@ -139,55 +138,51 @@ class OneByOne(torch.autograd.Function):
         relu, pools = after
         shape = *kernels.shape[:2], *output_size(x, kernels.shape[3:], *conv)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        averages = torch.empty(shape[:2], dtype=pooling_dtype(x.dtype), device=x.device) if pools else None
-
-        def convolve(i: int) -> None:
-            sample, place, bias = x[i : i + 1], out[i : i + 1], None if biases is None else biases[i]
-            convolved = torch.conv2d(sample, kernels[i], bias, *conv, groups)
-            if residual is not None:
-                torch.add(residual[i : i + 1], convolved, out=place)
+        none, averages = [None] * len(x), []
+        biases, residuals = none if biases is None else biases, none if residual is None else residual.split(1)
+        samples = zip(out.split(1), x.split(1), kernels, biases, residuals, strict=True)
+        for place, sample, kernel, bias, added in samples:
+            convolved = torch.conv2d(sample, kernel, bias, *conv, groups)
+            if added is not None:
+                torch.add(added, convolved, out=place)
             elif relu:
                 torch.clamp_min(convolved, 0, out=place)
             else:
                 place.copy_(convolved)
             if pools:
-                averages[i] = place.mean(dim=(2, 3), dtype=averages.dtype)[0]
-
-        for_each_sample(convolve, len(x), x.device)
+                averages.append(place.mean(dim=(2, 3), dtype=pooling_dtype(x.dtype)))
         ctx.save_for_backward(x, kernels, out if relu else None)
         ctx.conv, ctx.groups = conv, groups
-        return out, averages
+        return out, torch.cat(averages) if pools else None
 
     @staticmethod
     def backward(ctx, gradient, to_averages):
         x, kernels, rectified = ctx.saved_tensors
         of_x, of_kernels, of_biases, of_residual = ctx.needs_input_grad[:4]
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        shares = None
+        none = shares = [None] * len(x)
         if to_averages is not None:  # each pixel has the same share of an average
-            shares = (to_averages / math.prod(gradient.shape[2:])).to(gradient.dtype)[:, :, None, None]
+            shares = (to_averages / math.prod(gradient.shape[2:])).to(gradient.dtype)[:, None, :, None, None]
             if of_residual:
-                gradient, shares = gradient + shares, None
+                gradient, shares = gradient + shares[:, 0], none
+        rectified = none if rectified is None else rectified.split(1)
         to_x = torch.empty_like(x) if of_x else None
         to_kernels = torch.empty_like(kernels) if of_kernels else None  # in the layout of the kernels
-        to_biases = gradient.new_empty(kernels.shape[:2]) if of_biases else None
-
-        def differentiate(i: int) -> None:
-            to_out = gradient[i : i + 1]
-            to_out = to_out if shares is None else to_out + shares[i]
-            if rectified is not None:
-                to_out = torch.ops.aten.threshold_backward(to_out, rectified[i : i + 1], 0)
+        to_biases = []
+        samples = zip(x.split(1), kernels, gradient.split(1), shares, rectified, strict=True)
+        for i, (sample, kernel, to_out, share, result) in enumerate(samples):
+            to_out = to_out if share is None else to_out + share
+            to_out = to_out if result is None else torch.ops.aten.threshold_backward(to_out, result, 0)
             to_sample, to_kernel, _ = torch.ops.aten.convolution_backward(
-                to_out, x[i : i + 1], kernels[i], None, *ctx.conv, False, (0, 0), ctx.groups, (of_x, of_kernels, False)
+                to_out, sample, kernel, None, *ctx.conv, False, (0, 0), ctx.groups, (of_x, of_kernels, False)
             )
             if of_x:
                 to_x[i : i + 1] = to_sample
             if of_kernels:
                 to_kernels[i] = to_kernel
             if of_biases:
-                to_biases[i] = to_out.sum(dim=(2, 3))[0]
-
-        for_each_sample(differentiate, len(x), x.device)
+                to_biases.append(to_out.sum(dim=(2, 3)))
+        to_biases = torch.cat(to_biases) if of_biases else None
         return to_x, to_kernels, to_biases, gradient if of_residual else None, None, None, None
 
 

@@ -65,15 +65,8 @@ def output_size(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair,
 
 
 def as_groups(
-    x: Tensor,
-    kernels: Tensor,
-    biases: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int = 1,
-    after: After = NOTHING,
-) -> Tensor | tuple[Tensor, Tensor | None]:
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+) -> Tensor:
     """The samples as groups of one convolution, as in the authors' code.
 
     Args:
@@ -81,27 +74,19 @@ def as_groups(
         kernels: (B, C_out, C_in / groups, kh, kw).
         biases: (B, C_out) or None.
         stride, padding, dilation, groups: of each sample's convolution.
-        after: what follows it.
 
     Returns:
-        (B, C_out, H', W'); if ``after`` pools, also its global average (B, C_out), or None where it was not computed.
+        (B, C_out, H', W')
     """
     folded = x.reshape(1, -1, *x.shape[2:])  # (1, B * C_in, H, W)
     biases = None if biases is None else biases.flatten()
     out = F.conv2d(folded, kernels.flatten(0, 1), biases, stride, padding, dilation, groups=x.shape[0] * groups)
-    return after.apply(out.reshape(*kernels.shape[:2], *out.shape[2:]))
+    return out.reshape(*kernels.shape[:2], *out.shape[2:])
 
 
 def as_products(
-    x: Tensor,
-    kernels: Tensor,
-    biases: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int = 1,
-    after: After = NOTHING,
-) -> Tensor | tuple[Tensor, Tensor | None]:
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+) -> Tensor:
     """The same as :func:`as_groups`, by a matrix product for each sample, of its kernels and its unfolded input."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -109,7 +94,7 @@ def as_products(
     columns, rows = columns.unflatten(1, (groups, -1)), kernels.flatten(2).unflatten(1, (groups, -1))
     out = torch.matmul(rows, columns).flatten(1, 2)  # (B, C_out, H' * W')
     out = out if biases is None else out + biases[..., None].to(out.dtype)
-    return after.apply(out.reshape(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation)))
+    return out.reshape(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation))
 
 
 def one_by_one(
@@ -122,7 +107,11 @@ def one_by_one(
     groups: int = 1,
     after: After = NOTHING,
 ) -> Tensor | tuple[Tensor, Tensor | None]:
-    """The same as :func:`as_groups`, by a convolution for each sample, and what follows it."""
+    """The same as :func:`as_groups`, by a convolution for each sample; it does what follows too.
+
+    Returns:
+        (B, C_out, H', W'); if ``after`` pools, also its global average (B, C_out), or None where it was not computed.
+    """
     if not after.fits(computed_dtype(x)):
         return after.apply(one_by_one(x, kernels, biases, stride, padding, dilation, groups))
     tensors = cast_channels_last(x, kernels, biases, after.residual)
@@ -162,9 +151,11 @@ class OneByOne(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         none = shares = [None] * len(x)
         if to_averages is not None:  # each pixel has the same share of an average
-            shares = (to_averages / math.prod(gradient.shape[2:])).to(gradient.dtype)[:, None, :, None, None]
+            share = (to_averages / math.prod(gradient.shape[2:])).to(gradient.dtype)[:, :, None, None]
             if of_residual:
-                gradient, shares = gradient + shares[:, 0], none
+                gradient = gradient + share
+            else:
+                shares = share.split(1)
         rectified = none if rectified is None else rectified.split(1)
         to_x = torch.empty_like(x) if of_x else None
         to_kernels = torch.empty_like(kernels) if of_kernels else None  # in the layout of the kernels
@@ -187,15 +178,8 @@ class OneByOne(torch.autograd.Function):
 
 
 def fused(
-    x: Tensor,
-    kernels: Tensor,
-    biases: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int = 1,
-    after: After = NOTHING,
-) -> Tensor | tuple[Tensor, Tensor | None]:
+    x: Tensor, kernels: Tensor, biases: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int = 1
+) -> Tensor:
     """The same as :func:`as_groups`, in one launch of a Triton kernel on a GPU; see :mod:`nsr_cli.layers.fused`.
 
     Raises:
@@ -206,7 +190,7 @@ def fused(
         raise ValueError(f"way=fused: expected stride 1, one group, 16 or 32 bits, Triton and a GPU; got {found}")
     from nsr_cli.layers.fused import Fused
 
-    return after.apply(Fused.apply(*cast_channels_last(x, kernels, biases), padding, dilation))
+    return Fused.apply(*cast_channels_last(x, kernels, biases), padding, dilation)
 
 
 def is_fusible(x: Tensor, stride: Pair, groups: int) -> bool:

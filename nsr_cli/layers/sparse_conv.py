@@ -87,7 +87,7 @@ def sparse_conv2d(
         gate: mixing weights (B, k, d).
         kernels_of: mix_kernels, or choose_kernels for the group of the largest gate alone.
         way: one of per_sample.WAYS; None for the choice of :func:`~nsr_cli.layers.choice.fastest`.
-        after: what follows.
+        after: what follows the convolution.
         **conv: stride, padding, dilation and groups, as in torch.nn.functional.conv2d.
 
     Returns:
@@ -103,7 +103,8 @@ def sparse_conv2d(
         kernels = kernels_of(weight.permute(0, 2, 3, 1), gate).permute(0, 1, 4, 2, 3)
     else:
         kernels = kernels_of(weight, gate)  # (B, C_out, C_in / groups, kh, kw)
-    return per_sample.WAYS[way](x, kernels, biases, *sizes, groups, after)
+    convolve, inputs = per_sample.WAYS[way], (x, kernels, biases, *sizes, groups)
+    return convolve(*inputs, after) if way == per_sample.ONE_BY_ONE else after.apply(convolve(*inputs))
 
 
 def _pair(size: int | Pair) -> Pair:
@@ -228,11 +229,10 @@ class SparseConv2d(nn.Conv2d):
             return after.apply(self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0])
         if gate is None:
             gate = self.gate(x if average is None else average)
-        padding = self.padding
-        if self.padding_mode != "zeros" or isinstance(padding, str):
+        conv = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
-        conv = {"stride": self.stride, "padding": padding, "dilation": self.dilation, "groups": self.groups}
+            x, conv["padding"] = F.pad(x, self._reversed_padding_repeated_twice, mode=mode), (0, 0)
         if self.form == "exact" and not self.chooses:
             return after.apply(branches_conv2d(x, self.weight, self.bias, gate, **conv))
         kernels_of = choose_kernels if self.chooses else mix_kernels

@@ -14,6 +14,7 @@ from nsr_cli.words import plural
 
 Grid = tuple[list[str], list[list[str]]]  # head and body
 COLUMNS = SIZE, FLOPS = "fixed size", "fixed FLOPs"
+RESTORED = 4  # patches a side of the restored image
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def network_caption(network: dict) -> str:
         f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
         "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam; "
         "memory that is freed is kept for the next one, as in a training by nsr. Restored is an image of "
-        f"{4 * patch}x{4 * patch} pixels, by both networks in tiles of {patch}x{patch} that overlap."
+        f"{RESTORED * patch}x{RESTORED * patch} pixels, by both networks in tiles of {patch}x{patch} that overlap."
     )
 
 

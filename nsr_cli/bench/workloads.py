@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nsr_cli.bench.timings import RESTORED
 from nsr_cli.engine.trainer import autocast
 from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d, best_layout
@@ -131,7 +132,6 @@ def run_sample_by_sample(layer: nn.Conv2d, out: Tensor, x: Tensor) -> None:
 
 NETWORKS = ("N/A", "softmax")
 MODES = ("forward", "training step", "restoring")
-RESTORED = 4  # patches a side of the restored image
 
 
 def networks(

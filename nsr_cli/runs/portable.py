@@ -86,7 +86,7 @@ def find_spec(path: Path, known: Collection[str] = ()) -> Spec | None:
         spec = spec_of(json.loads(metadata["spec"]))
         if spec.signature != metadata["signature"]:
             raise ValueError("its signature differs")
-        check_targets(path, spec, known)
+        check_names(path, spec, known)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: its Spec is of another version of nsr, or damaged ({error})") from None
     return spec
@@ -106,11 +106,11 @@ def find_own_spec(path: Path, known: Collection[str]) -> Spec | None:
             return None
     except (OSError, ValueError, TypeError, KeyError):  # none, or of another version of nsr
         return None
-    check_targets(path, spec, known)
+    check_names(path, spec, known)
     return spec
 
 
-def check_targets(path: Path, spec: Spec, known: Collection[str]) -> None:
+def check_names(path: Path, spec: Spec, known: Collection[str]) -> None:
     """Raise UserError unless the names in a file's Spec are a network, a task, and a gate, of nsr or of the user.
 
     No module is imported for a name that is none of these, and not in ``known``: dotted names that the user gave.

@@ -70,14 +70,15 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
         paths: the images.
     """
     pixels = [height * width for height, width in map(image_size, paths)]
+    total = left = sum(pixels)
     start = last_report = time.monotonic()
-    with tqdm(desc=what, total=sum(pixels), unit="px", unit_scale=True, leave=False, disable=None) as bar:
+    with tqdm(desc=what, total=total, unit="px", unit_scale=True, leave=False, disable=None) as bar:
         for done, item in enumerate(scored, 1):
             yield item
             bar.update(pixels[done - 1])
-            now, left = time.monotonic(), sum(pixels[done:])
+            now, left = time.monotonic(), left - pixels[done - 1]
             if bar.disable and left and now - last_report > SAY_EVERY:
-                last_report, seconds = now, (now - start) / sum(pixels[:done]) * left
+                last_report, seconds = now, (now - start) / (total - left) * left
                 print_line(f"{what}: {done} of {len(paths)} images, {clock(seconds)} left")
 
 
@@ -145,7 +146,8 @@ def convention_table(run: Run, method: Callable, benchmark: str, paths: list[Pat
         tile = "any"
         if tiling and default_tiling.overlap:
             tile = "whole" if tiling.side == 2**20 else str(tiling.side)
-        tile += ", authors'" * isinstance(tiling, AuthorsTiling)
+        if isinstance(tiling, AuthorsTiling):
+            tile += ", authors'"
         for c in conventions:
             mean = means({name: scores[c.name] for name, scores in found.items()})
             degraded = "rounded" if c.rounded else "clipped" if c.clipped else "float"

@@ -98,6 +98,8 @@ def check_together(values: Mapping, trains: bool) -> None:
     if not model["trained"] and gate != "none":
         raise UserError(f"sparsity={gate}: model={model['name']} has no convolutions to make sparse")
     if not model["trained"] and values["ckpt"]:
+        if values["ckpt"] != "published" and not path_of("ckpt", values).exists():
+            file_of("ckpt", values)  # says that there is no such file
         raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read")
     if trains and not is_folder(values["train"]) and find_dataset(values["train"], Path(values["data"])).role == "test":
         good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")

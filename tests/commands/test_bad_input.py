@@ -69,6 +69,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate protocol=paper", "nsr ablate: "),
         ("ablate train=./nowhere", "nsr ablate: "),
         ("ablate patch=400", "nsr ablate: "),
+        ("eval ckpt=no.safetensors", "nsr eval: ckpt=no.safetensors: cannot be read (No such file or directory)"),
         ("eval model=bicubic ckpt=/dev/null", "nsr eval: ckpt=/dev/null: model=bicubic has no weights to read"),
         ("eval model=wdsr ckpt=none.pth", "nsr eval: ckpt=none.pth: cannot be read (No such file or directory)"),
         ("eval model=wdsr", "nsr eval: no weights of this run in "),

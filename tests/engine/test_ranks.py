@@ -46,10 +46,11 @@ def two(work: Callable, *given) -> list:
     return processes
 
 
-def training(rank: int, folder: Path, gate: str, minutes: float, signal_at: int | None) -> None:
-    """A training; the second process is sent SIGTERM in a step."""
+def training(rank: int, folder: Path, gate: str, minutes: float, signal_at: int | None, pause: float) -> None:
+    """A training that pauses before each step, in seconds; the second process is sent SIGTERM in a step."""
 
     def batches(step: int) -> Batch:
+        time.sleep(pause)
         if step == signal_at and rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return tiny.batch_at(step)
@@ -58,9 +59,11 @@ def training(rank: int, folder: Path, gate: str, minutes: float, signal_at: int 
         tiny.run(folder, batches, model=tiny.network(gate), steps=100, minutes=minutes, ranks=ranks)
 
 
-def pair(folder: Path, gate: str = "gumbel", minutes: float = 1e9, signal_at: int | None = None) -> list:
+def pair(
+    folder: Path, gate: str = "gumbel", minutes: float = 1e9, signal_at: int | None = None, pause: float = 0
+) -> list:
     """The two processes of a training, started."""
-    return two(training, folder, gate, minutes, signal_at)
+    return two(training, folder, gate, minutes, signal_at, pause)
 
 
 def exit_codes(processes: list) -> list[int]:
@@ -120,7 +123,7 @@ def test_whichever_is_killed_at_random_instants_the_repeated_training_ends_in_th
     instants = random.Random(0)
     for victims in ([0], [1], [1], [0, 1]):
         before = checkpoint.checkpoints(tmp_path)[-1:]
-        processes = pair(tmp_path, minutes=0)  # a checkpoint after every step
+        processes = pair(tmp_path, minutes=0, pause=0.03)  # a checkpoint after every step; killed long before the end
         wait_until(lambda before=before: checkpoint.checkpoints(tmp_path)[-1:] > before)
         time.sleep(instants.uniform(0, 0.2))
         for victim in victims:

@@ -100,6 +100,7 @@ def test_a_node_fails_and_a_time_limit_comes_and_the_runs_end_in_the_same_bits(s
     ways = {"straight": "", "limit": f"{slow}n1 {limit}", "failure": f"{slow}n2"}
     commands = {name: shell.start(f"{line} {way} results={name}") for name, way in ways.items()}
     wait_until(lambda: all(stats(tmp_path / name) for name in ways))
+    wait_until(lambda: list(tmp_path.glob("failure/runs/*/checkpoint-*.pt")))  # a node that fails saves nothing
     jobs = {name: submitted(commands[name].said) for name in ways if name != "straight"}
 
     shell.slurm("scontrol", "update", "nodename=n2", "state=down", "reason=test")

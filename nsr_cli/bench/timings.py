@@ -121,7 +121,8 @@ def convolution_caption(measured: dict, timing: Timing) -> str:
         f"{size}x{size} pixels; sparse ones have softmax gates and d = {used['cardinality']}. {timing.text}\n\n"
         f"Times are milliseconds per sample: medians of {plural(rounds, 'round')}, in which every convolution runs "
         f"once; ratios are medians of the ratios within a round. Measured on {made['device']}, {made['cores']} cores, "
-        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}."
+        f"{plural(threads, 'thread')}, in {used['precision']}, with torch {made['torch']}. "
+        "On a CPU freed memory is kept for the next tensor, as nsr does when it trains and scores."
     )
     if other := [f"{name} {value}" for name, value in timing.setting.items() if used[name] != value]:
         text += f" **The printed times are of another setting: {', '.join(other)}.**"
@@ -173,9 +174,9 @@ def network_caption(network: dict) -> str:
         f"WDSR x{network['scale']} with {network['blocks']} blocks, {network['units']} units and width "
         f"{network['width']}, plain (N/A) or with softmax gates of k = {network['groups']} and "
         f"d = {network['cardinality']}: milliseconds of a batch of {network['batch']} patches of {patch}x{patch}, "
-        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam; "
-        "memory that is freed is kept for the next one, as in a training by nsr. Restored is an image of "
-        f"{RESTORED * patch}x{RESTORED * patch} pixels, by both networks in tiles of {patch}x{patch} that overlap."
+        "each in the memory layout that it is trained in. A training step is forward, L1 loss, backward and Adam. "
+        f"Restored is an image of {RESTORED * patch}x{RESTORED * patch} pixels, by both networks in tiles of "
+        f"{patch}x{patch} that overlap."
     )
 
 

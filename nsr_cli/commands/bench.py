@@ -34,7 +34,8 @@ def main(cfg: DictConfig) -> None:
     timing, device = load_timing(package_folder("experiments")), pick_device(cfg.device)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    measured = measure(cfg, timing, device)
+    with heap.keep_freed_memory():  # as in training and in scoring
+        measured = measure(cfg, timing, device)
     text = render(measured, timing)
     print(f"\n{text}")
     if cfg.save:
@@ -76,8 +77,7 @@ def measure(cfg: DictConfig, timing: Timing, device: torch.device) -> dict:
         tables[title] = {column: table_rows(times, column, groups, setting, device, backward) for column in COLUMNS}
     if cfg.networks:
         print_line(f"whole networks: {cfg.rounds} rounds after one to warm up")
-        with heap.keep_freed_memory():  # as in training
-            times = race(networks(timing.network, cfg.precision, device, cfg.compile))
+        times = race(networks(timing.network, cfg.precision, device, cfg.compile))
         seconds["Whole networks"] = {f"{name}, {mode}": values for (name, mode), values in times.items()}
         rows = [network_row(times, name) for name in dict.fromkeys(name for name, _ in times)]
     return {

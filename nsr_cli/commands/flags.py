@@ -7,6 +7,7 @@ from nsr_cli.engine.processes import world_size
 from nsr_cli.errors import did_you_mean
 
 SWEEP = ("-m", "--multirun")
+NEVER_SWEPT = ("table", "figure", "report", "bench", "restore", "export")  # verbs that make no runs
 PLAIN_FLAGS = (*SWEEP, "-h", "--help", "--hydra-help", "--resolve", "-r", "--run")
 VALUE_FLAGS = {  # flags of Hydra that take a value; () allows any value
     **dict.fromkeys(("--cfg", "-c"), ("job", "hydra", "all")),
@@ -44,7 +45,7 @@ def problem_of_flags(verb: str, arguments: list[str]) -> str | None:
         return "-m: the processes of torchrun or srun make one run at a time"
     if sweeps and shows:
         return f"{shows[0]} shows one config, -m makes many: give one of them"
-    if sweeps and verb in ("table", "figure", "report", "bench", "export", "restore"):
+    if sweeps and verb in NEVER_SWEPT:
         seeds = "; several seeds are seeds=[0,1,2]" if verb in ("table", "figure") else ""
         return f"-m: one {verb} at a time{seeds}"
     budgets = [word for word in arguments if re.match(r"[+~]*protocol\.", word)]

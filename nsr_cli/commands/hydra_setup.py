@@ -10,9 +10,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from nsr_cli.commands import knobs
+from nsr_cli.commands.flags import NEVER_SWEPT
 from nsr_cli.folders import PLUGINS
-
-NOT_OF_RUNS = ("table", "figure", "report", "bench", "restore", "export")  # verbs whose knobs are not those of a run
 
 SEARCH = {  # replaces the plugin's hydra/sweeper=optuna, to maximise the PSNR that a run returns
     "defaults": [{"sampler": "tpe"}, "_self_"],
@@ -30,11 +29,11 @@ def register_with_hydra() -> None:
     """Register plugins, knobs and resolvers. It may be called again.
 
     ``${nsr_scratch:}`` is a temporary folder for files of Hydra that nobody reads; ``${nsr_groups:}`` lists the groups
-    of a config for its help, and ``${nsr_keys:}`` its knobs.
+    of a config for its help, ``${nsr_keys:}`` its knobs, and ``${nsr_sweeps:}`` how to sweep, if the verb does.
     """
     if PLUGINS.is_dir() and str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    stored = {"run": knobs.RUN, **{verb: knobs.VERB_KNOBS[verb] for verb in NOT_OF_RUNS}}
+    stored = {"run": knobs.RUN, **{verb: knobs.VERB_KNOBS[verb] for verb in NEVER_SWEPT}}
     for name, own in stored.items():
         ConfigStore.instance().store(f"knobs_of_{name}", knobs.defaults(own), package="_global_", provider="nsr")
     Plugins.instance()  # loads the plugins, which store their configs
@@ -42,6 +41,7 @@ def register_with_hydra() -> None:
     OmegaConf.register_new_resolver("nsr_scratch", lambda: _scratch_folder().name, replace=True)
     OmegaConf.register_new_resolver("nsr_groups", _groups_help, replace=True)
     OmegaConf.register_new_resolver("nsr_keys", _keys_help, replace=True)
+    OmegaConf.register_new_resolver("nsr_sweeps", _sweeps_help, replace=True)
 
 
 def _groups_help(_root_: DictConfig) -> str:  # OmegaConf passes the whole config to a parameter of this name
@@ -55,7 +55,11 @@ def _keys_help(_root_: DictConfig) -> str:
     plain = {key: _root_[key] for key in _root_ if key != "hydra" and not OmegaConf.is_missing(_root_, key)}
     values = {key: OmegaConf.to_object(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
     own = knobs.VERB_KNOBS.get(_root_.hydra.job.config_name, knobs.RUN)
-    return knobs.keys_help(values, knobs.with_network(own).items())
+    return knobs.keys_help(values, own)
+
+
+def _sweeps_help(_root_: DictConfig) -> str:
+    return "" if _root_.hydra.job.config_name in NEVER_SWEPT else "Sweep with -m and commas. "
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Every knob once: its default, type, range and help. Help texts, errors and the schema come from here."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +83,16 @@ ASKING = {
     "explain": flag(False, "nsr eval: the scores under every convention, to explain a gap to a published number"),
     "dry_run": flag(False, "print what would be done, and what it would cost"),
 }
+SECTIONS = {  # of the keys of runs, in the order of a help text
+    "Degradation": DEGRADATION,
+    "Network": NETWORK,
+    "Gates": SPARSITY,
+    "Training": BUDGET,
+    "Scores": SCORING,
+    "Machine": MACHINE,
+    "Folders": FOLDERS,
+    "The run": ASKING,
+}
 NETWORK_OF_RUN = {  # which trained network is meant; all of it is signed, but for the file of weights
     **DEGRADATION,
     **SPARSITY,
@@ -159,7 +168,12 @@ VERB_KNOBS = {"train": RUN, "eval": RUN, "ablate": RUN, "export": EXPORT, "table
 
 def with_network(knobs: dict[str, Knob]) -> dict[str, Knob]:
     """The knobs of a verb; for verbs of runs, the network's knobs too."""
-    return {**knobs, **(NETWORK if "inference" in knobs else {})}
+    return {**knobs, **(NETWORK if is_of_runs(knobs) else {})}
+
+
+def is_of_runs(knobs: dict[str, Knob]) -> bool:
+    """Whether a verb with these knobs is about runs: it makes them, or takes the network of one."""
+    return "inference" in knobs
 
 
 def defaults(knobs: dict[str, Knob]) -> dict:
@@ -187,14 +201,16 @@ def as_typed(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def keys_help(values: dict, knobs: Iterable[tuple[str, Knob]]) -> str:
-    """The keys of a verb with their present values and their help, a line each."""
-    lines = []
-    for name, knob in knobs:
+def keys_help(values: dict, knobs: dict[str, Knob]) -> str:
+    """The keys of a verb with their present values and their help, a line each; those of runs by section."""
+    parts: dict[str, list[str]] = {title: [] for title in ("", *SECTIONS)}
+    for name, knob in with_network(knobs).items():
         if name in values:
+            title = next((title for title, section in SECTIONS.items() if name in section), "")
             expected = "" if knob.kind is bool else f" ({knob.expected})"
-            lines.append(f"{f'{name}: {as_typed(values[name])}':30}  # {knob.help}{expected}")
-    return "\n".join(lines)
+            line = f"{f'{name}: {as_typed(values[name])}':30}  # {knob.help}{expected}"
+            parts[title if is_of_runs(knobs) else ""].append(line)
+    return "\n\n".join("\n".join([*[title] * bool(title), *lines]) for title, lines in parts.items() if lines)
 
 
 def schema_of(verb: str, groups: dict[str, list[str]]) -> dict:

@@ -35,10 +35,18 @@ def test_a_verb_without_a_name_lists_what_there_is(nsr, tmp_path, verb, names):
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in WITHOUT_HYDRA])
-def test_each_verb_explains_itself(nsr, verb):
+def test_each_verb_explains_itself(nsr, capfd, verb):
     with pytest.raises(SystemExit) as left:
         nsr(f"{verb} --help")
     assert left.value.code == 0
+    out = capfd.readouterr().out
+    assert ("-m" in out) == (verb in ("train", "eval", "ablate"))  # the others refuse it
+    shown = re.findall(r"^(\w+): .*  # ", out, re.MULTILINE)
+    assert len(shown) == len(set(shown)) and shown.count("results") == 1
+    if verb == "train":
+        titles = re.findall(r"^([A-Z][a-z ]+)$", out, re.MULTILINE)
+        assert titles == ["Degradation", "Network", "Gates", "Training", "Scores", "Machine", "Folders", "The run"]
+        assert out.index("\nGates\n") < out.index("\ntau: 1.0") < out.index("\nTraining\n")
 
 
 def test_verb_help_shows_groups_and_keys(nsr, capfd):

@@ -20,6 +20,7 @@ from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import claim_file, lock_of
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
+from nsr_cli.runs.origins import Origins
 from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 
@@ -60,6 +61,65 @@ def restorer_of(source: Source, options: RestoreOptions) -> Restorer:
     return Restorer(method, reads, task.scale, options.colour or default_colour, tiling)
 
 
+def made_by(source: Source, options: RestoreOptions) -> str:
+    """The network and the options that decide how a picture is restored, in words."""
+    usual, chosen = RestoreOptions(), {name: getattr(options, name) for name in ("colour", "tile", "inference")}
+    given = [f"{name}={value}" for name, value in chosen.items() if value != getattr(usual, name)]
+    return " ".join([source.spec.name, *given])
+
+
+class Batch:
+    """The pictures of a command: which are done, and which are refused.
+
+    Args:
+        outputs: the output file of each picture.
+        origins: of the outputs.
+        options: how to restore.
+
+    Attributes:
+        refused: a line for each picture that cannot be restored.
+    """
+
+    def __init__(self, outputs: dict[Path, Path], origins: Origins, options: RestoreOptions):
+        self.outputs, self.origins, self.options = outputs, origins, options
+        self.began, self.refused = time.time(), []
+
+    def is_done(self, path: Path) -> bool:
+        """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them.
+
+        Raises:
+            UserError: the output is of another picture or network.
+        """
+        output, options = self.outputs[path], self.options
+        with contextlib.suppress(OSError):  # anything but absence is reported when the file is written
+            if not options.overwrite and output.exists() and (other := self.origins.other(path, output)):
+                kept = "overwrite=true replaces it, out=FOLDER keeps both"
+                raise UserError(f"{output} is there, made of {other}; {kept}")
+            files = [output, comparison_of(output)][: 1 + options.compare]
+            times = [file.stat().st_mtime for file in files]
+            return not options.overwrite or min(times) > self.began
+        return False
+
+    def refuse(self, path: Path, error: UserError) -> None:
+        """Note and print why a picture is not restored."""
+        self.refused.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+        print_above(f"not restored: {self.refused[-1]}")
+
+    def waiting(self) -> dict[Path, None]:
+        """The pictures that are neither done nor refused; locks of killed processes beside the others are removed."""
+        waiting = {}
+        for path, output in self.outputs.items():
+            try:
+                if not self.is_done(path):
+                    waiting[path] = None
+                elif lock_of(output).exists():
+                    with claim_file(output, wait=False):
+                        pass
+            except UserError as error:
+                self.refuse(path, error)
+        return waiting
+
+
 def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptions) -> None:
     """Restore the pictures that are not restored yet; several processes may share them.
 
@@ -71,26 +131,14 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
     Raises:
         Failed: some pictures could not be restored; all others are.
     """
-    start, restored, restored_elsewhere, failures = time.time(), 0, 0, []
-
-    def is_done(path: Path) -> bool:
-        """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them."""
-        files = [outputs[path], comparison_of(outputs[path])][: 1 + options.compare]
-        with contextlib.suppress(OSError):  # anything but absence is reported when the file is written
-            times = [file.stat().st_mtime for file in files]
-            return not options.overwrite or min(times) > start
-        return False
-
-    waiting = dict.fromkeys(path for path in outputs if not is_done(path))
-    skipped = len(outputs) - len(waiting)
-    for path in outputs:
-        if path not in waiting and lock_of(outputs[path]).exists():  # left by a killed process
-            with claim_file(outputs[path], wait=False):
-                pass
+    restored, restored_elsewhere, origins = 0, 0, Origins(made_by(source, options))
+    batch = Batch(outputs, origins, options)
+    waiting = batch.waiting()
+    skipped = len(outputs) - len(waiting) - len(batch.refused)
     restorer = restorer_of(source, options) if waiting else None
     with Progress({path: _tile_count(restorer, path) for path in waiting}) as progress:
         if waiting:
-            progress.print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
+            print_above(f"{plural(len(waiting), 'picture')} to restore by {source.name}")
         for wait in (False, True):  # at last, wait for the pictures that other processes restore
             for path in list(waiting):
                 try:
@@ -102,19 +150,19 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
                         if not is_claimed:
                             continue
                         del waiting[path]
-                        if is_done(path):
+                        if batch.is_done(path):
                             restored_elsewhere += 1
                             continue
                         _restore(restorer, path, outputs[path], options, progress)
+                        origins.note(path, outputs[path])
                         restored += 1
                 except UserError as error:
                     waiting.pop(path, None)
-                    failures.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-                    progress.print_above(f"not restored: {failures[-1]}")
+                    batch.refuse(path, error)
     counts = {"restored": restored, "restored by another process": restored_elsewhere}
     counts["there already, and skipped (overwrite=true restores anew)"] = skipped
     print_line(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none restored")
-    if failures:
+    if failures := batch.refused:
         listed = "; ".join(failures[:LISTED]) + ("; the lines above name the others" if failures[LISTED:] else "")
         raise Failed(f"{len(failures)} of {plural(len(outputs), 'picture')} not restored: {listed}")
 
@@ -133,7 +181,7 @@ def _refusals() -> Iterator[None]:
 def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
     comparison = comparison_of(output) if options.compare else None
     restore_picture(restorer, read_picture(path), output, comparison, options.overwrite, progress.step)
-    progress.print_above(f"{path}: {output}")
+    print_above(f"{path}: {output}")
 
 
 def _tile_count(restorer: Restorer, path: Path) -> int:
@@ -185,7 +233,8 @@ class Progress:
             left = (self.last_said - self.began) / self.done * (self.total - self.done) if self.done else 0
             print_line(f"tile {self.done:,}/{self.total:,}  {clock(left)} left")
 
-    def print_above(self, text: str) -> None:
-        """Print a line above the bar."""
-        with tqdm.external_write_mode():
-            print_line(text)
+
+def print_above(text: str) -> None:
+    """Print a line above the bar, if there is one."""
+    with tqdm.external_write_mode():
+        print_line(text)

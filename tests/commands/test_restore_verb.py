@@ -19,6 +19,7 @@ from nsr_cli.engine.checkpoint import load
 from nsr_cli.ops.color import quantize
 from nsr_cli.ops.metrics import psnr
 from nsr_cli.ops.resize import imresize
+from nsr_cli.runs import origins
 from nsr_cli.runs.build import fresh_method
 from nsr_cli.runs.portable import save_portable
 from nsr_cli.runs.sources import SHIPPED
@@ -37,8 +38,8 @@ def picture(seed: int = 0, height: int = 40, width: int = 50) -> np.ndarray:
 
 
 def restored(folder: Path) -> list[str]:
-    """What lies in the folder of outputs, hidden files too."""
-    files = (path for path in (folder / "restored").rglob("*") if path.is_file())
+    """What lies in the folder of outputs, hidden files too, but for the origins of pictures."""
+    files = (path for path in (folder / "restored").rglob("*") if path.is_file() and path.name != origins.FILE)
     return sorted(str(path.relative_to(folder / "restored")) for path in files)
 
 
@@ -119,7 +120,7 @@ def test_names_of_every_kind(nsr, tmp_path, capfd):
     words = [*NAMES[:-1], raw, "./scale=2.png"]
     out = "o'ut \\${x}, [1]=\\"
     assert cli.run(["restore", *words, f"out={out}", *BICUBIC.split()]) == 0, capfd.readouterr()
-    assert sorted(os.listdir(out)) == sorted(f"{Path(name).stem}-x2.png" for name in [*NAMES, raw])
+    assert sorted({*os.listdir(out)} - {origins.FILE}) == sorted(f"{Path(name).stem}-x2.png" for name in [*NAMES, raw])
     assert "8 restored" in capfd.readouterr().out
 
 
@@ -229,6 +230,47 @@ def test_overwrite_restores_anew(nsr, tmp_path, photo):
     result = nsr(f"restore photo.png {BICUBIC} overwrite=true compare=true")
     assert result.code == 0 and read_image(output).shape == (80, 100, 3)
     assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+
+
+def test_a_picture_of_the_same_name_is_no_repetition(nsr, tmp_path):
+    for i, folder in enumerate("ab"):
+        write_png(tmp_path / folder / "photo.png", picture(i))
+    output = tmp_path / "restored/photo-x2.png"
+    assert nsr(f"restore a/photo.png {BICUBIC}").code == 0
+    first = output.read_bytes()
+    for line in (
+        f"b/photo.png {BICUBIC}",
+        f"b/photo.png {BICUBIC} compare=true",
+        "a/photo.png threads=1",  # by the shipped network
+    ):
+        result = nsr(f"restore {line}")
+        assert result.code == 1 and output.read_bytes() == first and restored(tmp_path) == ["photo-x2.png"]
+        assert f"restored/photo-x2.png is there, made of {tmp_path / 'a/photo.png'} by bicubic-sr-" in result.err
+        assert "overwrite=true replaces it, out=FOLDER keeps both" in result.err
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "a/photo.png").rename(tmp_path / "moved/photo.png")
+    assert "1 there already, and skipped" in nsr(f"restore moved {BICUBIC}").out
+    assert nsr(f"restore b/photo.png {BICUBIC} overwrite=true").code == 0 and output.read_bytes() != first
+    assert "1 there already, and skipped" in nsr(f"restore b {BICUBIC}").out
+    assert nsr(f"restore moved {BICUBIC}").code == 1
+
+
+def test_origins_survive_a_kill_and_damage(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+    output = tmp_path / "out/a.png"
+    output.parent.mkdir()
+    seen = origins.Origins("bicubic")
+    assert seen.other(tmp_path / "a", output) is None  # nothing is known
+    with open(output.parent / origins.FILE, "w") as file:
+        file.write('{"output": "a.png", "by"')  # a process was killed here
+    origins.Origins("bicubic").note(tmp_path / "a", output)
+    with open(output.parent / origins.FILE, "ab") as file:
+        file.write(b'[]\n\xff\n{"output": "a.png"}\n')
+    assert seen.other(tmp_path / "a", output) is None
+    assert seen.other(tmp_path / "b", output) == f"{tmp_path / 'a'} by bicubic"
+    origins.Origins("wdsr").note(tmp_path / "b", output)  # by another process
+    assert seen.other(tmp_path / "b", output) == f"{tmp_path / 'b'} by wdsr"
 
 
 def test_progress_is_shown_without_a_terminal(nsr, tmp_path, photo, monkeypatch):

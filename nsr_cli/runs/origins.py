@@ -1,0 +1,68 @@
+"""What restored pictures were made of, so that none passes for the output of another picture or network."""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from nsr_cli.files import name_file_in_errors
+
+FILE = ".nsr-restored.jsonl"  # in each folder of outputs, a line for each picture
+SAMPLE = 2**16  # bytes at both ends of a picture's file that identify it, beside its size
+
+
+class Origins:
+    """The origins of restored pictures, kept beside them; several processes may add to them.
+
+    Args:
+        by: the network and the options that restore now, in words.
+    """
+
+    def __init__(self, by: str):
+        self.by = by
+        self._read: dict[Path, tuple[int, dict[str, dict]]] = {}  # bytes that were read, and what they say, by folder
+
+    def other(self, picture: Path, output: Path) -> str | None:
+        """What an existing output was made of, in words; None if it is what is asked for, or unknown."""
+        known = self._of_folder(output.parent).get(output.name)
+        if (
+            known is None
+            or known["content"] is None
+            or (known["content"], known["by"]) == (sample_of(picture), self.by)
+        ):
+            return None
+        return f"{known['picture']} by {known['by']}"
+
+    def note(self, picture: Path, output: Path) -> None:
+        """Note that a picture was restored into an output; nothing is known of one that was removed meanwhile."""
+        origin = {"output": output.name, "picture": os.path.abspath(picture), "by": self.by, "content": None}
+        with contextlib.suppress(FileNotFoundError):
+            origin["content"] = sample_of(picture)
+        line = json.dumps(origin).encode()
+        path = output.parent / FILE
+        with name_file_in_errors(path), open(path, "ab", buffering=0) as file:
+            file.write(b"\n" + line + b"\n")  # what a killed process began to write ends before it
+
+    def _of_folder(self, folder: Path) -> dict[str, dict]:
+        read, known = self._read.get(folder, (0, {}))
+        with contextlib.suppress(FileNotFoundError), open(folder / FILE, "rb") as file:
+            file.seek(read)
+            new, _, _ = file.read().rpartition(b"\n")
+            for line in new.splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line says nothing
+                    origin = json.loads(line)
+                    known[origin["output"]] = {name: origin[name] for name in ("picture", "content", "by")}
+            self._read[folder] = read + len(new), known
+        return known
+
+
+def sample_of(path: Path) -> str:
+    """A digest of a file's size and of the bytes at its ends."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, max(0, size - SAMPLE)):
+            file.seek(start)
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()[:16]

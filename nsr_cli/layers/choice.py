@@ -31,6 +31,7 @@ from nsr_cli.layers.transforms import has_any_size, is_transformed
 from nsr_cli.stopwatch import time_in_turns
 
 LARGE = 2**17  # inputs and outputs of a sample's convolution from which a call for each sample is faster on a CPU
+LARGE_UNEVEN = 36_000  # the same for channels that are no multiples of 8, for which groups are slow
 MEASURED = ("cuda",)  # kinds of devices on which the choice is measured
 ROUNDS = 5
 
@@ -70,7 +71,8 @@ def fastest(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dil
 def by_rule(x: Tensor, kernel: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> str:
     """The way to compute a convolution where nothing is measured: one by one on a CPU if samples are large."""
     out = kernel[0] * math.prod(output_size(x, kernel[2:], stride, padding, dilation))
-    return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= LARGE else AS_GROUPS
+    large = LARGE_UNEVEN if kernel[0] % 8 or kernel[1] % 8 else LARGE
+    return ONE_BY_ONE if x.device.type == "cpu" and math.prod(x.shape[1:]) + out >= large else AS_GROUPS
 
 
 def class_of_shapes(x: Tensor, kernel: tuple[int, ...], conv: tuple) -> tuple:

@@ -116,3 +116,18 @@ def test_measuring_draws_no_random_numbers_and_leaves_no_gradients(ran):
 def test_nothing_is_measured_on_a_cpu():
     assert "cpu" not in choice.MEASURED
     assert choice.fastest(torch.rand(2, 8, 6, 6), *SHAPE) == "as groups" and choice.chosen == {}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "side", "way"),
+    [
+        (16, 24, 32, per_sample.AS_GROUPS),
+        (16, 21, 32, per_sample.ONE_BY_ONE),  # k = 3 of Table 2 at short: half the time
+        (21, 16, 32, per_sample.ONE_BY_ONE),
+        (16, 21, 24, per_sample.AS_GROUPS),
+        (16, 24, 64, per_sample.ONE_BY_ONE),
+    ],
+)
+def test_small_samples_of_a_cpu_are_groups_of_one_convolution_unless_channels_are_uneven(inputs, outputs, side, way):
+    x = torch.empty(16, inputs, side, side)
+    assert choice.fastest(x, (outputs, inputs, 3, 3), (1, 1), (1, 1), (1, 1)) == way

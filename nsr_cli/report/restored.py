@@ -9,14 +9,13 @@ from torch import nn
 
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.data.images import read_image
-from nsr_cli.engine import checkpoint
 from nsr_cli.engine.evaluator import restore, score
 from nsr_cli.engine.gate_maps import gate_maps, second_gates
 from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.report import pictures
 from nsr_cli.report.pictures import Gated, Panel
-from nsr_cli.runs.build import build, pick_device
+from nsr_cli.runs.build import build, pick_device, trained_network
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import tiling_for
 
@@ -52,7 +51,7 @@ def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Pat
 
     panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
     for title, run in runs.items():
-        network = with_weights(build(run, device), run)
+        network = trained_network(run, device)
         panels.append(panel(title, network, tiling_for(run, network)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
     measured = {"rgb": "RGB"}.get(convention.measured, "Y")
@@ -62,7 +61,7 @@ def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Pat
 
 def gates_figure(run: Run, paths: list[Path], title: str, heading: str) -> "Figure":
     """Figure 5: the gates of every block of a trained run over images."""
-    network = with_weights(build(run, pick_device("auto")), run)
+    network = trained_network(run, pick_device("auto"))
     gate = second_gates(network)[0]
     sums_to_one = gate.activation in ("softmax", "gumbel")
     groups = range(1 if sums_to_one and gate.sparsity_groups == 2 else gate.sparsity_groups)  # the first tells both
@@ -99,9 +98,3 @@ def images_of(benchmark: str, data: Path, names: list[str]) -> list[Path]:
                 f"image={name}: not in {benchmark}{did_you_mean(name, list(paths))}; there are: {', '.join(paths)}"
             )
     return [paths[name] for name in names or [next(iter(paths))]]
-
-
-def with_weights(network: nn.Module, run: Run) -> nn.Module:
-    """The network of a run with what was trained, ready to evaluate."""
-    checkpoint.load_finished(run.weights, run.spec.weights_spec.signature, network)
-    return network.eval()

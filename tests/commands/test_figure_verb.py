@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nsr_cli.commands import figure
@@ -80,6 +81,20 @@ def test_figure_5_trains_what_is_missing_and_repeats_to_the_byte(nsr, tmp_path, 
     files = drawn(tmp_path, f"figure5-{run.name}")
     assert set(files) == {".png", ".pdf"} and len(files[".png"]) > 50_000
     assert nsr(line).code == 0 and drawn(tmp_path, f"figure5-{run.name}") == files
+
+
+def test_hard_inference_is_compared_as_it_is_scored(nsr, tmp_path, tiny, monkeypatch):
+    from nsr_cli.report import pictures
+
+    shown, draw = [], pictures.side_by_side
+    monkeypatch.setattr(pictures, "side_by_side", lambda panels, *how: shown.extend(panels) or draw(panels, *how))
+    runs = [f"{GATED} {tiny}", f"{GATED} {tiny} inference=hard"]
+    for run in runs:
+        assert nsr(f"ablate {run}").code == 0
+    result = nsr(f"""figure compare "runs={runs}" image=chelsea.png""")
+    assert result.code == 0, result.err
+    soft, hard = shown[2:4]
+    assert "hard" in hard.title and not np.array_equal(soft.picture, hard.picture)
 
 
 @pytest.mark.parametrize("run", ["sparsity=none", "model=edsr sparsity=softmax"])

@@ -9,6 +9,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from nsr_cli.commands.hydra_setup import register_with_hydra
+from nsr_cli.commands.knobs import NETWORK
 from nsr_cli.errors import UserError, did_you_mean, reported_cause
 from nsr_cli.folders import package_folder
 
@@ -48,7 +49,7 @@ def explain(error: Exception, verb: str) -> str:
         known = key.split(".")[0]
         if known in keys and "." in key:
             return f"no key '{key}': '{known}' has no such entry; `nsr {verb} --cfg job` shows the config"
-        if key in keys:
+        if key in keys or (key in NETWORK and "model" in keys):
             return f"{key}: not a knob of the chosen model; `nsr {verb} model=... --cfg job` shows its knobs"
         return no_key_message(key, keys)
     if found := re.search(r"Cannot find primary config '([^']+)'", text):

@@ -98,6 +98,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             "nsr train: sparsity=softmax: model=arcnn has no convolution",
         ),
         ("train model=edsr width=3", "nsr train: width: not a knob of the chosen model"),
+        ("eval blocks=3 ckpt=net.pth", "nsr eval: blocks: not a knob of the chosen model"),
         (
             "train model.network._target_=mine.Net",
             "nsr train: _target_=mine.Net: expected a class or function that can be imported; No module named 'mine'",

@@ -153,8 +153,12 @@ def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photograp
     result = nsr("eval benchmarks=[mine]")
     assert result.code == 0, result.err
     record = records(tmp_path)["bicubic"]
-    assert record.benchmark == "mine" and list(record.scores) == ["y"]
+    assert record.benchmark.startswith("mine-") and list(record.scores) == ["y"]
     assert set(record.scores["y"].images) == {"a.png", "b.png"}
+    (tmp_path / "here/a.png").write_bytes((tmp_path / "here/b.png").read_bytes())
+    assert nsr("eval benchmarks=[mine]").code == 0
+    scores = {path.stem: read_record(path).scores["y"].means for path in tmp_path.glob("results/records/*/*.json")}
+    assert len(scores) == 2 and len({mean["psnr"] for mean in scores.values()}) == 2  # other images, another score
     refused = nsr(f"ablate train=mine {TINY}")
     assert refused.code == 2 and refused.err.startswith("nsr ablate: train=mine: a benchmark; training on it voids")
     assert "mine" in nsr("data list").out

@@ -1,15 +1,14 @@
 """What restored pictures were made of, so that none passes for the output of another picture or network."""
 
 import contextlib
-import hashlib
 import json
 import os
 from pathlib import Path
 
+from nsr_cli.data.identity import sample_of
 from nsr_cli.files import name_file_in_errors
 
 FILE = ".nsr-restored.jsonl"  # in each folder of outputs, a line for each picture
-SAMPLE = 2**16  # bytes at both ends of a picture's file that identify it, beside its size
 
 
 class Origins:
@@ -29,7 +28,7 @@ class Origins:
         if (
             known is None
             or known["content"] is None
-            or (known["content"], known["by"]) == (sample_of(picture), self.by)
+            or (known["content"], known["by"]) == (sample_of(picture).hex(), self.by)
         ):
             return None
         return f"{known['picture']} by {known['by']}"
@@ -38,7 +37,7 @@ class Origins:
         """Note that a picture was restored into an output; nothing is known of one that was removed meanwhile."""
         origin = {"output": output.name, "picture": os.path.abspath(picture), "by": self.by, "content": None}
         with contextlib.suppress(FileNotFoundError):
-            origin["content"] = sample_of(picture)
+            origin["content"] = sample_of(picture).hex()
         line = json.dumps(origin).encode()
         path = output.parent / FILE
         with name_file_in_errors(path), open(path, "ab", buffering=0) as file:
@@ -55,14 +54,3 @@ class Origins:
                     known[origin["output"]] = {name: origin[name] for name in ("picture", "content", "by")}
             self._read[folder] = read + len(new), known
         return known
-
-
-def sample_of(path: Path) -> str:
-    """A digest of a file's size and of the bytes at its ends."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(str(size).encode())
-        for start in (0, max(0, size - SAMPLE)):
-            file.seek(start)
-            digest.update(file.read(SAMPLE))
-    return digest.hexdigest()[:16]

@@ -6,9 +6,9 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from nsr_cli.commands.composing import Composer
-from nsr_cli.commands.config import run_of
+from nsr_cli.commands.config import check_level, run_of
 from nsr_cli.commands.explain import in_one_line
-from nsr_cli.commands.from_file import with_network_of_file
+from nsr_cli.commands.from_file import keys_of, with_network_of_file
 from nsr_cli.errors import Reported
 from nsr_cli.launch.cells import Cell
 from nsr_cli.runs.stored import Store
@@ -38,6 +38,7 @@ def cells_of(
             values = composer(overrides)
             if verb == "eval":
                 values = with_network_of_file(values, overrides, composer)
+            check_level(values, keys_of(overrides))
             run = run_of(values, verb)
             folder = str(Path(data or values["data"]).absolute())
             cell.run = run.with_request(results=str(results), data=folder, wait=True)  # for another job of this run

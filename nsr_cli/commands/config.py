@@ -2,10 +2,10 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nsr_cli.commands.knobs import RUN, as_typed, check_knobs
+from nsr_cli.commands.knobs import DEGRADATION, RUN, as_typed, check_knobs
 from nsr_cli.data.catalog import DATASETS, find_dataset, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
@@ -76,6 +76,20 @@ def check_groups(values: Mapping) -> None:
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
+
+
+def check_level(values: Mapping, given: Iterable[str]) -> None:
+    """Raise UserError for a level of degradation of a task that is neither chosen nor named, as in `restore sigma=25`.
+
+    Args:
+        values: the resolved config.
+        given: the keys that overrides name.
+    """
+    given, task = set(given), values["task"]
+    for key in DEGRADATION.keys() & given if "task" not in given else ():
+        if key not in task:
+            own = DEGRADATION[key].help.partition(":")[0]  # task=...
+            raise UserError(f"{key}={as_typed(values[key])}: expected {own} beside it; this is task={task['name']}")
 
 
 def check_together(values: Mapping, trains: bool) -> None:

@@ -1,4 +1,4 @@
-"""The values of `nsr eval ckpt=FILE`, where the file says which network it holds."""
+"""The values of `nsr eval`, `export` and `restore`, where ``ckpt=FILE`` says which network it holds."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -14,6 +14,11 @@ from nsr_cli.runs.spec import Spec
 
 NOT_COMPARED = ("data", "init", "lr_drops")  # of a training: their signed form is not the typed one
 OF_SCORING = ("inference", "tile", "tiling")
+
+
+def keys_of(words: Iterable[str]) -> list[str]:
+    """The keys that overrides name, each once."""
+    return list(dict.fromkeys(parse_override(word).key_or_group for word in words))
 
 
 def with_network_of_file(values: dict, words: Iterable[str], composer: Callable[[list[str]], dict]) -> dict:
@@ -39,10 +44,10 @@ def with_network_of_file(values: dict, words: Iterable[str], composer: Callable[
     known = [at_key(values, key) for key in ("model.network._target_", "task._target_", "sparsity.gate")]
     if (spec := find_own_spec(path, known)) is None:
         return values
-    given = dict.fromkeys(parse_override(word).key_or_group for word in words)
+    given = keys_of(words)
     check_agreement(path, spec, values, given)
     found = {**values, **groups_of(spec, values), **{k: getattr(spec, k) for k in OF_SCORING if k not in given}}
-    if "benchmarks" not in given:
+    if "benchmarks" in values and "benchmarks" not in given:
         own = {"task": spec.task["name"], "protocol": spec.training.protocol if spec.training else None}
         choices = [f"{group}={option}" for group, option in own.items() if option not in (None, values[group]["name"])]
         try:

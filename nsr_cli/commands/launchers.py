@@ -13,8 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from nsr_cli.commands.cells import cells_of
 from nsr_cli.commands.composing import Composer, resolved_values
 from nsr_cli.commands.knobs import VERB_KNOBS, check_knobs
+from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable
 from nsr_cli.launch.dispatch import Dispatcher
+
+SAME_FOR_ALL = ("results", "wait", "dry_run")  # keys of a sweep as a whole
 
 
 class SweepLauncher(Launcher):
@@ -31,6 +34,10 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         verb, values = self.task.verb, resolved_values(self.config)
+        for key in SAME_FOR_ALL:
+            swept = dict.fromkeys(word for words in job_overrides for word in words if word.startswith(f"{key}="))
+            if len(swept) > 1:
+                raise UserError(f"{', '.join(swept)}: one {key} for all runs of a sweep")
         composer = Composer(partial(self.context.config_loader.load_sweep_config, self.config))
         check_knobs(values, VERB_KNOBS[verb])
         results = Path(values["results"]).absolute()

@@ -5,16 +5,19 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from nsr_cli.commands.composing import resolved_values
-from nsr_cli.commands.config import GROUPS, check_groups, run_of, signed_task
+from nsr_cli.commands.composing import Composer, resolved_values
+from nsr_cli.commands.config import GROUPS, check_groups, check_level, path_of, run_of, signed_task
 from nsr_cli.commands.flags import VALUE_FLAGS
-from nsr_cli.commands.knobs import BUDGET, DEGRADATION, NETWORK, RESTORE, SPARSITY, check_knobs
+from nsr_cli.commands.from_file import keys_of, with_network_of_file
+from nsr_cli.commands.knobs import BUDGET, NETWORK, RESTORE, SPARSITY, check_knobs
 from nsr_cli.data.inputs import outputs_of, pictures_of
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from nsr_cli.runs.sources import Source
 
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "bmp": ".bmp"}
-TASK_KEYS = {"task", *DEGRADATION}
 NETWORK_KEYS = {"model", "sparsity", "protocol", *SPARSITY, *NETWORK, *BUDGET}
 PATH_KEYS = ("out", "ckpt", "data", "results", "train")  # keys whose values may be any file name
 
@@ -75,27 +77,26 @@ def main(cfg: DictConfig, paths: list[str]) -> None:
     check_writable("out", values["out"])
     from nsr_cli.runs.restore import RestoreOptions, restore_all  # imports torch
 
-    given = {re.split(r"[./=@]", word.lstrip("+~"))[0] for word in HydraConfig.get().overrides.task}
-    source = source_of(values, given)
+    source = source_of(values, HydraConfig.get().overrides.task)
     outputs = outputs_of(found, out, f"-{source.task.label}", SUFFIXES.get(values["format"]))
     restore_all(outputs, source, RestoreOptions(**{field.name: values[field.name] for field in fields(RestoreOptions)}))
 
 
-def source_of(values: dict, given: set[str]) -> "Source":
+def source_of(values: dict, words: list[str]) -> "Source":
     """The source of the network: a file that describes its network, a run, or the network shipped for the task.
 
     Args:
         values: the resolved config.
-        given: the keys on the command line.
+        words: the overrides on the command line.
 
     Raises:
-        UserError: the file's network is for another task than the given one.
+        UserError: an override contradicts the file.
     """
     from nsr_cli.runs.sources import file_source, run_source, shipped_source  # imports torch
 
-    task = task_of(signed_task(values["task"]))
-    if values["ckpt"] and not NETWORK_KEYS & given and (source := file_source(Path(values["ckpt"]))):
-        if TASK_KEYS & given and source.task != task:
-            raise UserError(f"ckpt={values['ckpt']}: a network for {source.task.label}, not for {task.label}")
+    values = with_network_of_file(values, words, Composer(partial(compose, "restore")))
+    check_level(values, given := keys_of(words))
+    if values["ckpt"] and (source := file_source(path_of("ckpt", values))):
         return source
-    return run_source(run_of(values, "restore")) if values["ckpt"] or NETWORK_KEYS & given else shipped_source(task)
+    is_named = values["ckpt"] or NETWORK_KEYS & {key.partition(".")[0] for key in given}
+    return run_source(run_of(values, "restore")) if is_named else shipped_source(task_of(signed_task(values["task"])))

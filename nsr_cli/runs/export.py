@@ -9,7 +9,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,16 +58,16 @@ class Format:
     extra: str = ""
 
 
-def network_of(run: Run, is_named: bool) -> tuple[nn.Module, Spec]:
-    """The network to be exported, and its Spec.
+def network_of(run: Run) -> tuple[nn.Module, Spec]:
+    """The network to be exported, and its Spec: that in the file of weights, if it holds one.
 
     Args:
         run: a run with a finished training or a file of weights.
-        is_named: whether the user named the network too; if not, the Spec in the file decides.
     """
     path, device = Path(run.request.ckpt or ""), torch.device("cpu")
-    if run.request.ckpt and not is_named and find_spec(path):
-        return open_network(path, device)
+    if run.request.ckpt and find_spec(path):
+        network, spec = open_network(path, device)
+        return network, replace(spec, inference=run.spec.inference, tile=run.spec.tile)
     network = trained_network(run, device)
     check_network(run.spec, network)
     return network, run.spec

@@ -98,6 +98,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
             "nsr train: sparsity=softmax: model=arcnn has no convolution",
         ),
         ("train model=edsr width=3", "nsr train: width: not a knob of the chosen model"),
+        ("train sigma=50", "nsr train: sigma=50: expected task=denoise beside it; this is task=sr"),
         ("eval blocks=3 ckpt=net.pth", "nsr eval: blocks: not a knob of the chosen model"),
         (
             "train model.network._target_=mine.Net",

@@ -41,7 +41,7 @@ def test_a_file_of_weights_is_exported_as_the_network_that_it_says(nsr, tmp_path
     assert nsr("export ckpt=net.safetensors 'to=[again.safetensors,net.pt2]'").code == 0
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "net.safetensors").read_bytes()
     result = nsr("export model=edsr ckpt=net.safetensors to=other.pt2")  # the command line says another one
-    assert result.code == 2 and "net.safetensors: weights of " in result.err and result.err.count("\n") == 1
+    assert result.code == 2 and "model=edsr: net.safetensors holds model=wdsr; leave out" in result.err
     assert not (tmp_path / "other.pt2").exists()
 
 

@@ -85,7 +85,25 @@ def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained)
     np.testing.assert_array_equal(read_image(tmp_path / "said/photo-x2.png"), same)
     assert (read_image(tmp_path / "restored/photo-x2.png") != same).any()
     result = nsr("restore photo.png 'ckpt=my net.safetensors' scale=3")
-    assert result.code == 2 and "ckpt=my net.safetensors: a network for x2, not for x3" in result.err
+    assert result.code == 2 and "scale=3: my net.safetensors holds scale=2; leave out what the file says" in result.err
+
+
+def test_what_a_file_says_of_its_network_holds_beside_overrides_too(nsr, tmp_path, photo, trained):
+    spec, (weights,) = spec_of(trained.spec), tmp_path.glob("results/runs/*/weights.pt")
+    cold = replace(spec, sparsity={**spec.sparsity, "tau": 0.01})
+    network = fresh_method(cold)
+    network.load_state_dict(load(weights)["model"])
+    save_portable(tmp_path / "cold.safetensors", network, cold)
+    for out, line in {"a": "", "b": "sparsity=softmax", "c": "sparsity=softmax scale=2 tau=0.01"}.items():
+        result = nsr(f"restore photo.png ckpt=cold.safetensors {line} out={out}")
+        assert result.code == 0, result.err
+    first, *others = (read_image(tmp_path / out / "photo-x2.png") for out in "abc")
+    assert all(np.array_equal(first, other) for other in others)
+    refused = nsr("restore photo.png ckpt=cold.safetensors tau=1")
+    assert refused.code == 2 and "tau=1: cold.safetensors holds tau=0.01" in refused.err
+    result = nsr(f"restore photo.png ckpt={weights.relative_to(tmp_path)} out=d")  # the weights of a run say it too
+    assert result.code == 0, result.err
+    assert not np.array_equal(first, read_image(tmp_path / "d/photo-x2.png"))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +113,7 @@ def test_a_network_of_a_file_that_says_what_it_is(nsr, tmp_path, photo, trained)
         ("restore nope.png 'no*' out=x", "nsr restore: nope.png: no such file or folder; no*: no pictures there"),
         ("restore photo.png scale=3", "nsr restore: task=sr: no network for x3 is shipped, only for "),
         ("restore photo.png task=denoise sigma=31", "nsr restore: task=denoise: no network for sigma31 is shipped"),
+        ("restore photo.png sigma=25", "nsr restore: sigma=25: expected task=denoise beside it; this is task=sr"),
         ("restore photo.png sparsity=sigmoid", "nsr restore: no weights of this run in "),
         ("restore photo.png colour=red", "nsr restore: colour=red: expected channels or luma, or null"),
         (f"restore photo.png {BICUBIC} colour=luma", "nsr restore: colour=luma: bicubic-sr-"),

@@ -92,6 +92,12 @@ def read_json_lines(path: Path) -> list[dict]:
     return found
 
 
+def append_json_line(path: Path, content: dict) -> None:
+    """Append an object to a file of JSON lines. What a killed process began to write stays a line of its own."""
+    with name_file_in_errors(path), open(path, "ab", buffering=0) as file:
+        file.write(f"\n{json.dumps(content)}\n".encode())
+
+
 @contextlib.contextmanager
 def hold_folder(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
     """Hold ``folder`` as the only process. The system releases it when the process ends, however it ends.

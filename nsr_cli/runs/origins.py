@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from nsr_cli.data.identity import sample_of
-from nsr_cli.files import name_file_in_errors
+from nsr_cli.files import append_json_line
 
 FILE = ".nsr-restored.jsonl"  # in each folder of outputs, a line for each picture
 
@@ -38,10 +38,7 @@ class Origins:
         origin = {"output": output.name, "picture": os.path.abspath(picture), "by": self.by, "content": None}
         with contextlib.suppress(FileNotFoundError):
             origin["content"] = sample_of(picture).hex()
-        line = json.dumps(origin).encode()
-        path = output.parent / FILE
-        with name_file_in_errors(path), open(path, "ab", buffering=0) as file:
-            file.write(b"\n" + line + b"\n")  # what a killed process began to write ends before it
+        append_json_line(output.parent / FILE, origin)
 
     def _of_folder(self, folder: Path) -> dict[str, dict]:
         read, known = self._read.get(folder, (0, {}))

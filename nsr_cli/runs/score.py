@@ -1,5 +1,6 @@
 """Score a method on benchmarks, and write the records."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,15 @@ from tqdm import tqdm
 
 from nsr_cli.data.images import image_size, write_png
 from nsr_cli.engine import flops, heap
+from nsr_cli.engine.conventions import Convention
 from nsr_cli.engine.evaluator import evaluate
 from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError
+from nsr_cli.folders import code_digest
 from nsr_cli.models.authors_tiling import AuthorsTiling
 from nsr_cli.models.tiled import Tiling, tiling_of
 from nsr_cli.models.wdsr import WDSR
+from nsr_cli.runs.partial import PartialScores
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
@@ -33,16 +37,24 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     Args:
         trained: ``step`` and ``seconds`` of the training; None for methods that were not trained here.
     """
-    start = time.monotonic()
     tiling, conventions = tiling_for(run, method), run.conventions(benchmark)
-    scores_by_image, image_files = {}, run.saved_images(benchmark, paths)
+    image_files, what = run.saved_images(benchmark, paths), f"{run.spec.model.name} on {benchmark}"
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
+    partial = PartialScores(*partial_file(run, benchmark, conventions), paths)
+    keeps = is_kept_by_image(run)
+    if not keeps:
+        partial.found.clear()
+    elif partial.found:
+        print_line(f"{what}: {len(partial.found)} of {len(paths)} images were scored before")
     with GateUse(method) as gates, heap.keep_freed_memory():
-        scored = evaluate(method, paths, task, conventions, tiling, luma_only)
-        for path, by_convention, restored in with_progress(scored, f"{run.spec.model.name} on {benchmark}", paths):
-            scores_by_image[path.name] = by_convention
+        start, left = time.monotonic(), partial.left
+        scored = evaluate(method, left, task, conventions, tiling, luma_only)
+        for path, by_convention, restored in with_progress(scored, what, left):
+            seconds, start = time.monotonic() - start, time.monotonic()
+            partial.add(path, by_convention, seconds, keeps)
             if run.request.save_images:
                 write_png(image_files[path], restored)
+    scores_by_image = partial.scores
     scores = {}
     for convention in conventions:
         images = {name: by_convention[convention.name] for name, by_convention in scores_by_image.items()}
@@ -55,8 +67,25 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     save_record(
         run, method, benchmark, paths,
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.statistics(), trained=budget,
-        seconds=round(time.monotonic() - start, 1),
+        seconds=round(partial.seconds, 1),
     )  # fmt: skip
+    partial.path.unlink(missing_ok=True)
+
+
+def is_kept_by_image(run: Run) -> bool:
+    """Whether scores are kept image by image: of nsr's classical methods, which may take a minute for one.
+
+    Networks are fast, and gates are counted over all images; a user's function may change in between.
+    """
+    is_classical = not run.trains and not run.request.ckpt
+    return is_classical and run.spec.model.target.startswith("nsr_cli.") and not run.request.save_images
+
+
+def partial_file(run: Run, benchmark: str, conventions: list[Convention]) -> tuple[Path, str]:
+    """The file of scores of a benchmark that is not finished, and the key of all that decides a score in it."""
+    made = provenance(torch.device("cpu")) | {"date": None, "commit": None, "code": code_digest()}
+    decides = run.spec.signature, run.data_name(benchmark), [one.spelled_out() for one in conventions], made
+    return run.folder / f"{run.record(benchmark).stem}.partial", json.dumps(decides, default=str)
 
 
 def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:

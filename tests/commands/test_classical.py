@@ -6,6 +6,7 @@ import pytest
 from kept import records
 
 from nsr_cli.data.images import write_png
+from nsr_cli.engine import evaluator
 from nsr_cli.runs import score
 from nsr_cli.runs.record import read_record
 
@@ -51,3 +52,28 @@ def test_a_colour_image_and_one_that_is_too_small_are_named(nsr, tmp_path, small
 def test_each_is_for_its_task(nsr, tmp_path, line):
     result = nsr(f"eval {line}")
     assert result.code == 2 and f"model={line[6:11].strip()} is not for it; it does: " in result.err
+
+
+def test_scores_are_kept_image_by_image(nsr, tmp_path, small, monkeypatch):
+    line = f"eval model=wnnm task=denoise sigma=50 threads=1 {small}"
+    assert nsr(line).code == 0
+    (path,) = records(tmp_path)
+    whole = read_record(path)
+    path.unlink()
+    scored = []
+
+    def evaluate(method, paths, *how):
+        for item in evaluator.evaluate(method, paths, *how):
+            scored.append(item[0].name)
+            yield item
+            if len(scored) == 2:
+                raise RuntimeError("killed")
+
+    monkeypatch.setattr(score, "evaluate", evaluate)
+    assert nsr(line).code == 1 and not path.exists()
+    with open(next((tmp_path / "results/runs").glob("*/*.partial")), "a") as file:
+        file.write('{"image": "2.png", "key"')  # what a kill left of a line
+    result = nsr(line)
+    assert result.code == 0 and "wnnm on ./small: 2 of 3 images were scored before" in result.out
+    assert scored == ["0.png", "1.png", "2.png"] and read_record(path).scores == whole.scores
+    assert list((tmp_path / "results/runs").glob("*/*.partial")) == []

@@ -95,6 +95,33 @@ def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_p
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "config", "message"),
+    [
+        (
+            ("self.body(x)", "self.bodies(x)"),
+            ("", ""),
+            "model=mine: fails on (1, 3, 32, 32): AttributeError: 'Net' object has no attribute 'bodies'",
+        ),
+        (
+            ("", ""),
+            ("  trained: true\n", ""),
+            "model: no trained; expected `# @package _global_`, then model: with name",
+        ),
+        (("", ""), ("[rgb]", "[bgr]"), "model.reads=[bgr]: expected a list of rgb, luma, grey"),
+        (("", ""), ("_target_", "target"), "model.network={'target': 'my_net.Net', "),
+    ],
+)
+def test_what_is_wrong_with_ones_own_is_one_line(nsr, tmp_path, write, code, config, message):
+    write("my_net.py", NETWORK.replace(*code) if code[0] else NETWORK)
+    write("own/model/mine.yaml", NETWORK_YAML.replace(*config) if config[0] else NETWORK_YAML)
+    sys.modules.pop("my_net", None)
+    result = nsr("train --config-dir own model=mine batch=2 steps=4 device=cpu")
+    assert result.code == 2 and result.err.count("\n") == 1, result.err
+    assert result.err.startswith(f"nsr train: {message}"[:110]), result.err
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_network_of_ones_own_is_made_sparse(nsr, tmp_path, write):
     """Needs a sparsify that takes the gate's knobs."""
     write("my_net.py", NETWORK)
@@ -117,9 +144,6 @@ def sharp(logits, tau, training, power: float = 1.0):
 '''
 GATE_YAML = """
 gate: my_gate.sharp
-groups: ${groups}
-cardinality: ${cardinality}
-tau: ${tau}
 gate_options:
   power: 3
 """
@@ -134,12 +158,16 @@ def test_a_gate_with_a_knob_of_its_own_is_a_function_and_a_yaml(nsr, tmp_path, w
     assert result.code == 0, result.err
     found = [read_record(path) for path in (tmp_path / "results/records/smoke").glob("*.json")]
     assert sorted(record.spec["sparsity"]["gate_options"]["power"] for record in found) == [1, 3]
-    assert all(record.gates for record in found)
+    assert all(record.gates and record.spec["sparsity"]["groups"] == 4 for record in found)
     psnr = {record.signature: record.scores["rgb"].means["psnr"] for record in found}
     assert nsr(f"ablate sparsity=softmax {TINY}").code == 0
     everything = [read_record(path) for path in (tmp_path / "results/records/smoke").glob("*.json")]
     (usual,) = (record for record in everything if record.signature not in psnr)
     assert usual.scores["rgb"].means["psnr"] in psnr.values() and len(set(psnr.values())) == 2  # power=1 is the softmax
+    write("my_gate.py", GATE.replace("dim=1)", "dim=1)[:, 0]"))
+    sys.modules.pop("my_gate")
+    refused = nsr(f"ablate --config-dir own sparsity=sharp seed=7 {TINY}")
+    assert refused.code == 2 and "gate=my_gate.sharp: it returned weights (1, 1); expected (B, k, d)" in refused.err
     refused = nsr(f"ablate --config-dir own sparsity=sharp +sparsity.gate_options.depth=1 {TINY}")
     assert refused.code == 2 and "depth" in refused.err and refused.err.count("\n") == 1, refused.err
 
@@ -237,9 +265,17 @@ METRIC = '''
 import numpy as np
 
 
+def nothing(restored, truth):
+    return np.nan
+
+
+def words(restored, truth):
+    return "much"
+
+
 def mae(restored, truth):
     """Mean absolute error, 0 to 255."""
-    return float(np.abs(restored.astype(float) - truth).mean())
+    return np.abs(restored - truth).mean()
 '''
 
 
@@ -263,6 +299,8 @@ def test_a_metric_is_a_function_and_old_records_are_filled(nsr, tmp_path, write,
         assert nsr(again).code == 0 and path.stat().st_mtime_ns == time
     for bad, words in (
         ("metrics=[lpips]", "no metric 'lpips'; there are: psnr, ssim, ssim8, or a function as in my_metrics.lpips"),
+        ("metrics=[my_metric.nothing]", "photographs/a.png: metrics=[my_metric.nothing]: it returned nan; expected a"),
+        ("metrics=[my_metric.words]", "metrics=[my_metric.words]: it returned 'much'; expected a number"),
         ("metrics=[my_metric.mse]", "my_metric.mse: expected a class or function that can be imported; "),
     ):
         refused = nsr(f"{line} {bad}")

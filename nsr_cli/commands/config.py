@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from nsr_cli.commands.knobs import DEGRADATION, RUN, as_typed, check_knobs
+from nsr_cli.commands.knobs import DEGRADATION, RUN, SPARSITY, as_typed, check_knobs
 from nsr_cli.data.catalog import DATASETS, find_dataset, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
@@ -19,6 +19,8 @@ from nsr_cli.tasks import task_of
 
 _sha256 = functools.lru_cache(file_sha256)  # a file is read once for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
+READS = ("rgb", "luma", "grey")  # what a method may read
+MODEL_YAML = "name, trained (true or false), reads ([rgb], [luma] or [grey]), and network: with _target_ and arguments"
 TRAINERS = ("train", "ablate")  # verbs that train; the other verbs of runs read trained weights
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
@@ -47,7 +49,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     spec = Spec(
         task=task,
         model=model_of(values["model"]),
-        sparsity=values["sparsity"] if values["sparsity"]["gate"] != "none" else {"gate": "none"},
+        sparsity=gate_of(values),
         training=training_of(values, task.get("scale", 1), init) if trained else None,
         weights=weights,
         tile=values["tile"],
@@ -76,6 +78,13 @@ def check_groups(values: Mapping) -> None:
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
+    model = values["model"]
+    if missing := [key for key in ("name", "trained", "reads", "network") if key not in model]:
+        raise UserError(f"model: no {missing[0]}; expected `# @package _global_`, then model: with {MODEL_YAML}")
+    if not isinstance(model["network"], Mapping) or "_target_" not in model["network"]:
+        raise UserError(f"model.network={as_typed(model['network'])}: expected _target_ and the arguments of the class")
+    if not (isinstance(model["reads"], list) and model["reads"] and set(model["reads"]) <= set(READS)):
+        raise UserError(f"model.reads={as_typed(model['reads'])}: expected a list of {', '.join(READS)}")
 
 
 def check_level(values: Mapping, given: Iterable[str]) -> None:
@@ -128,6 +137,18 @@ def check_together(values: Mapping, trains: bool) -> None:
     if trains and (values["ckpt"] or not model["trained"]):
         what = f"ckpt={values['ckpt']}" if values["ckpt"] else f"model={model['name']}"
         raise UserError(f"{what}: nothing to train; `nsr eval` scores it")
+
+
+def gate_of(values: Mapping) -> dict:
+    """The knobs of the sparse convolutions. A user's gate has the usual ones, where its YAML says nothing of them."""
+    group = values["sparsity"]
+    if group["gate"] == "none":
+        return {"gate": "none"}
+    if "." not in group["gate"]:
+        return group
+    always = ("groups", "cardinality", "tau")
+    usual = {name: values[name] for name, knob in SPARSITY.items() if name in always or values[name] != knob.default}
+    return usual | group
 
 
 def model_of(group: Mapping) -> Model:

@@ -1,6 +1,7 @@
 """Scoring: any method, any data set, by the conventions of the published tables."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -64,7 +65,7 @@ def restore(
 def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention: Convention) -> dict[str, float]:
     """The metrics of one restored image, by name; ``image`` is the benchmark's file, which may be grey."""
     if restored.shape != truth.shape:
-        raise ValueError(f"restored {restored.shape}, expected {truth.shape}")
+        raise UserError(f"the restored image is {shape_text(restored)}; expected {shape_text(truth)}, as the truth")
     pair = [restored, truth]
     if convention.given == "rgb" and image.ndim == 2:  # a grey image is its own Y
         grey = restored.mean(axis=2)
@@ -74,7 +75,27 @@ def score(restored: np.ndarray, truth: np.ndarray, image: np.ndarray, convention
     height, width = truth.shape[:2]
     b = convention.border
     pair = [picture[b : height - b, b : width - b] for picture in pair]
-    return {name: metric(name)(*pair) for name in convention.metrics}
+    return {name: measured(name, *pair) for name in convention.metrics}
+
+
+def shape_text(image: np.ndarray) -> str:
+    """The size of an image in words: width, height, channels."""
+    height, width, *channels = image.shape
+    return f"{width}x{height}" + f" with {channels[0]} channels" * bool(channels)
+
+
+def measured(name: str, restored: np.ndarray, truth: np.ndarray) -> float:
+    """The value of a metric by its name. Raises UserError for what is no number; infinity is one, as a PSNR."""
+    if "." in name:  # a user's function, whose differences of uint8 would wrap around
+        restored, truth = restored.astype(np.float64), truth.astype(np.float64)
+    value = metric(name)(restored, truth)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"metrics=[{name}]: it returned {value!r:.60}; expected a number") from None
+    if math.isnan(number) or number == -math.inf:
+        raise UserError(f"metrics=[{name}]: it returned {number}; expected a number")
+    return number
 
 
 @torch.no_grad()
@@ -111,7 +132,10 @@ def evaluate(
                     except UserError as error:
                         raise UserError(f"{path}: {error}") from None
                     outputs[convention.restoration] = restored, truth
-                scores[convention.name] = score(*outputs[convention.restoration], image, convention)
+                try:
+                    scores[convention.name] = score(*outputs[convention.restoration], image, convention)
+                except UserError as error:
+                    raise UserError(f"{path}: {error}") from None
             yield path, scores, list(outputs.values())[-1][0]
 
 

@@ -161,7 +161,11 @@ class Gate(nn.Module):
             logits = at_least_float32(self.linear(pooled))  # (B, k * d)
             logits = logits.view(-1, self.sparsity_groups, self.cardinality)  # (B, k, d)
             tau = self.tau if self.log_tau is None else self.log_tau.exp()
-            return self.activate(logits, tau, self.training, **self.options)
+            gates = self.activate(logits, tau, self.training, **self.options)
+        if gates.shape != logits.shape:
+            found = f"gate={self.activation}: it returned weights {tuple(gates.shape)}"
+            raise ValueError(f"{found}; expected (B, k, d), here {tuple(logits.shape)}")
+        return gates
 
     def extra_repr(self) -> str:
         return f"{self.activation}, tau={self.tau}"

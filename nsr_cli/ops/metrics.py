@@ -85,7 +85,9 @@ METRICS = {"psnr": psnr, "ssim": ssim, "ssim8": partial(ssim, window="uniform")}
 
 
 def metric(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
-    """A metric, a function of (restored, truth) in 0..255: one of METRICS, or a user's function by its dotted name.
+    """A metric, a function of (restored, truth): one of METRICS, or a user's function by its dotted name.
+
+    The images are (H, W) or (H, W, 3) in 0..255, without their border; a user's function gets them in float64.
 
     Raises:
         UserError: no such metric.

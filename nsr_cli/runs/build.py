@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,14 +155,19 @@ def set_inference(method: Callable, inference: str) -> None:
 
 
 def check_network(spec: Spec, network: nn.Module) -> None:
-    """Raise UserError unless a network's output has the shape that the task, tiling and loss expect."""
+    """Raise UserError unless a network runs, and its output has the shape that the task, tiling and loss expect."""
     task = task_of(spec.task)
     given, scale = task.channels_given(spec.model.reads), task.scale
     side = getattr(network, "tile", None) or 32
     device = next(network.parameters()).device
     training = network.training
-    with torch.no_grad():
-        restored = network.eval()(torch.zeros(1, given, side, side, device=device))
+    try:
+        with torch.no_grad():
+            restored = network.eval()(torch.zeros(1, given, side, side, device=device))
+    except Exception as error:  # of the user's own code
+        last, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}".splitlines()[0]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(f"model={spec.model.name}: fails on (1, {given}, {side}, {side}): {what} ({where})") from error
     network.train(training)
     found, expected = tuple(getattr(restored, "shape", ())), (1, given, side * scale, side * scale)
     if found != expected:

@@ -23,15 +23,17 @@ class Origins:
         self._read: dict[Path, tuple[int, dict[str, dict]]] = {}  # bytes that were read, and what they say, by folder
 
     def other(self, picture: Path, output: Path) -> str | None:
-        """What an existing output was made of, in words; None if it is what is asked for, or unknown."""
+        """What else an existing output was made of, in words; None if it is what is asked for, or unknown."""
         known = self._of_folder(output.parent).get(output.name)
-        if (
-            known is None
-            or known["content"] is None
-            or (known["content"], known["by"]) == (sample_of(picture).hex(), self.by)
-        ):
+        if known is None or known["content"] is None:
             return None
-        return f"{known['picture']} by {known['by']}"
+        others = []
+        if known["content"] != sample_of(picture).hex():
+            same = known["picture"] == os.path.abspath(picture)
+            others.append("of this picture before it changed" if same else f"of {known['picture']}")
+        if known["by"] != self.by:
+            others.append(f"by {known['by']}, not {self.by}")
+        return " ".join(others) or None
 
     def note(self, picture: Path, output: Path) -> None:
         """Note that a picture was restored into an output; nothing is known of one that was removed meanwhile."""

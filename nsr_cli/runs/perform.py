@@ -12,6 +12,7 @@ from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_text
+from nsr_cli.ops.metrics import metric
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan_text
 from nsr_cli.runs.record import Record
@@ -35,6 +36,8 @@ def perform(run: Run) -> dict[str, Record]:
     """
     store = Store()
     images = store.images(run)
+    for name in run.request.metrics:
+        metric(name)  # raises UserError for an unknown one before anything is trained
     device = pick_device(run.request.device)
     if run.request.threads:
         torch.set_num_threads(run.request.threads)

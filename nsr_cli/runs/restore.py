@@ -94,7 +94,7 @@ class Batch:
         with contextlib.suppress(OSError):  # anything but absence is reported when the file is written
             if not options.overwrite and output.exists() and (other := self.origins.other(path, output)):
                 kept = "overwrite=true replaces it, out=FOLDER keeps both"
-                raise UserError(f"{output} is there, made of {other}; {kept}")
+                raise UserError(f"{output} is there, made {other}; {kept}")
             files = [output, comparison_of(output)][: 1 + options.compare]
             times = [file.stat().st_mtime for file in files]
             return not options.overwrite or min(times) > self.began

@@ -63,7 +63,7 @@ class Store:
             self.damaged[path] = str(damage)
             return None
         if record is None or record.diverged:
-            return record
+            return record if record is None or run.lacks_weights else None  # a later training did not diverge
         is_current = record.covers(run.conventions(benchmark)) and not self._is_outdated(run, benchmark, record)
         lacks_gates = is_adaptive(run.spec.sparsity) and run.trains and record.gates is None and not run.lacks_weights
         return record if is_current and not lacks_gates else None

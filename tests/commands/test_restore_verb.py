@@ -260,18 +260,23 @@ def test_a_picture_of_the_same_name_is_no_repetition(nsr, tmp_path):
     for line in (
         f"b/photo.png {BICUBIC}",
         f"b/photo.png {BICUBIC} compare=true",
-        "a/photo.png threads=1",  # by the shipped network
     ):
         result = nsr(f"restore {line}")
         assert result.code == 1 and output.read_bytes() == first and restored(tmp_path) == ["photo-x2.png"]
-        assert f"restored/photo-x2.png is there, made of {tmp_path / 'a/photo.png'} by bicubic-sr-" in result.err
+        assert f"restored/photo-x2.png is there, made of {tmp_path / 'a/photo.png'}; " in result.err
         assert "overwrite=true replaces it, out=FOLDER keeps both" in result.err
+    other = nsr("restore a/photo.png threads=1")  # by the shipped network
+    assert (
+        other.code == 1 and "photo-x2.png is there, made by bicubic-sr-" in other.err and ", not wdsr-sr-" in other.err
+    )
     (tmp_path / "moved").mkdir()
     (tmp_path / "a/photo.png").rename(tmp_path / "moved/photo.png")
     assert "1 there already, and skipped" in nsr(f"restore moved {BICUBIC}").out
     assert nsr(f"restore b/photo.png {BICUBIC} overwrite=true").code == 0 and output.read_bytes() != first
     assert "1 there already, and skipped" in nsr(f"restore b {BICUBIC}").out
     assert nsr(f"restore moved {BICUBIC}").code == 1
+    write_png(tmp_path / "b/photo.png", picture(7))
+    assert "is there, made of this picture before it changed; " in nsr(f"restore b {BICUBIC}").err
 
 
 def test_origins_survive_a_kill_and_damage(tmp_path):
@@ -287,9 +292,9 @@ def test_origins_survive_a_kill_and_damage(tmp_path):
     with open(output.parent / origins.FILE, "ab") as file:
         file.write(b'[]\n\xff\n{"output": "a.png"}\n')
     assert seen.other(tmp_path / "a", output) is None
-    assert seen.other(tmp_path / "b", output) == f"{tmp_path / 'a'} by bicubic"
+    assert seen.other(tmp_path / "b", output) == f"of {tmp_path / 'a'}"
     origins.Origins("wdsr").note(tmp_path / "b", output)  # by another process
-    assert seen.other(tmp_path / "b", output) == f"{tmp_path / 'b'} by wdsr"
+    assert seen.other(tmp_path / "b", output) == "by wdsr, not bicubic"
 
 
 def test_progress_is_shown_without_a_terminal(nsr, tmp_path, photo, monkeypatch):

@@ -21,6 +21,7 @@ _sha256 = functools.lru_cache(file_sha256)  # a file is read once for all cells 
 GROUPS = ("task", "model", "sparsity", "protocol")
 READS = ("rgb", "luma", "grey")  # what a method may read
 MODEL_YAML = "name, trained (true or false), reads ([rgb], [luma] or [grey]), and network: with _target_ and arguments"
+NETWORK_EXPECTED = "expected a network beside it, as in model=wdsr"
 TRAINERS = ("train", "ablate")  # verbs that train; the other verbs of runs read trained weights
 TRAINING = (
     "epochs", "patches_per_image", "steps", "batch", "patch", "learning_rate", "lr_factor", "precision", "seed"
@@ -119,11 +120,13 @@ def check_together(values: Mapping, trains: bool) -> None:
     if values["inference"] == "hard" and (values["sparsity"].get("groups") or 1) == 1:
         raise UserError(f"inference=hard: sparsity={gate} has one group; there is nothing to choose from")
     if not model["trained"] and gate != "none":
-        raise UserError(f"sparsity={gate}: model={model['name']} has no convolutions to make sparse")
+        raise UserError(
+            f"sparsity={gate}: model={model['name']} has no convolutions to make sparse; {NETWORK_EXPECTED}"
+        )
     if not model["trained"] and values["ckpt"]:
         if values["ckpt"] != "published" and not path_of("ckpt", values).exists():
             file_of("ckpt", values)  # says that there is no such file
-        raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read")
+        raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read; {NETWORK_EXPECTED}")
     if trains and not is_folder(values["train"]) and find_dataset(values["train"], Path(values["data"])).role == "test":
         good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")
         raise UserError(

@@ -8,6 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from nsr_cli.commands.flags import NEVER_SWEPT
 from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.commands.knobs import NETWORK
 from nsr_cli.errors import UserError, did_you_mean, reported_cause
@@ -58,7 +59,9 @@ def explain(error: Exception, verb: str) -> str:
     if text.startswith("Error merging override ") and error.__cause__:
         return explain(error.__cause__, verb)
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{found.group(1)}: several values make a sweep, so add -m (or write a list as [a,b])"
+        if verb in NEVER_SWEPT:
+            return f"{found[1]}: several values; one {verb} at a time (a list is written as [a,b])"
+        return f"{found[1]}: several values make a sweep, so add -m (or write a list as [a,b])"
     if "full_key: hydra.launcher.tasks_per_node" in text:
         return "hydra.launcher.gpus_per_node=null: expected hydra.launcher.tasks_per_node=..., processes per node"
     if found := re.search(r"Missing mandatory value: (\S+)", text):

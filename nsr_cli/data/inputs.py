@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsr_cli.data.catalog import IMAGE_SUFFIXES, is_image
+from nsr_cli.data.origins import outputs_in
 from nsr_cli.errors import UserError, find_each
 
 
@@ -24,7 +25,10 @@ def pictures_of(words: Sequence[str], out: Path) -> list[FoundPicture]:
     """The pictures that files, folders (searched recursively) and patterns name, each once.
 
     A word that names no existing path is a pattern; ``**`` in it matches subfolders. A search of a folder above
-    ``out``, the folder of outputs, skips that. Raises UserError, which names all words without a picture.
+    ``out``, the folder of outputs, skips that, and a search in ``out`` skips what was restored into it.
+
+    Raises:
+        UserError: names all words without a picture.
     """
     found = find_each(lambda word: _pictures_named(word, out), dict.fromkeys(words))
     return list({os.path.realpath(one.path): one for pictures in found.values() for one in pictures}.values())
@@ -45,6 +49,8 @@ def _pictures_named(word: str, out: Path) -> list[FoundPicture]:
     for match in matches:
         if not _is_within(match, out) or _is_within(base, out):
             found += _pictures_below(match, out) if match.is_dir() else [match] if is_image(match) else []
+    made = {folder: _made_in(folder) for folder in {path.parent for path in found} if _is_within(folder, out)}
+    found = [path for path in found if path.name not in made.get(path.parent, ())]
     if not found:
         raise UserError(f"{word}: no pictures there; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
     return [FoundPicture(path, Path(os.path.relpath(path, base))) for path in found]
@@ -62,6 +68,11 @@ def _pictures_below(folder: Path, out: Path) -> list[Path]:
         folders[:] = sorted(n for n in folders if not n.startswith(".") and os.path.realpath(here / n) != outputs)
         found += [here / name for name in sorted(names) if is_image(Path(name))]
     return found
+
+
+def _made_in(folder: Path) -> set[str]:
+    """The names of restored pictures in a folder, and of their comparisons."""
+    return {name for output in map(Path, outputs_in(folder)) for name in (output.name, comparison_of(output).name)}
 
 
 def _is_within(path: Path, folder: Path) -> bool:

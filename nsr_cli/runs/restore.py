@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from nsr_cli.data.images import image_size
 from nsr_cli.data.inputs import comparison_of
+from nsr_cli.data.origins import Origins
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.restoring import Restorer, restore_picture
 from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import claim_file, lock_of
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
-from nsr_cli.runs.origins import Origins
 from nsr_cli.runs.sources import Source
 from nsr_cli.words import clock, plural, print_line
 

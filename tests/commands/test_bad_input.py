@@ -61,6 +61,8 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate precision=fp8", "nsr ablate: precision=fp8: expected fp32, bf16 or fp16"),
         ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
         ("ablate threads=9999", "nsr ablate: threads=9999: expected a whole number from 1 to 1024, or null"),
+        ("restore a.png scale=2,3", "nsr restore: scale=2,3: several values; one restore at a time"),
+        ("table 1 seeds=0,1", "nsr table: seeds=0,1: several values; one table at a time (a list is written as [a,b])"),
         ("ablate tau=0.1,1", "nsr ablate: tau=0.1,1: several values make a sweep, so add -m"),
         ("ablate tau", "nsr ablate: 'tau' cannot be read as KEY=VALUE"),
         ("ablate hydra/launcher=basic", "nsr ablate: hydra/launcher=basic: a launcher needs a sweep, so add -m"),

@@ -13,13 +13,13 @@ from terminal import finish, start, wait_until
 
 from nsr_cli import cli
 from nsr_cli.commands.restore import split_paths
+from nsr_cli.data import origins
 from nsr_cli.data.images import read_image, write_png
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.checkpoint import load
 from nsr_cli.ops.color import quantize
 from nsr_cli.ops.metrics import psnr
 from nsr_cli.ops.resize import imresize
-from nsr_cli.runs import origins
 from nsr_cli.runs.build import fresh_method
 from nsr_cli.runs.portable import save_portable
 from nsr_cli.runs.sources import SHIPPED
@@ -277,6 +277,17 @@ def test_a_picture_of_the_same_name_is_no_repetition(nsr, tmp_path):
     assert nsr(f"restore moved {BICUBIC}").code == 1
     write_png(tmp_path / "b/photo.png", picture(7))
     assert "is there, made of this picture before it changed; " in nsr(f"restore b {BICUBIC}").err
+
+
+def test_what_was_restored_into_the_folder_of_pictures_is_no_picture_to_restore(nsr, tmp_path, photo):
+    for task in ("", "task=denoise "):
+        for said in ("1 restored", "1 there already, and skipped"):
+            result = nsr(f"restore . out=. {task}compare=true threads=1")
+            assert result.code == 0 and said in result.out, result.out + result.err
+    written = {"photo-x2.png", "photo-x2-compare.png", "photo-sigma25.png", "photo-sigma25-compare.png"}
+    assert {path.name for path in tmp_path.glob("*.png")} == {"photo.png", *written}
+    assert nsr(f"restore photo-x2.png out=. {BICUBIC}").code == 0  # named, it is
+    assert (tmp_path / "photo-x2-x2.png").exists()
 
 
 def test_origins_survive_a_kill_and_damage(tmp_path):

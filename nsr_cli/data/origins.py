@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from nsr_cli.data.identity import sample_of
-from nsr_cli.files import append_json_line
+from nsr_cli.files import append_json_line, read_json_lines
 
 FILE = ".nsr-restored.jsonl"  # in each folder of outputs, a line for each picture
 
@@ -53,3 +53,8 @@ class Origins:
                     known[origin["output"]] = {name: origin[name] for name in ("picture", "content", "by")}
             self._read[folder] = read + len(new), known
         return known
+
+
+def outputs_in(folder: Path) -> set[str]:
+    """The names of the files in a folder that are restored pictures."""
+    return {str(line.get("output")) for line in read_json_lines(folder / FILE)}

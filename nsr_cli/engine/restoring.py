@@ -105,6 +105,7 @@ def restore_picture(
     for made in filter(None, (canvas, beside)):
         if overwrite or not made.path.exists():
             made.write(picture.exif, picture.icc)
+            overwrite = True  # a comparison shows the picture that was written
 
 
 def quantized_to(image: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:

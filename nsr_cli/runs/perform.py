@@ -100,6 +100,8 @@ def _make_missing(
         print_line(SMOKE)
     with hold_folder(run.folder, run.request.wait, print_line):
         remove_temporary_files(run.records, f"{run.spec.name}--")
+        for folder in (run.folder / "images").glob("*"):
+            remove_temporary_files(folder)
         if begin and _divergence_file(run).exists() and not run.request.rescore:  # not tried again
             _record_divergence(run, method, missing)
             return method

@@ -18,7 +18,7 @@ from nsr_cli.data.origins import Origins
 from nsr_cli.data.pictures import read_picture
 from nsr_cli.engine.restoring import Restorer, restore_picture
 from nsr_cli.errors import Failed, UserError
-from nsr_cli.files import claim_file, lock_of
+from nsr_cli.files import claim_file, lock_of, remove_temporary_files
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import pick_device, set_inference
 from nsr_cli.runs.sources import Source
@@ -180,6 +180,7 @@ def _refusals() -> Iterator[None]:
 
 def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
     comparison = comparison_of(output) if options.compare else None
+    remove_temporary_files(output.parent, f"{comparison_of(output).name}.")
     restore_picture(restorer, read_picture(path), output, comparison, options.overwrite, progress.step)
     print_above(f"{path}: {output}")
 

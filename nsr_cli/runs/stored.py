@@ -1,6 +1,5 @@
 """Which results of runs are on the disk, and which are missing: for verbs, sweeps, tables and figures alike."""
 
-import contextlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +23,7 @@ class Store:
     def __init__(self) -> None:
         self.damaged: dict[Path, str] = {}
         self._images = lru_cache(maxsize=None)(image_paths)
-        self.seeds_in = lru_cache(maxsize=None)(seeds_in)
+        self.seeds_in = lru_cache(maxsize=None)(self._seeds_in)
 
     def images(self, run: Run) -> dict[str, list[Path]]:
         """The images of each benchmark of a run.
@@ -75,6 +74,22 @@ class Store:
         except UserError:  # the images are not on this machine
             return False
 
+    def _seeds_in(self, folder: Path) -> dict[str, int]:
+        """The seed of each trained run with a record in a folder, by the run's signature."""
+        found = {}
+        for path in folder.glob("*.json"):
+            try:
+                record = json.loads(read_regular(path))
+                signature, seed = record["signature"], record["spec"]["training"]["seed"]
+            except ValueError:
+                self.damaged[path] = "it is not whole"
+            except (OSError, KeyError, TypeError, RecursionError):  # not a record of a training
+                continue
+            else:
+                if isinstance(signature, str) and type(seed) is int:
+                    found[signature] = seed
+        return found
+
     def unscored(self, run: Run) -> list[str]:
         """The benchmarks of a run that lack a complete record or requested images; all of them if it is to rescore."""
         return [name for name in run.request.benchmarks if run.request.rescore or not self._is_scored(run, name)]
@@ -109,15 +124,3 @@ def print_scores(run: Run, records: dict[str, Record]) -> None:
         print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
         if run.request.save_images:
             print_line(f"  {run.images_folder(name).resolve()}")
-
-
-def seeds_in(folder: Path) -> dict[str, int]:
-    """The seed of each trained run with a record in a folder, by the run's signature."""
-    found = {}
-    for path in folder.glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):  # not a record, or damaged
-            record = json.loads(read_regular(path))
-            signature, seed = record["signature"], record["spec"]["training"]["seed"]
-            if isinstance(signature, str) and type(seed) is int:
-                found[signature] = seed
-    return found

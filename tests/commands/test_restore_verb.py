@@ -308,6 +308,16 @@ def test_origins_survive_a_kill_and_damage(tmp_path):
     assert seen.other(tmp_path / "b", output) == "by wdsr, not bicubic"
 
 
+def test_a_comparison_is_of_the_picture_beside_it(nsr, tmp_path, photo):
+    assert nsr("restore photo.png compare=true threads=1").code == 0
+    comparison = tmp_path / "restored/photo-x2-compare.png"
+    before = comparison.read_bytes()
+    (tmp_path / "restored/photo-x2.png").unlink()
+    (tmp_path / f"restored/.{comparison.name}.host-1.tmp").write_text("half written")  # by a killed process
+    assert nsr(f"restore photo.png compare=true {BICUBIC}").code == 0
+    assert comparison.read_bytes() != before and restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+
+
 def test_progress_is_shown_without_a_terminal(nsr, tmp_path, photo, monkeypatch):
     from nsr_cli.runs import restore
 

@@ -9,6 +9,7 @@ import pytest
 
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.runs.record import DIGEST, Damaged, Record, Score, _digest_line, is_whole, read_record, write_record
+from nsr_cli.runs.stored import Store
 
 RGB = Convention("rgb", "rgb", rounded=True, measured="rgb", border=8)
 
@@ -171,3 +172,11 @@ def test_a_record_answers_for_its_own_conventions_and_metrics(record):
 
 def test_its_scores_in_a_line(record):
     assert record.scores_text() == "rgb: 30.1429 dB  SSIM 0.90143"
+
+
+def test_a_record_that_was_cut_short_is_named_where_seeds_are_listed(tmp_path):
+    (tmp_path / "cut.json").write_text('{"signature": "a", "spec": {"training": {"seed": 1')
+    (tmp_path / "whole.json").write_text('{"signature": "b", "spec": {"training": {"seed": 2}}}')
+    (tmp_path / "other.json").write_text("[]")
+    store = Store()
+    assert store.seeds_in(tmp_path) == {"b": 2} and store.damaged == {tmp_path / "cut.json": "it is not whole"}

@@ -34,6 +34,8 @@ def explain(error: Exception, verb: str) -> str:
     """One line for an error of Hydra or OmegaConf: the value, what was expected, and what exists."""
     text = str(error)
     if isinstance(error, OverrideParseException):
+        if "=" not in error.override and verb in ("table", "figure"):
+            return f"'{error.override}': expected KEY=VALUE; one {verb} at a time"
         return f"'{error.override}' cannot be read as KEY=VALUE; quote a value that holds spaces or brackets"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]*)'", text):
         group, option = found.groups()

@@ -1,5 +1,6 @@
 """Which results of runs are on the disk, and which are missing: for verbs, sweeps, tables and figures alike."""
 
+import contextlib
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -37,10 +38,18 @@ class Store:
                 find_dataset(name, run.data)  # raises UserError for an unknown name before any missing images
         try:
             return find_each(lambda name: self._images(name, run.data), benchmarks)
-        except UserError:
+        except UserError as error:
             if run.request.may_train and run.lacks_weights:
                 find_each(lambda name: self._images(name, run.data), dict.fromkeys([*benchmarks, run.request.train]))
-            raise
+            here = [name for name in benchmarks if self._is_here(name, run.data)]
+            if not here:
+                raise
+            raise UserError(f"{error}; benchmarks=[{','.join(here)}] scores what is here") from None
+
+    def _is_here(self, name: str, root: Path) -> bool:
+        with contextlib.suppress(UserError):
+            return bool(self._images(name, root))
+        return False
 
     def training_images(self, run: Run) -> list[Path]:
         """The training images of a run. Raises UserError if they are missing."""
@@ -70,7 +79,7 @@ class Store:
     def _is_outdated(self, run: Run, benchmark: str, record: Record) -> bool:
         try:
             paths = self._images(benchmark, run.data)
-            return run.task_on(benchmark, paths).official(paths) != record.official_low_resolution
+            return run.task_on(benchmark, paths).official(paths) and not record.official_low_resolution
         except UserError:  # the images are not on this machine
             return False
 

@@ -62,6 +62,8 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
         ("ablate threads=9999", "nsr ablate: threads=9999: expected a whole number from 1 to 1024, or null"),
         ("restore a.png scale=2,3", "nsr restore: scale=2,3: several values; one restore at a time"),
+        ("table 1 2", "nsr table: '2': expected KEY=VALUE; one table at a time"),
+        ("eval benchmarks=[embedded_val,set5]", "nsr eval: Set5: no folder "),
         ("table 1 seeds=0,1", "nsr table: seeds=0,1: several values; one table at a time (a list is written as [a,b])"),
         ("ablate tau=0.1,1", "nsr ablate: tau=0.1,1: several values make a sweep, so add -m"),
         ("ablate tau", "nsr ablate: 'tau' cannot be read as KEY=VALUE"),
@@ -293,3 +295,10 @@ def test_paths_that_hydra_would_have_to_quote(nsr, tmp_path, monkeypatch):
     assert nsr("eval").code == 0
     assert nsr("table 4").code == 0
     assert len(list(tmp_path.rglob("*.json"))) == 1 and len(list(tmp_path.rglob("table4.md"))) == 1
+
+
+def test_missing_benchmarks_are_named_beside_those_that_are_here(nsr):
+    result = nsr("eval benchmarks=[set5,embedded_val,b100] data=none")
+    assert result.code == 2 and result.err.count("\n") == 1
+    assert result.err.startswith("nsr eval: Set5: no folder ") and "; B100 (the validation images of" in result.err
+    assert result.err.endswith("; benchmarks=[embedded_val] scores what is here\n")

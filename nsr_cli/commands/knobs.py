@@ -88,7 +88,7 @@ SECTIONS = {  # of the keys of runs, in the order of a help text
     "Network": NETWORK,
     "Gates": SPARSITY,
     "Training": BUDGET,
-    "Scores": SCORING,
+    "Evaluation": SCORING,
     "Machine": MACHINE,
     "Folders": FOLDERS,
     "The run": ASKING,
@@ -202,14 +202,18 @@ def as_typed(value: Any) -> str:
 
 
 def keys_help(values: dict, knobs: dict[str, Knob]) -> str:
-    """The keys of a verb with their present values and their help, a line each; those of runs by section."""
+    """The keys of a verb with their present values and their help, a line each; those of runs by section.
+
+    Keys of a training are left out where they only select a network: `nsr train --help` has them.
+    """
+    by_section = is_of_runs(knobs)
+    hidden = {**NETWORK, **SPARSITY, **BUDGET} if by_section and "benchmarks" not in knobs else {}
     parts: dict[str, list[str]] = {title: [] for title in ("", *SECTIONS)}
     for name, knob in with_network(knobs).items():
-        if name in values:
-            title = next((title for title, section in SECTIONS.items() if name in section), "")
+        if name in values and name not in hidden:
+            title = next((title for title, section in SECTIONS.items() if by_section and name in section), "")
             expected = "" if knob.kind is bool else f" ({knob.expected})"
-            line = f"{f'{name}: {as_typed(values[name])}':30}  # {knob.help}{expected}"
-            parts[title if is_of_runs(knobs) else ""].append(line)
+            parts[title].append(f"{f'{name}: {as_typed(values[name])}':30}  # {knob.help}{expected}")
     return "\n\n".join("\n".join([*[title] * bool(title), *lines]) for title, lines in parts.items() if lines)
 
 

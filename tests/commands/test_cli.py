@@ -43,9 +43,12 @@ def test_each_verb_explains_itself(nsr, capfd, verb):
     assert ("-m" in out) == (verb in ("train", "eval", "ablate"))  # the others refuse it
     shown = re.findall(r"^(\w+): .*  # ", out, re.MULTILINE)
     assert len(shown) == len(set(shown)) and shown.count("results") == 1
+    if verb in ("export", "restore"):  # what trained a run selects its network, and is explained by `nsr train`
+        assert "(nsr train --help)" in out and not {"tau", "blocks", "steps"} & set(shown) and "ckpt" in shown
     if verb == "train":
         titles = re.findall(r"^([A-Z][a-z ]+)$", out, re.MULTILINE)
-        assert titles == ["Degradation", "Network", "Gates", "Training", "Scores", "Machine", "Folders", "The run"]
+        assert titles == ["Degradation", "Network", "Gates", "Training", "Evaluation", "Machine", "Folders", "The run"]
+        assert {"tau", "blocks", "steps"} <= set(shown)
         assert out.index("\nGates\n") < out.index("\ntau: 1.0") < out.index("\nTraining\n")
 
 

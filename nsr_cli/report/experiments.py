@@ -185,7 +185,31 @@ def experiment_of(name: str, content: dict) -> Experiment:
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):
         content[key] = tuple(claim_of(claim) for claim in content.get(key, ()))
-    return Experiment(name=name, **content)
+    experiment = Experiment(name=name, **content)
+    check_labels(experiment)
+    return experiment
+
+
+def check_labels(experiment: Experiment) -> None:
+    """Raise UserError for a label of a claim, or a baseline, that is no row or column of the table."""
+    rows, columns = ([line.label for line in axis] for axis in (experiment.rows, experiment.columns))
+    if experiment.baseline is not None and experiment.baseline not in rows:
+        raise UserError(f"{experiment.name}: no row '{experiment.baseline}' (baseline); there are: {_listed(rows)}")
+    for claim in (*experiment.claims, *experiment.own_claims):
+        for label in (label for step in claim.steps for label in step):
+            if label not in rows and label not in columns:
+                there = _listed([*rows, *columns])
+                raise UserError(
+                    f"{experiment.name}: no row or column '{label}' (claim '{claim.says}'); there are: {there}"
+                )
+        if not (claim.labels <= {*rows} or claim.labels <= {*columns}):
+            raise UserError(
+                f"{experiment.name}: claim '{claim.says}' mixes rows and columns; expected labels of one kind"
+            )
+
+
+def _listed(labels: list) -> str:
+    return ", ".join(map(str, labels))
 
 
 def claim_of(content: dict) -> Claim:

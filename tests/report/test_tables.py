@@ -13,7 +13,7 @@ from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
-from nsr_cli.report.experiments import Experiment, Line, expand_command, load_experiment, table_names
+from nsr_cli.report.experiments import Experiment, Line, expand_command, experiment_of, load_experiment, table_names
 from nsr_cli.report.tables import render
 from nsr_cli.report.values import Cell, values_of
 from nsr_cli.runs.record import Record, Score
@@ -239,6 +239,58 @@ def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     rows = (EXAMPLE.rows[0], replace(EXAMPLE.rows[1], protocols=("paper",)))
     text = render(replace(EXAMPLE, rows=rows), [cell("N/A", 30.0)], "smoke")
     assert "softmax helps" not in text
+
+
+CHAIN = replace(
+    EXAMPLE,
+    rows=tuple(Line(label, "nsr ablate", protocols=("paper",) if label == "B" else None) for label in "ABCD"),
+    baseline=None,
+    claims=(Claim("A is below B, B below C, and C below D", tuple("ABCD")),),
+)
+
+
+def test_a_hidden_row_takes_its_steps_with_it_and_no_other_is_tested_in_their_place():
+    """A was compared with C, although the claim does not say so of them."""
+    cells = [cell(label, 30.0 + i + s / 100, s, odd=i) for i, label in enumerate("ABCD") for s in range(3)]
+    (whole,) = table_of(render(CHAIN, cells, "paper"))[-1:]
+    assert whole[0] == "**holds**: A is below B, B below C, and C below D (3 of 3 steps hold)"
+    (part,) = table_of(render(CHAIN, [c for c in cells if c.row != "B"], "smoke"))[-1:]
+    assert part[0].endswith("C below D (1 of 1 step hold, 1 step left out: the row between is not shown)")
+    assert part[2] == "D - C"
+
+
+def test_a_row_that_is_hidden_at_the_end_of_an_order_is_not_spoken_of():
+    rows = (*CHAIN.rows[2:], replace(CHAIN.rows[1], label="E"))
+    end = replace(CHAIN, rows=rows, claims=(Claim("rises", tuple("CDE")),))
+    cells = [cell(label, 30.0 + i + s / 100, s, odd=i) for i, label in enumerate("CD") for s in range(3)]
+    assert table_of(render(end, cells, "smoke"))[-1][0] == "**holds**: rises"
+
+
+MINE = {"title": "t", "text": "x", "corner": "c", "rows": [{"label": label, "command": "nsr train"} for label in "ABC"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"claims": [{"says": "rises", "order": ["A", "b", "C"]}]},
+            "mine: no row or column 'b' (claim 'rises'); there are: A, B, C, K",
+        ),
+        (
+            {"own_claims": [{"says": "rises", "pairs": [["A", "B"], ["A", "c"]]}]},
+            "mine: no row or column 'c' (claim 'rises'); there are: A, B, C, K",
+        ),
+        (
+            {"claims": [{"says": "rises", "order": ["A", "K"]}]},
+            "mine: claim 'rises' mixes rows and columns; expected labels of one kind",
+        ),
+        ({"baseline": "Z"}, "mine: no row 'Z' (baseline); there are: A, B, C"),
+    ],
+)
+def test_a_label_that_is_no_line_is_named(content, message):
+    with pytest.raises(UserError) as refusal:
+        experiment_of("mine", {**MINE, "columns": [{"label": "K"}], **content})
+    assert str(refusal.value) == message
 
 
 def test_other_images_than_the_printed_ones_are_said():

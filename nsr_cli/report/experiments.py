@@ -106,9 +106,17 @@ class Experiment:
         return self.words(line.command, protocol)[1:]
 
     def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
-        """The rows and columns that the table of a protocol shows."""
+        """The rows and columns that the table of a protocol shows.
+
+        Raises:
+            UserError: the baseline is not among them.
+        """
         axes = (self.rows, self.columns)
-        return tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
+        shown = tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
+        if self.baseline is not None and self.baseline not in (rows := [row.label for row in shown[0]]):
+            at = f"row '{self.baseline}' (baseline) is not shown at protocol={protocol}"
+            raise UserError(f"{self.name}: {at}; there are: {_listed(rows)}")
+        return shown
 
     def commands(self, protocol: str) -> list[list[str]]:
         """The command lines that make the table, each as words after ``nsr``."""

@@ -241,6 +241,48 @@ def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     assert "softmax helps" not in text
 
 
+def test_gates_whose_weights_underflowed_are_left_out_of_the_mean():
+    undefined = gated("Softmax", 30.1, 1, groups=None, adaptivity=None)
+    _, _, told = render(
+        CONTROLLED, [gated("Softmax", 30.1, 0, groups=1.5, adaptivity=0.25), undefined], "paper"
+    ).partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "1.50 of 2, 0.250 bits"]]
+    _, _, told = render(CONTROLLED, [undefined], "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "not measured"]]
+
+
+def test_a_gain_over_a_baseline_without_training_is_over_all_seeds():
+    """It was that of the first seed alone, for only that has a cell of the baseline."""
+    base = replace(cell("N/A", 30.0, 0), trained=False)
+    softmax = [cell("Softmax", 31.0 + s, s) for s in (0, 1, 2)]
+    body = table_of(render(EXAMPLE, [base, *softmax], "paper"))
+    assert body[2][1] == "30.000" and body[3][1:3] == ["32.000 ± 1.000", "+2.000"]
+    turned = [replace(cell("Softmax", 30.0, 0), trained=False), *(cell("N/A", 31.0 + s, s) for s in (0, 1, 2))]
+    assert table_of(render(EXAMPLE, turned, "paper"))[3][1:3] == ["30.000", "-2.000"]
+    lacking = [replace(cell("N/A", None, 0), trained=False), *softmax]
+    assert table_of(render(EXAMPLE, lacking, "paper"))[3][2] == ""
+
+
+def test_csv_names_a_metric_of_ones_own_as_the_table_does():
+    cells = [scored("JPEG", **{"psnr": 27.8, "my_metrics.lpips": 0.5})]
+    text = render(replace(GRID, metrics=("psnr", "my_metrics.lpips")), cells, "smoke", "csv")
+    assert "Set5 x2,JPEG,my_metrics.lpips,0.5," in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv"])
+def test_a_score_that_a_record_lacks_is_named(form):
+    with pytest.raises(UserError, match=r"^tableX: score=y: wdsr-sr-5a on div2k_val is scored by rgb$"):
+        render(replace(EXAMPLE, score="y"), [cell("N/A", 30.0)], "paper", form)
+
+
+def test_a_baseline_that_a_protocol_hides_is_named():
+    hidden = replace(EXAMPLE, rows=(replace(EXAMPLE.rows[0], protocols=("paper",)), EXAMPLE.rows[1]))
+    with pytest.raises(UserError) as refusal:
+        list(hidden.slots("smoke"))
+    said = "tableX: row 'N/A' (baseline) is not shown at protocol=smoke; there are: Softmax"
+    assert str(refusal.value) == said and len(list(hidden.slots("paper"))) == 2
+
+
 CHAIN = replace(
     EXAMPLE,
     rows=tuple(Line(label, "nsr ablate", protocols=("paper",) if label == "B" else None) for label in "ABCD"),

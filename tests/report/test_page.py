@@ -174,3 +174,8 @@ def test_a_claim_on_rows_of_different_images_says_so():
     different = section(sheet=sheet_of(CONTROLLED, cells, "paper"))
     text = text_of(render_page(report(chapters=[Chapter("paper", "", [different])])))
     assert "? undecided softmax helps div2k_val Softmax over N/A 0 undecided: scored on different images" in text
+
+
+def test_the_page_tells_records_from_figures():
+    text = text_of(render_page(report()))
+    assert "records alone" not in text and "the figures are embedded as they lie in the results" in text

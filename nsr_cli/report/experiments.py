@@ -1,8 +1,9 @@
 """Experiments: a YAML per table, read into lines and cells; a cell is one job of a command line."""
 
 import itertools
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,7 +100,19 @@ class Experiment:
     def words(self, text: str | None, protocol: str) -> list[str]:
         """The words of a command or a pick at a protocol."""
         values = {name: Listed(by_protocol[protocol]) for name, by_protocol in self.variables.items()}
-        return shlex.split((text or "").format(**values))
+        return [self._filled(word, values) for word in shlex.split(text or "")]
+
+    def _filled(self, word: str, values: dict[str, Listed]) -> str:
+        """A word with values for {name} and {name[key]}; {hr: a, lr: b} is a pair, and stays."""
+
+        def value(found: re.Match) -> str:
+            if found[1] not in values:
+                raise UserError(
+                    f"{self.name}: no variable '{found[1]}' in {word}; there are: {_listed(values) or 'none'}"
+                )
+            return f"{{0{found[2] or ''}}}".format(values[found[1]])
+
+        return re.sub(r"\{(\w+)(\[\w+\])?\}", value, word)
 
     def command_of(self, line: Line, protocol: str) -> list[str]:
         """A line's command, as words after ``nsr``; empty where it has none."""
@@ -135,7 +148,8 @@ class Experiment:
             verb, jobs = expand_command(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
-                raise ValueError(f"{self.name}: {len(matching)} jobs of {command} have {wanted}, expected one")
+                made = f"{len(matching)} jobs of 'nsr {' '.join(command)}' have '{' '.join(sorted(wanted))}'"
+                raise UserError(f"{self.name}: {made}; expected one for row '{row.label}'")
             yield row, column, verb, matching[0]
 
 
@@ -147,9 +161,20 @@ def expand_command(command: list[str]) -> tuple[str, list[list[str]]]:
         key, _, value = word.partition("=")
         if word in ("-m", "--multirun"):
             continue
-        values = [value] if value.startswith("[") else value.split(",")
-        choices.append([f"{key}={single}" for single in values])
+        choices.append([f"{key}={single}" for single in _choices(value)])
     return verb, [list(job) for job in itertools.product(*choices)]
+
+
+def _choices(value: str) -> list[str]:
+    """The parts of a value between its commas, but for those in brackets."""
+    depth, parts = 0, [""]
+    for letter in value:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 OTHER_READERS = ("figure5", "timing", "search", "errata")  # files of experiments/ that are no tables
@@ -180,6 +205,10 @@ def load_experiment(folder: Path, name: str) -> Experiment:
         path = folder / f"{stem}.yaml"
     elif not path.is_file():
         raise UserError(f"{name}: no such file; expected a table, as those in {folder}")
+    elif path.stem in known and path.resolve().parent != folder.resolve():
+        raise UserError(
+            f"{name}: {path.stem} is a table of nsr, whose file this one would replace; give it another name"
+        )
     try:
         return experiment_of(path.stem, read_yaml(path))
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -216,7 +245,7 @@ def check_labels(experiment: Experiment) -> None:
             )
 
 
-def _listed(labels: list) -> str:
+def _listed(labels: Iterable) -> str:
     return ", ".join(map(str, labels))
 
 

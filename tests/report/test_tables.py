@@ -283,6 +283,43 @@ def test_a_baseline_that_a_protocol_hides_is_named():
     assert str(refusal.value) == said and len(list(hidden.slots("paper"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("word", "jobs"),
+    [
+        ("scale=2,3", ["scale=2", "scale=3"]),
+        ("train={hr: a, lr: b}", ["train={hr: a, lr: b}"]),
+        ("train={hr: a, lr: b},t91", ["train={hr: a, lr: b}", "train=t91"]),
+        ("benchmarks=[set5,{hr: a, lr: b}],[set14]", ["benchmarks=[set5,{hr: a, lr: b}]", "benchmarks=[set14]"]),
+    ],
+)
+def test_commas_in_brackets_make_no_sweep(word, jobs):
+    assert expand_command(["train", "-m", word]) == ("train", [[job] for job in jobs])
+
+
+def test_a_pair_of_folders_stands_beside_variables_in_a_command():
+    row = Line("A", "nsr train 'train={hr: ./a, lr: ./b}' units={wide[1]} blocks={wide[0]}")
+    mine = replace(EXAMPLE, rows=(row,), baseline=None, variables={"wide": {"smoke": [4, 8]}})
+    assert mine.commands("smoke") == [["train", "train={hr: ./a, lr: ./b}", "units=8", "blocks=4"]]
+    with pytest.raises(UserError, match=r"^tableX: no variable 'wid' in units=\{wid\}; there are: wide$"):
+        replace(mine, rows=(Line("A", "nsr train units={wid}"),)).commands("smoke")
+
+
+def test_a_pick_that_no_job_has_is_named():
+    grid = replace(GRID, rows=(replace(GRID.rows[0], pick="scale=5"),), columns=GRID.columns[:1])
+    said = "tableY: 0 jobs of 'nsr eval -m model=bicubic scale=2,3' have 'scale=5'; expected one for row 'Set5 x2'"
+    with pytest.raises(UserError) as refusal:
+        list(grid.slots("smoke"))
+    assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize("stem", ["table1", "figure4"])
+def test_a_table_of_ones_own_has_a_name_of_its_own(tmp_path, stem):
+    (tmp_path / f"{stem}.yaml").write_text((EXPERIMENTS / "table1.yaml").read_text())
+    with pytest.raises(UserError, match=rf"{stem}\.yaml: {stem} is a table of nsr, whose file this one would replace"):
+        load_experiment(EXPERIMENTS, str(tmp_path / f"{stem}.yaml"))
+    assert load_experiment(EXPERIMENTS, str(EXPERIMENTS / f"{stem}.yaml")).name == stem
+
+
 CHAIN = replace(
     EXAMPLE,
     rows=tuple(Line(label, "nsr ablate", protocols=("paper",) if label == "B" else None) for label in "ABCD"),

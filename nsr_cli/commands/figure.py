@@ -109,7 +109,8 @@ def compare_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     benchmark = next(iter(runs.values())).request.benchmarks[0]
     (path,) = restored.images_of(benchmark, Path(values["data"]), [values["image"]] if values["image"] else [])
     check_trained(values, runs)
-    bicubic = run_of(resolved_values(compose("eval", ["model=bicubic", f"scale={scales.pop()}"])), "eval")
+    config = resolved_values(compose("eval", ["model=bicubic", f"scale={scales.pop()}"]))
+    bicubic = run_of(config | own_folders(values), "eval")
     heading = f"protocol {values['protocol']['name']}, seed {first_seed(values)}"
     titled = {"N/A" if r == "sparsity=none" else r.replace("sparsity=", ""): run for r, run in runs.items()}
     figure = restored.compare_figure(bicubic, titled, benchmark, path, values["crop"], heading)
@@ -159,8 +160,13 @@ def runs_of(values: Mapping, given: list[str]) -> dict[str, Run]:
             )
         except HydraException as error:
             raise UserError(f"runs=[{text}]: {explain(error, 'ablate')}") from None
-        runs[text] = run_of(config | {"results": values["results"], "data": values["data"]}, "ablate")
+        runs[text] = run_of(config | own_folders(values), "ablate")
     return runs
+
+
+def own_folders(values: Mapping) -> dict[str, str]:
+    """The figure's folders of data and results, which its runs share."""
+    return {"results": values["results"], "data": values["data"]}
 
 
 def commands_of_untrained(values: Mapping, runs: dict[str, Run]) -> dict[str, str]:

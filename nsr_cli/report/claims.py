@@ -89,8 +89,10 @@ def compare(low: str, high: str, below: Scores, above: Scores, margin: float = 0
             fails if one fails, so failing is tested at ALPHA / tests.
     """
     seeds = sorted(below.keys() & above.keys())
-    common = [set(scores[seed]) for scores in (below, above) for seed in seeds]
-    images = sorted(set.intersection(*common)) if common else []
+    scored = [scores[seed].keys() for scores in (below, above) for seed in seeds]
+    if any(names != scored[0] for names in scored):
+        return Finding(low, high, (), None, None, UNDECIDED, "scored on different images")
+    images = sorted(scored[0]) if scored else []
     differences = [[above[seed][image] - below[seed][image] for image in images] for seed in seeds]
     finite = [i for i in range(len(images)) if all(math.isfinite(own[i]) for own in differences)]
     differences = [[own[i] for i in finite] for own in differences]  # the PSNR of identical images is infinite

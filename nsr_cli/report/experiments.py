@@ -1,8 +1,9 @@
 """Experiments: a YAML per table, read into lines and cells; a cell is one job of a command line."""
 
 import itertools
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,16 +100,36 @@ class Experiment:
     def words(self, text: str | None, protocol: str) -> list[str]:
         """The words of a command or a pick at a protocol."""
         values = {name: Listed(by_protocol[protocol]) for name, by_protocol in self.variables.items()}
-        return shlex.split((text or "").format(**values))
+        return [self._filled(word, values) for word in shlex.split(text or "")]
+
+    def _filled(self, word: str, values: dict[str, Listed]) -> str:
+        """A word with values for {name} and {name[key]}; {hr: a, lr: b} is a pair, and stays."""
+
+        def value(found: re.Match) -> str:
+            if found[1] not in values:
+                raise UserError(
+                    f"{self.name}: no variable '{found[1]}' in {word}; there are: {_listed(values) or 'none'}"
+                )
+            return f"{{0{found[2] or ''}}}".format(values[found[1]])
+
+        return re.sub(r"\{(\w+)(\[\w+\])?\}", value, word)
 
     def command_of(self, line: Line, protocol: str) -> list[str]:
         """A line's command, as words after ``nsr``; empty where it has none."""
         return self.words(line.command, protocol)[1:]
 
     def lines(self, protocol: str) -> tuple[list[Line], list[Line]]:
-        """The rows and columns that the table of a protocol shows."""
+        """The rows and columns that the table of a protocol shows.
+
+        Raises:
+            UserError: the baseline is not among them.
+        """
         axes = (self.rows, self.columns)
-        return tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
+        shown = tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
+        if self.baseline is not None and self.baseline not in (rows := [row.label for row in shown[0]]):
+            at = f"row '{self.baseline}' (baseline) is not shown at protocol={protocol}"
+            raise UserError(f"{self.name}: {at}; there are: {_listed(rows)}")
+        return shown
 
     def commands(self, protocol: str) -> list[list[str]]:
         """The command lines that make the table, each as words after ``nsr``."""
@@ -127,7 +148,8 @@ class Experiment:
             verb, jobs = expand_command(command)
             matching = [job for job in jobs if wanted <= set(job)]
             if len(matching) != 1:
-                raise ValueError(f"{self.name}: {len(matching)} jobs of {command} have {wanted}, expected one")
+                made = f"{len(matching)} jobs of 'nsr {' '.join(command)}' have '{' '.join(sorted(wanted))}'"
+                raise UserError(f"{self.name}: {made}; expected one for row '{row.label}'")
             yield row, column, verb, matching[0]
 
 
@@ -139,9 +161,20 @@ def expand_command(command: list[str]) -> tuple[str, list[list[str]]]:
         key, _, value = word.partition("=")
         if word in ("-m", "--multirun"):
             continue
-        values = [value] if value.startswith("[") else value.split(",")
-        choices.append([f"{key}={single}" for single in values])
+        choices.append([f"{key}={single}" for single in _choices(value)])
     return verb, [list(job) for job in itertools.product(*choices)]
+
+
+def _choices(value: str) -> list[str]:
+    """The parts of a value between its commas, but for those in brackets."""
+    depth, parts = 0, [""]
+    for letter in value:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
 
 
 OTHER_READERS = ("figure5", "timing", "search", "errata")  # files of experiments/ that are no tables
@@ -172,6 +205,10 @@ def load_experiment(folder: Path, name: str) -> Experiment:
         path = folder / f"{stem}.yaml"
     elif not path.is_file():
         raise UserError(f"{name}: no such file; expected a table, as those in {folder}")
+    elif path.stem in known and path.resolve().parent != folder.resolve():
+        raise UserError(
+            f"{name}: {path.stem} is a table of nsr, whose file this one would replace; give it another name"
+        )
     try:
         return experiment_of(path.stem, read_yaml(path))
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -185,7 +222,31 @@ def experiment_of(name: str, content: dict) -> Experiment:
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):
         content[key] = tuple(claim_of(claim) for claim in content.get(key, ()))
-    return Experiment(name=name, **content)
+    experiment = Experiment(name=name, **content)
+    check_labels(experiment)
+    return experiment
+
+
+def check_labels(experiment: Experiment) -> None:
+    """Raise UserError for a label of a claim, or a baseline, that is no row or column of the table."""
+    rows, columns = ([line.label for line in axis] for axis in (experiment.rows, experiment.columns))
+    if experiment.baseline is not None and experiment.baseline not in rows:
+        raise UserError(f"{experiment.name}: no row '{experiment.baseline}' (baseline); there are: {_listed(rows)}")
+    for claim in (*experiment.claims, *experiment.own_claims):
+        for label in (label for step in claim.steps for label in step):
+            if label not in rows and label not in columns:
+                there = _listed([*rows, *columns])
+                raise UserError(
+                    f"{experiment.name}: no row or column '{label}' (claim '{claim.says}'); there are: {there}"
+                )
+        if not (claim.labels <= {*rows} or claim.labels <= {*columns}):
+            raise UserError(
+                f"{experiment.name}: claim '{claim.says}' mixes rows and columns; expected labels of one kind"
+            )
+
+
+def _listed(labels: Iterable) -> str:
+    return ", ".join(map(str, labels))
 
 
 def claim_of(content: dict) -> Claim:

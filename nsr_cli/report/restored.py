@@ -13,6 +13,7 @@ from nsr_cli.engine.evaluator import restore, score
 from nsr_cli.engine.gate_maps import gate_maps, second_gates
 from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError, did_you_mean
+from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.report import pictures
 from nsr_cli.report.pictures import Gated, Panel
 from nsr_cli.runs.build import build, pick_device, trained_network
@@ -52,7 +53,8 @@ def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Pat
     panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
     for title, run in runs.items():
         network = trained_network(run, device)
-        panels.append(panel(title, network, tiling_for(run, network)))
+        method = ColourByLuma(network) if task.luma_only(run.reads) else network  # as in scoring
+        panels.append(panel(title, method, tiling_for(run, network)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
     measured = {"rgb": "RGB"}.get(convention.measured, "Y")
     whole = f"{path.name}, x{task.scale}: {heading}\nPSNR in {measured}, border {convention.border}"

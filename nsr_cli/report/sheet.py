@@ -231,6 +231,7 @@ def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
             own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
             gated = [record for record in own if is_adaptive(record.spec["sparsity"])]
             layers = [layer for record in gated for layer in (record.gates or {}).values()]
+            layers = [layer for layer in layers if None not in layer.values()]  # None: all weights underflowed
             if layers:
                 groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
                 line.append(f"{groups:.2f} of {gated[0].spec['sparsity']['groups']}, {bits:.3f} bits")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsr_cli.data.catalog import find_dataset, is_folder, locate, own_images, split_pair
+from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
+from nsr_cli.errors import UserError
 from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
@@ -63,14 +64,17 @@ class Study:
         return Shown(cells, seeds, name, left_out, store.damaged)
 
     def recorded_seeds(self, store: Store) -> dict[int, bool]:
-        """{seed: whether all trained runs have a record}, for seeds that any run has; controls do not count."""
+        """{seed: whether all trained runs have a record}, for seeds that any run has; controls do not count.
+
+        A damaged record counts: its seed is shown, and the damage named.
+        """
         known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
         jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
         runs = [run for job, run in self.runs.items() if run.trains and job in jobs]
         found = {}
         for seed in sorted(set(known.values())):
-            there = [run.with_seed(seed).spec.signature in known for run in runs]
+            there = [run.spec.signature in known or has_record_file(run) for run in (r.with_seed(seed) for r in runs)]
             found |= {seed: all(there)} if any(there) else {}
         return found
 
@@ -140,17 +144,23 @@ class Study:
 
     def is_at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
-        if is_folder(benchmark):
-            return Path(split_pair(benchmark)[0]).expanduser().is_dir()
-        dataset = find_dataset(benchmark, self.data)
-        folder = locate(dataset, self.data)
-        return folder is not None and (dataset.package != "" or len(own_images(dataset, folder)) == dataset.count)
+        if not is_folder(benchmark):
+            find_dataset(benchmark, self.data)  # raises UserError for an unknown name
+        try:
+            return bool(image_paths(benchmark, self.data))
+        except UserError:
+            return False
 
     def how_to_get(self, benchmark: str) -> str:
         """The name of a benchmark, with the command that fetches it."""
         if is_folder(benchmark):
             return benchmark
         return f"{benchmark} ({find_dataset(benchmark, self.data).ask or f'nsr data get {benchmark}'})"
+
+
+def has_record_file(run: Run) -> bool:
+    """Whether there is a file of a record of a run, whole or damaged."""
+    return any(run.record(benchmark).exists() for benchmark in run.request.benchmarks)
 
 
 def missing_commands_text(commands: Iterable[str]) -> str:

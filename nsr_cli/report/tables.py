@@ -97,7 +97,7 @@ def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:
             "protocol": protocol,
             "row": value.row,
             "column": value.column,
-            "metric": METRICS[metric],
+            "metric": METRICS.get(metric, metric),
             "measured": value.mean(metric),
             "deviation": stdev(value.measured[metric].values()) if len(value.measured[metric]) > 1 else None,
             "seeds": len(value.measured[metric]),

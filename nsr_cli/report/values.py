@@ -1,8 +1,10 @@
 """A table as data: what each place shows, measured over seeds beside printed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from nsr_cli.errors import UserError
 from nsr_cli.report.experiments import Experiment, Line
 from nsr_cli.runs.record import Record, Score
 
@@ -39,6 +41,7 @@ class Value:
     printed: dict[str, str]  # as printed: their digits decide how many are shown
     seeds: int  # number of seeds asked for; 0 where there is no command
     diverged: int  # how many of these diverged
+    trained: bool = True  # else its one score stands for every seed
 
     def shown(self, metric: str, psnr_digits: int = 2) -> str:
         """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and a note on missing seeds."""
@@ -61,10 +64,16 @@ class Value:
         return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
 
     def gain(self, base: "Value") -> float | None:
-        """Mean difference in PSNR from another row, over the seeds of both."""
-        own, other = self.measured["psnr"], base.measured["psnr"]
+        """Mean difference in PSNR from another row, over the seeds of both; None where there are none."""
+        seeds = self.measured.get("psnr", {}).keys() | base.measured.get("psnr", {}).keys()
+        own, other = (value.psnr_by_seed(seeds) for value in (self, base))
         both = own.keys() & other.keys()
         return mean(own[seed] - other[seed] for seed in both) if both else None
+
+    def psnr_by_seed(self, seeds: Iterable[int]) -> dict[int, float]:
+        """PSNR by seed; without training, it is repeated for each of ``seeds``."""
+        psnr = self.measured.get("psnr", {})
+        return psnr if self.trained else {seed: mean(psnr.values()) for seed in seeds if psnr}
 
 
 def shortened(number: float, digits: int) -> str:
@@ -86,7 +95,8 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
             measured = {m: {seed: s.means[m] for seed, s in scores.items() if m in s.means} for m in experiment.metrics}
             printed = printed_at(experiment, row, lines.get(label), label)
             diverged = sum(cell.record is not None for cell in own) - len(scores)
-            values.append(Value(row.label, label, measured, printed, len(own), diverged))
+            trained = any(cell.trained for cell in own)
+            values.append(Value(row.label, label, measured, printed, len(own), diverged, trained))
     return values
 
 
@@ -96,8 +106,16 @@ def is_scored(record: Record | None) -> bool:
 
 
 def score_of(experiment: Experiment, record: Record) -> Score:
-    """The scores that a cell shows: by the experiment's convention, else by the record's first."""
-    return record.scores[experiment.score or next(iter(record.scores))]
+    """The scores that a cell shows: by the experiment's convention, else by the record's first.
+
+    Raises:
+        UserError: the record has no scores by that convention.
+    """
+    name = experiment.score or next(iter(record.scores))
+    if name not in record.scores:
+        there = ", ".join(record.scores)
+        raise UserError(f"{experiment.name}: score={name}: {record.run} on {record.benchmark} is scored by {there}")
+    return record.scores[name]
 
 
 def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:

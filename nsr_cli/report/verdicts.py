@@ -21,11 +21,13 @@ class Verdict:
         claim: on the rows, or columns, that the table shows.
         findings: of each step, by the column (or row) in which it is tested.
         diverged: number of diverged trainings, by (column or row, label).
+        skipped: number of neighbours in the shown order that are not compared, because a row between them is hidden.
     """
 
     claim: Claim
     findings: dict[str, list[Finding]]
     diverged: Counter[tuple[str, str]]
+    skipped: int = 0
 
     @property
     def word(self) -> str:
@@ -34,12 +36,14 @@ class Verdict:
 
     @property
     def counts(self) -> str:
-        """How many steps hold, fail and are undecided, for a claim of several."""
+        """How many steps hold, fail, are undecided and are left out, for a claim of several."""
         words = Counter(finding.verdict for findings in self.findings.values() for finding in findings)
-        if (total := words.total()) == 1:
+        if (total := words.total()) == 1 and not self.skipped:
             return ""
         holding = f"{words[HOLDS]} of {plural(total, 'step')} hold"
-        return ", ".join([holding, *[f"{words[w]} {say}" for w, say in WORDS.items() if words[w]]])
+        skipped = f"{plural(self.skipped, 'step')} left out: the row between is not shown"
+        others = [f"{words[w]} {say}" for w, say in WORDS.items() if words[w]]
+        return ", ".join([holding, *others, *[skipped] * bool(self.skipped)])
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
     found = []
     for claim in claims:
         of_rows = not claim.labels <= {line.label for line in experiment.columns}
-        shown = _shown_part(claim, rows if of_rows else columns)
+        there = rows if of_rows else columns
+        shown = _shown_part(claim, there)
         if not shown.steps:
             continue
         places = {cell.column if of_rows else cell.row: None for cell in cells}
@@ -83,15 +88,14 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
         if not panels:
             continue
         gone = Counter({(c, r) if of_rows else (r, c): n for (r, c), n in lost.items()})
-        found.append(Verdict(shown, findings_by_column(shown, panels), gone))
+        skipped = sum(label in there for label in claim.order) - 1 - len(shown.steps) if claim.order else 0
+        found.append(Verdict(shown, findings_by_column(shown, panels), gone, skipped))
     return found
 
 
 def _shown_part(claim: Claim, shown: set[str]) -> Claim:
     """The steps of a claim between labels that are shown."""
-    order = tuple(label for label in claim.order if label in shown)
-    pairs = tuple(pair for pair in claim.pairs if set(pair) <= shown)
-    return replace(claim, order=order if len(order) > 1 else (), pairs=pairs)
+    return replace(claim, order=(), pairs=tuple(step for step in claim.steps if set(step) <= shown))
 
 
 def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, str], Scores], Counter]:

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kept import records
 
 from nsr_cli.commands import figure
+from nsr_cli.data.images import write_png
 from nsr_cli.files import read_json_lines
 from nsr_cli.report.experiments import Experiment, Line
+from nsr_cli.runs.record import read_record
 
 GATED = "groups=2 cardinality=2"
 
@@ -95,6 +98,25 @@ def test_hard_inference_is_compared_as_it_is_scored(nsr, tmp_path, tiny, monkeyp
     assert result.code == 0, result.err
     soft, hard = shown[2:4]
     assert "hard" in hard.title and not np.array_equal(soft.picture, hard.picture)
+
+
+def test_a_network_that_reads_luma_is_compared_as_it_is_scored(nsr, tmp_path, monkeypatch):
+    """On a benchmark of datasets.yaml in the figure's own folder of data."""
+    from nsr_cli.report import pictures
+
+    shown, draw = [], pictures.side_by_side
+    monkeypatch.setattr(pictures, "side_by_side", lambda panels, *how: shown.extend(panels) or draw(panels, *how))
+    picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3)).astype(np.uint8)
+    write_png(tmp_path / "elsewhere/mine/a.png", picture)
+    (tmp_path / "elsewhere/datasets.yaml").write_text("mine: {folders: mine, role: test}\n")
+    run = "model=vdsr +model.network.layers=3 +model.network.width=4 sparsity=none steps=6 batch=2 benchmarks=[mine]"
+    run += " threads=1"
+    trained = nsr(f"ablate {run} data=elsewhere")
+    assert trained.code == 0, trained.err
+    result = nsr(f"""figure compare "runs=['{run}']" data=elsewhere crop=32""")
+    assert result.code == 0, result.err
+    (record,) = map(read_record, records(tmp_path))
+    assert f"{record.scores['rgb'].means['psnr']:.2f} dB" == shown[2].score
 
 
 @pytest.mark.parametrize("run", ["sparsity=none", "model=edsr sparsity=softmax"])

@@ -148,3 +148,29 @@ def test_the_table_and_the_verb_agree_when_official_low_resolution_images_appear
     time = records(tmp_path)[0].stat().st_mtime_ns
     assert f"{record.scores['rgb'].means['psnr']:.4f} dB" in nsr(command.removeprefix("nsr ")).out
     assert records(tmp_path)[0].stat().st_mtime_ns == time  # one answer: nothing is scored again
+
+
+@pytest.mark.parametrize("described", ["{folders: mine, role: test}", "{folders: mine, role: test, count: 2}"])
+def test_a_benchmark_of_ones_own_is_at_hand_with_a_count_and_without(nsr, tmp_path, described):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/datasets.yaml").write_text(f"mine: {described}\n")
+    table(tmp_path, {"rows": [{"label": "Bicubic", "command": "nsr eval model=bicubic benchmarks=[mine]"}]})
+    assert "Not on this machine, or not whole: mine (" in nsr("table mine.yaml").out
+    for name in "ab":
+        write_png(tmp_path / f"data/mine/{name}.png", np.full((48, 48, 3), 128, np.uint8))
+    shown = nsr("table mine.yaml").out
+    assert "Not on this machine" not in shown and "    nsr eval -m model=bicubic benchmarks=[mine]\n" in shown
+    filled = nsr("table mine.yaml run=true")
+    assert filled.code == 0 and len(records(tmp_path)) == 1, filled.err
+
+
+def test_a_seed_of_which_a_record_is_damaged_is_shown(nsr, tmp_path, tiny, trained, two_rows):
+    """The seed was left out, and its damaged record called one that is there."""
+    assert nsr(f"ablate -m sparsity=none,softmax seed=0,3 {tiny}").code == 0
+    (path,) = (
+        p for p in records(tmp_path) if (r := read_record(p)).seed == 3 and r.spec["sparsity"]["gate"] == "softmax"
+    )
+    path.write_bytes(path.read_bytes()[:-100])
+    shown = nsr("table mine.yaml").out
+    assert "; seeds 0, 3;" in shown and "(1 of 2 seeds)" in cells(shown)["softmax"][0]
+    assert f"Damaged, and so missing: {path}: " in shown and "Not shown" not in shown

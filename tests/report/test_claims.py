@@ -95,6 +95,15 @@ def test_images_without_a_finite_psnr_are_left_out():
     assert compare("a", "b", low, high).verdict == HOLDS
 
 
+@pytest.mark.parametrize("row", [0, 1])
+def test_rows_scored_on_different_images_are_undecided(row):
+    """The twelve images have three in common, on which one row is clearly above the other."""
+    rows = [scores(0.0, images=12), scores(0.1, images=12)]
+    rows[row][2] = {name if i < 3 else f"other-{name}": psnr for i, (name, psnr) in enumerate(rows[row][2].items())}
+    found = compare("a", "b", *rows)
+    assert (found.verdict, found.why, found.effects) == (UNDECIDED, "scored on different images", ())
+
+
 def test_a_chain_holds_only_with_all_of_its_steps_in_all_columns():
     rows = {"1": scores(0.0), "2": scores(0.1), "4": scores(0.2)}
 

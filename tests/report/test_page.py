@@ -164,3 +164,18 @@ def test_a_claim_of_which_nothing_is_measured_is_not_called_undecided():
     assert [v.word for v in summaries_of(sheet.claims)] == ["holds"] and [
         v.word for v in summaries_of(sheet.own_claims)
     ] == ["not measured"]
+
+
+def test_a_claim_on_rows_of_different_images_says_so():
+    cells = [cell("N/A", 30.0, s) for s in range(3)] + [cell("Softmax", 30.2, s) for s in range(3)]
+    images = {f"other-{name}": psnr for name, psnr in cells[-1].record.scores["rgb"].images.items()}
+    scores = {"rgb": replace(cells[-1].record.scores["rgb"], images=images)}
+    cells[-1] = replace(cells[-1], record=replace(cells[-1].record, scores=scores))
+    different = section(sheet=sheet_of(CONTROLLED, cells, "paper"))
+    text = text_of(render_page(report(chapters=[Chapter("paper", "", [different])])))
+    assert "? undecided softmax helps div2k_val Softmax over N/A 0 undecided: scored on different images" in text
+
+
+def test_the_page_tells_records_from_figures():
+    text = text_of(render_page(report()))
+    assert "records alone" not in text and "the figures are embedded as they lie in the results" in text

@@ -13,7 +13,7 @@ from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.report.claims import Claim
-from nsr_cli.report.experiments import Experiment, Line, expand_command, load_experiment, table_names
+from nsr_cli.report.experiments import Experiment, Line, expand_command, experiment_of, load_experiment, table_names
 from nsr_cli.report.tables import render
 from nsr_cli.report.values import Cell, values_of
 from nsr_cli.runs.record import Record, Score
@@ -239,6 +239,137 @@ def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     rows = (EXAMPLE.rows[0], replace(EXAMPLE.rows[1], protocols=("paper",)))
     text = render(replace(EXAMPLE, rows=rows), [cell("N/A", 30.0)], "smoke")
     assert "softmax helps" not in text
+
+
+def test_gates_whose_weights_underflowed_are_left_out_of_the_mean():
+    undefined = gated("Softmax", 30.1, 1, groups=None, adaptivity=None)
+    _, _, told = render(
+        CONTROLLED, [gated("Softmax", 30.1, 0, groups=1.5, adaptivity=0.25), undefined], "paper"
+    ).partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "1.50 of 2, 0.250 bits"]]
+    _, _, told = render(CONTROLLED, [undefined], "paper").partition("### What the gates do")
+    assert table_of(told)[2:3] == [["Softmax", "not measured"]]
+
+
+def test_a_gain_over_a_baseline_without_training_is_over_all_seeds():
+    """It was that of the first seed alone, for only that has a cell of the baseline."""
+    base = replace(cell("N/A", 30.0, 0), trained=False)
+    softmax = [cell("Softmax", 31.0 + s, s) for s in (0, 1, 2)]
+    body = table_of(render(EXAMPLE, [base, *softmax], "paper"))
+    assert body[2][1] == "30.000" and body[3][1:3] == ["32.000 ± 1.000", "+2.000"]
+    turned = [replace(cell("Softmax", 30.0, 0), trained=False), *(cell("N/A", 31.0 + s, s) for s in (0, 1, 2))]
+    assert table_of(render(EXAMPLE, turned, "paper"))[3][1:3] == ["30.000", "-2.000"]
+    lacking = [replace(cell("N/A", None, 0), trained=False), *softmax]
+    assert table_of(render(EXAMPLE, lacking, "paper"))[3][2] == ""
+
+
+def test_csv_names_a_metric_of_ones_own_as_the_table_does():
+    cells = [scored("JPEG", **{"psnr": 27.8, "my_metrics.lpips": 0.5})]
+    text = render(replace(GRID, metrics=("psnr", "my_metrics.lpips")), cells, "smoke", "csv")
+    assert "Set5 x2,JPEG,my_metrics.lpips,0.5," in text
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv"])
+def test_a_score_that_a_record_lacks_is_named(form):
+    with pytest.raises(UserError, match=r"^tableX: score=y: wdsr-sr-5a on div2k_val is scored by rgb$"):
+        render(replace(EXAMPLE, score="y"), [cell("N/A", 30.0)], "paper", form)
+
+
+def test_a_baseline_that_a_protocol_hides_is_named():
+    hidden = replace(EXAMPLE, rows=(replace(EXAMPLE.rows[0], protocols=("paper",)), EXAMPLE.rows[1]))
+    with pytest.raises(UserError) as refusal:
+        list(hidden.slots("smoke"))
+    said = "tableX: row 'N/A' (baseline) is not shown at protocol=smoke; there are: Softmax"
+    assert str(refusal.value) == said and len(list(hidden.slots("paper"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "jobs"),
+    [
+        ("scale=2,3", ["scale=2", "scale=3"]),
+        ("train={hr: a, lr: b}", ["train={hr: a, lr: b}"]),
+        ("train={hr: a, lr: b},t91", ["train={hr: a, lr: b}", "train=t91"]),
+        ("benchmarks=[set5,{hr: a, lr: b}],[set14]", ["benchmarks=[set5,{hr: a, lr: b}]", "benchmarks=[set14]"]),
+    ],
+)
+def test_commas_in_brackets_make_no_sweep(word, jobs):
+    assert expand_command(["train", "-m", word]) == ("train", [[job] for job in jobs])
+
+
+def test_a_pair_of_folders_stands_beside_variables_in_a_command():
+    row = Line("A", "nsr train 'train={hr: ./a, lr: ./b}' units={wide[1]} blocks={wide[0]}")
+    mine = replace(EXAMPLE, rows=(row,), baseline=None, variables={"wide": {"smoke": [4, 8]}})
+    assert mine.commands("smoke") == [["train", "train={hr: ./a, lr: ./b}", "units=8", "blocks=4"]]
+    with pytest.raises(UserError, match=r"^tableX: no variable 'wid' in units=\{wid\}; there are: wide$"):
+        replace(mine, rows=(Line("A", "nsr train units={wid}"),)).commands("smoke")
+
+
+def test_a_pick_that_no_job_has_is_named():
+    grid = replace(GRID, rows=(replace(GRID.rows[0], pick="scale=5"),), columns=GRID.columns[:1])
+    said = "tableY: 0 jobs of 'nsr eval -m model=bicubic scale=2,3' have 'scale=5'; expected one for row 'Set5 x2'"
+    with pytest.raises(UserError) as refusal:
+        list(grid.slots("smoke"))
+    assert str(refusal.value) == said
+
+
+@pytest.mark.parametrize("stem", ["table1", "figure4"])
+def test_a_table_of_ones_own_has_a_name_of_its_own(tmp_path, stem):
+    (tmp_path / f"{stem}.yaml").write_text((EXPERIMENTS / "table1.yaml").read_text())
+    with pytest.raises(UserError, match=rf"{stem}\.yaml: {stem} is a table of nsr, whose file this one would replace"):
+        load_experiment(EXPERIMENTS, str(tmp_path / f"{stem}.yaml"))
+    assert load_experiment(EXPERIMENTS, str(EXPERIMENTS / f"{stem}.yaml")).name == stem
+
+
+CHAIN = replace(
+    EXAMPLE,
+    rows=tuple(Line(label, "nsr ablate", protocols=("paper",) if label == "B" else None) for label in "ABCD"),
+    baseline=None,
+    claims=(Claim("A is below B, B below C, and C below D", tuple("ABCD")),),
+)
+
+
+def test_a_hidden_row_takes_its_steps_with_it_and_no_other_is_tested_in_their_place():
+    """A was compared with C, although the claim does not say so of them."""
+    cells = [cell(label, 30.0 + i + s / 100, s, odd=i) for i, label in enumerate("ABCD") for s in range(3)]
+    (whole,) = table_of(render(CHAIN, cells, "paper"))[-1:]
+    assert whole[0] == "**holds**: A is below B, B below C, and C below D (3 of 3 steps hold)"
+    (part,) = table_of(render(CHAIN, [c for c in cells if c.row != "B"], "smoke"))[-1:]
+    assert part[0].endswith("C below D (1 of 1 step hold, 1 step left out: the row between is not shown)")
+    assert part[2] == "D - C"
+
+
+def test_a_row_that_is_hidden_at_the_end_of_an_order_is_not_spoken_of():
+    rows = (*CHAIN.rows[2:], replace(CHAIN.rows[1], label="E"))
+    end = replace(CHAIN, rows=rows, claims=(Claim("rises", tuple("CDE")),))
+    cells = [cell(label, 30.0 + i + s / 100, s, odd=i) for i, label in enumerate("CD") for s in range(3)]
+    assert table_of(render(end, cells, "smoke"))[-1][0] == "**holds**: rises"
+
+
+MINE = {"title": "t", "text": "x", "corner": "c", "rows": [{"label": label, "command": "nsr train"} for label in "ABC"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"claims": [{"says": "rises", "order": ["A", "b", "C"]}]},
+            "mine: no row or column 'b' (claim 'rises'); there are: A, B, C, K",
+        ),
+        (
+            {"own_claims": [{"says": "rises", "pairs": [["A", "B"], ["A", "c"]]}]},
+            "mine: no row or column 'c' (claim 'rises'); there are: A, B, C, K",
+        ),
+        (
+            {"claims": [{"says": "rises", "order": ["A", "K"]}]},
+            "mine: claim 'rises' mixes rows and columns; expected labels of one kind",
+        ),
+        ({"baseline": "Z"}, "mine: no row 'Z' (baseline); there are: A, B, C"),
+    ],
+)
+def test_a_label_that_is_no_line_is_named(content, message):
+    with pytest.raises(UserError) as refusal:
+        experiment_of("mine", {**MINE, "columns": [{"label": "K"}], **content})
+    assert str(refusal.value) == message
 
 
 def test_other_images_than_the_printed_ones_are_said():

@@ -110,10 +110,10 @@ class Dispatcher:
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         store = Store()
         for number, cell in enumerate(watch.cells):
-            asked = cell.run.request
-            if general is None and (asked.rescore or asked.explain):
+            failure = failures.get(str(number))
+            if failure is None and word in ("done", "failed"):  # a job that failed names each cell that did
                 cell.run = cell.run.with_request(rescore=False, explain=False)  # done
-            records = cell.check_finished(store, failures.get(str(number), general))
+            records = cell.check_finished(store, failure or general)
             if cell.finished:
                 for benchmark, record in records.items():
                     print_line(f"{cell.words}: {benchmark} {record.scores_text()}")

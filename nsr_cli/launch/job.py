@@ -82,6 +82,7 @@ def run(text: str) -> None:
         else:
             failures[number] = failure_of(error)
     if failures:
+        failures |= dict.fromkeys(range(number + 1, len(job["runs"])), failures.get(number))  # they were not tried
         first = next(iter(failures.values()))
         write_state("failed", **first, failures=failures)
         sys.exit(first["code"])

@@ -7,7 +7,7 @@ import socket
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from nsr_cli.engine.processes import start_time
@@ -50,7 +50,7 @@ def records_in(results: Path) -> Records:
     It returns None where there is no whole record. Each file is read at most once, and only if it is asked for.
     """
 
-    @lru_cache(maxsize=None)
+    @cache
     def written(name: str) -> float | None:
         path = results / name
         with contextlib.suppress(OSError):  # removed meanwhile

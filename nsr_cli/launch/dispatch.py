@@ -81,7 +81,8 @@ class Dispatcher:
         planned = []
         for index, group in enumerate(groups):
             records = [record for cell in group for record in cell.records(results)]
-            planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
+            metrics = set.intersection(*(set(cell.run.request.metrics) for cell in group))  # of every record
+            planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records, sorted(metrics)))
         sweep = create_sweep(results, title, self.place, planned)
         pairs = list(zip(planned, groups, strict=True))
         texts = [job_text(sweep, job, [cell.run for cell in group]) for job, group in pairs]

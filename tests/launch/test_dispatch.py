@@ -1,5 +1,6 @@
 """What cells make of the end of their job, and which jobs of other sweeps they wait for."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from samples import bicubic
 from nsr_cli.data.catalog import image_paths
 from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.dispatch import Dispatcher
-from nsr_cli.launch.sweep import Job, create_sweep
+from nsr_cli.launch.local import OnThisMachine
+from nsr_cli.launch.sweep import Job, create_sweep, read_sweep
 from nsr_cli.runs.record import Record, Score, write_record
 from nsr_cli.runs.run import Run
 
@@ -52,3 +54,23 @@ def test_no_cell_of_a_killed_job_is_taken_to_be_scored_anew(asked, tmp_path):
     measure(asked)
     (cell,) = ended([asked], None, tmp_path)
     assert not cell.finished and "killed by SIGKILL" in str(cell.failure)
+
+
+@pytest.mark.parametrize(("planned", "asked_now", "expected"), [
+    ([[]], ["ssim8"], False), ([["ssim8"]], ["ssim8"], True), ([["ssim8"]], [], True),
+    ([["ssim8"], []], ["ssim8"], False),  # of its two cells, one measures it
+])  # fmt: skip
+def test_a_job_makes_a_cell_only_if_it_measures_its_metrics(asked, tmp_path, planned, asked_now, expected):
+    run, results = asked.with_request(rescore=False), tmp_path / "results"
+    group = [Cell("eval", "", run.with_request(metrics=metrics)) for metrics in planned]
+    (watched,), _ = OnThisMachine().create_jobs("nsr eval", [group], results)
+    (job,) = read_sweep(watched.sweep.folder).jobs
+    assert Cell("eval", "", run.with_request(metrics=asked_now)).is_made_by(job, results) == expected
+
+
+def test_a_sweep_of_before_metrics_were_listed_is_read(tmp_path):
+    sweep = create_sweep(tmp_path, "nsr eval", "slurm", [Job(0, "run0", ["a"], ["records/smoke/a.json"])])
+    content = json.loads((sweep.folder / "sweep.json").read_text())
+    del content["jobs"][0]["metrics"]
+    (sweep.folder / "sweep.json").write_text(json.dumps(content))
+    assert read_sweep(sweep.folder) == sweep

@@ -36,7 +36,8 @@ MEGAPIXELS = "NSR_MAX_MEGAPIXELS"  # environment variable: another limit, in mil
 def read_image(path: str | Path) -> np.ndarray:
     """Read a PNG, JPEG, BMP, TIFF or WebP file exactly as stored.
 
-    Palettes become RGB, a wholly opaque alpha channel is dropped, and the EXIF orientation is ignored.
+    Palettes become RGB, and a wholly opaque alpha channel is dropped. The orientation of a TIFF file is applied, as it
+    says where its first row is; that in the EXIF data of other files is ignored, as published scores do.
 
     Returns:
         uint8, (H, W) of a grey file and (H, W, 3) RGB of a colour file.
@@ -50,8 +51,6 @@ def read_image(path: str | Path) -> np.ndarray:
     with open_image(path) as (image, data):
         if (depth := depth_of(image, data)) > 8:  # Pillow would cut 16-bit RGB down to 8 bits without a word
             raise UserError(f"{path} has {depth} bits per channel; expected 8")
-        if image.format == "WEBP" and image.n_frames > 1:
-            raise UserError(f"{path} has {image.n_frames} frames; expected one")
         image.load()
         return np.array(_grey_or_rgb(path, image))
 
@@ -61,8 +60,8 @@ def open_image(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
     """An open image file and its bytes, checked as far as possible before its pixels are decoded.
 
     Raises:
-        UserError: the file is missing, damaged or no such image, or has more pixels than the limit. Errors inside of
-            the context, as of decoding, become UserErrors too.
+        UserError: the file is missing, damaged or no such image, or has more pixels than the limit or several frames.
+            Errors inside of the context, as of decoding, become UserErrors too.
     """
     try:
         with open_regular(path) as file:
@@ -72,6 +71,8 @@ def open_image(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
         with _open_reader(path, io.BytesIO(data)) as image:
             if image.format == "PNG":
                 _check_png(path, data)
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise UserError(f"{path} has {frames} frames; expected one")
             yield image, data
     except UserError:
         raise

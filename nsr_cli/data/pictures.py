@@ -65,8 +65,6 @@ def read_picture(path: Path) -> Picture:
             other than 8 or 16 bits per channel; the text names the file.
     """
     with warnings.catch_warnings(action="ignore"), open_image(path) as (image, data):  # Pillow warns of odd EXIF data
-        if (frames := getattr(image, "n_frames", 1)) > 1:
-            raise UserError(f"{path} has {frames} frames; expected one")
         if (depth := depth_of(image, data)) not in (1, 2, 4, 8, 16):
             raise UserError(f"{path} has {depth} bits per channel; expected 8 or 16")
         icc, tags = image.info.get("icc_profile"), PillowImage.Exif()

@@ -41,12 +41,14 @@ class Convention:
     def in_words(self, scale: int | None) -> str:
         """One sentence, the same for all scales; ``scale`` is None where the task has none."""
         measured = {"rgb": "RGB", "y": "Y in float", "y8": "Y rounded", "as given": self.given}
-        border = {0: "no border cut", scale: "border = scale"}.get(self.border, "border = scale + 6")
-        rounding = "rounded to 8 bits" if self.rounded else "not rounded"
+        borders = {scale + 6: "border = scale + 6", scale: "border = scale"} if scale else {}
+        border = ({0: "no border cut"} | borders).get(self.border, f"border of {self.border} pixels")
+        degraded = "rounded to 8 bits" if self.rounded else "not rounded"
+        restored = "rounded" if self.output_rounded else "not rounded"
         windows = " and ".join(WINDOWS[metric] for metric in self.metrics if metric in WINDOWS)
         return (
-            f"reads {self.given.replace('rgb', 'RGB')}, degraded image {rounding}, restored image rounded; "
-            f"measured in {measured[self.measured]}, {border}; SSIM {windows}"
+            f"reads {self.given.replace('rgb', 'RGB')}, degraded image {degraded}, restored image {restored}; "
+            f"measured in {measured[self.measured]}, {border}" + f"; SSIM {windows}" * bool(windows)
         )
 
 

@@ -34,7 +34,8 @@ class GateUse:
     def _note(self, name: str) -> Callable:
         def hook(module: Gate, inputs: tuple, weights: Tensor) -> None:  # (B, k, d)
             with torch.no_grad():
-                shares = (weights / weights.sum(dim=1, keepdim=True)).double()
+                sums = weights.sum(dim=1, keepdim=True)  # 0 where all sigmoids underflow: each share is then 0
+                shares = (weights / sums.clamp_min(torch.finfo(sums.dtype).tiny)).double()
                 entropy = torch.special.entr(shares).sum(dim=1)  # (B, d), in nats
                 chosen = F.one_hot(shares.argmax(dim=1), shares.shape[1]).transpose(1, 2).double()  # (B, k, d)
                 parts = [shares.sum(0), entropy.sum(0), shares.amax(dim=1).sum(0), chosen.sum(0)]

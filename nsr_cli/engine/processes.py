@@ -40,10 +40,16 @@ def first_host() -> str:
         return os.environ["SLURM_LAUNCH_NODE_IPADDR"]
 
 
-def end_with_parent() -> None:
-    """Have the system send SIGTERM to this process when its parent ends, however that ends (on Linux)."""
+def end_with_parent(parent: int | None = None) -> None:
+    """Have the system send SIGTERM to this process when its parent ends, however that ends (on Linux).
+
+    Args:
+        parent: the id of the process that started this one. Exits if that has ended already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if parent is not None and os.getppid() != parent:
+        sys.exit(128 + signal.SIGTERM)
 
 
 def start_time(pid: int) -> float | None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -34,6 +35,7 @@ def validation_of(
         patch: side of the tiles of networks with gates.
         luma_only: whether the network reads luma; the chroma of RGB images is then enlarged bicubically.
     """
+    convention = replace(convention, metrics=("psnr",))
     chosen, scale = [], task.scale
     for path in paths[:IMAGES]:
         image = read_image(path)
@@ -42,7 +44,8 @@ def validation_of(
         top, left = ((side - min(side, SIDE // scale)) // 2 for side in degraded.shape[:2])
         degraded = degraded[top : top + SIDE // scale, left : left + SIDE // scale]
         truth = truth[top * scale :, left * scale :][: len(degraded) * scale, : degraded.shape[1] * scale]
-        chosen.append((degraded, truth, image))
+        pixel = image[:1, :1]  # tells whether the file is grey
+        chosen.append(tuple(part.copy() for part in (degraded, truth, pixel)))  # a view would keep whole images
 
     @torch.no_grad()
     def measure(network: nn.Module) -> dict[str, float | np.ndarray]:
@@ -52,7 +55,7 @@ def validation_of(
         with parametrize.cached():  # weights are normalised once, not for each tile
             restored = [restore(method, low, scale, tiling) for low, _, _ in chosen]
         pairs = zip(restored, chosen, strict=True)
-        psnr = mean(score(output, truth, image, convention)["psnr"] for output, (_, truth, image) in pairs)
+        psnr = mean(score(output, truth, pixel, convention)["psnr"] for output, (_, truth, pixel) in pairs)
         shown = zip(paths[:SHOWN], restored, strict=False)
         return {"psnr": psnr, **{f"restored/{path.name}": output for path, output in shown}}
 

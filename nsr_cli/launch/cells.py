@@ -42,7 +42,9 @@ class Cell:
 
     def is_made_by(self, job: Job, results: Path) -> bool:
         """Whether a job of another sweep, which has the same run, makes all that this cell asks for."""
-        return not self.run.request.asks_for_more and set(self.records(results)) <= set(job.records)
+        asked = self.run.request
+        is_listed = set(self.records(results)) <= set(job.records) and set(asked.metrics) <= set(job.metrics)
+        return is_listed and not asked.asks_for_more
 
     def prepare(self, store: Store, processes: int) -> None:
         """Set ``finished``; if it is not, set ``failure`` where ``processes`` processes cannot make the run."""

@@ -81,7 +81,8 @@ class Dispatcher:
         planned = []
         for index, group in enumerate(groups):
             records = [record for cell in group for record in cell.records(results)]
-            planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records))
+            metrics = set.intersection(*(set(cell.run.request.metrics) for cell in group))  # of every record
+            planned.append(Job(index, group[0].run.name, [cell.words for cell in group], records, sorted(metrics)))
         sweep = create_sweep(results, title, self.place, planned)
         pairs = list(zip(planned, groups, strict=True))
         texts = [job_text(sweep, job, [cell.run for cell in group]) for job, group in pairs]
@@ -110,10 +111,10 @@ class Dispatcher:
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         store = Store()
         for number, cell in enumerate(watch.cells):
-            asked = cell.run.request
-            if general is None and (asked.rescore or asked.explain):
+            failure = failures.get(str(number))
+            if failure is None and word in ("done", "failed"):  # a job that failed names each cell that did
                 cell.run = cell.run.with_request(rescore=False, explain=False)  # done
-            records = cell.check_finished(store, failures.get(str(number), general))
+            records = cell.check_finished(store, failure or general)
             if cell.finished:
                 for benchmark, record in records.items():
                     print_line(f"{cell.words}: {benchmark} {record.scores_text()}")

@@ -82,6 +82,7 @@ def run(text: str) -> None:
         else:
             failures[number] = failure_of(error)
     if failures:
+        failures |= dict.fromkeys(range(number + 1, len(job["runs"])), failures.get(number))  # they were not tried
         first = next(iter(failures.values()))
         write_state("failed", **first, failures=failures)
         sys.exit(first["code"])
@@ -149,6 +150,6 @@ def saved_files(job: dict) -> set[tuple[str, int]]:
     return {(path.name, path.stat().st_mtime_ns) for path in paths if path.exists()}
 
 
-if __name__ == "__main__":  # in a slot of this machine, with the job on standard input
-    end_with_parent()
+if __name__ == "__main__":  # in a slot of this machine, with its parent's id, and the job on standard input
+    end_with_parent(int(sys.argv[1]))
     run(sys.stdin.read())

@@ -102,7 +102,7 @@ def run_jobs(sweep: Sweep, texts: list[str], places: list[dict[str, str]]) -> It
                 if leaving.is_set():
                     return job, "it never began"
                 process = subprocess.Popen(
-                    [sys.executable, "-u", "-m", "nsr_cli.launch.job"],
+                    [sys.executable, "-u", "-m", "nsr_cli.launch.job", str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,

@@ -1,10 +1,13 @@
 """The progress of each job of a sweep, by its records, its state file and the queue, without Slurm's accounting."""
 
+import contextlib
 import json
 import os
 import socket
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from nsr_cli.engine.processes import start_time
@@ -38,13 +41,25 @@ class Progress:
     detail: str = ""
 
 
-def records_in(results: Path) -> set[str]:
-    """The files of whole records, relative to the results, as jobs name them."""
-    paths = (results / "records").glob("*/*.json")
-    return {f"records/{path.parent.name}/{path.name}" for path in paths if is_whole(path)}
+Records = Callable[[str], float | None]
 
 
-def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
+def records_in(results: Path) -> Records:
+    """A function from a record's file, as jobs name it, to when it was written in seconds since the epoch.
+
+    It returns None where there is no whole record. Each file is read at most once, and only if it is asked for.
+    """
+
+    @cache
+    def written(name: str) -> float | None:
+        path = results / name
+        with contextlib.suppress(OSError):  # removed meanwhile
+            return path.stat().st_mtime if is_whole(path) else None
+
+    return written
+
+
+def progress_of(sweep: Sweep, records: Records, queue: dict[tuple[str, int], Queued] | None) -> list[Progress]:
     """The progress of each of a sweep's jobs; ``queue`` is None where Slurm does not answer."""
     states = sweep.states()
     queue, silent = queue or {}, queue is None and sweep.place == "slurm"
@@ -56,19 +71,19 @@ def progress_of(sweep: Sweep, records: set[str], queue: dict[tuple[str, int], Qu
 
 
 def _progress(
-    sweep: Sweep, job: Job, state: dict | None, queued: Queued | None, records: set[str], silent: bool
+    sweep: Sweep, job: Job, state: dict | None, queued: Queued | None, records: Records, silent: bool
 ) -> Progress:
     said = state["state"] if state else None
-    seconds = state["seconds"] if state else None
-    diverged = said == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists()  # and has a record
-    if records.issuperset(job.records) and not diverged:
-        return Progress(job, "done", state, duration=seconds if said == "done" else None)
+    if said == "done" and None not in map(records, job.records):
+        return Progress(job, "done", state, duration=state["seconds"])
     lives = sweep.place == "local" and said in (None, "running") and is_alive(state or vars(sweep))
     if said == "running" and (lives or silent or (queued and not queued.is_pending)):
         return _training_progress(sweep, job, state, queued)
     if queued or lives:
         word = "pending" if not queued or queued.is_pending else "running"
         return Progress(job, word, state, queued, detail=queued.reason if queued and word == "pending" else "")
+    if _was_done_since(sweep, job, state, records):
+        return Progress(job, "done", state)
     if said == "failed":
         return Progress(job, "failed", state, detail=state["error"])
     if said == "running":
@@ -76,6 +91,22 @@ def _progress(
     if said is None and not silent and log_of(sweep, job).exists():
         return Progress(job, "failed", detail="it ended before it began")
     return Progress(job, "missing", state, detail="stopped before its end; what it had is kept" if said else "")
+
+
+def _was_done_since(sweep: Sweep, job: Job, state: dict | None, records: Records) -> bool:
+    """Whether a job that is gone has all its records, and one was written since it ended, as by another sweep.
+
+    Records alone do not tell: the job may have had to score them anew, or to keep weights or images too.
+    """
+    written = [records(name) for name in job.records]
+    if None in written or not written:
+        return False
+    if state is None:  # it never began
+        return max(written) > (sweep.folder / "sweep.json").stat().st_mtime
+    if state["state"] == "failed" and (sweep.results / "runs" / job.run / "diverged.txt").exists():  # has a record
+        return False
+    decisive = min if state["state"] == "running" else max  # the state of a killed job is from its beginning
+    return decisive(written) > state["time"]
 
 
 def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:

@@ -14,7 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,14 @@ class Job:
         run: the name of the run and of its folder.
         cells: the overrides of each cell that asks for the run; cells may differ in what is scored.
         records: the files of the records that the job makes, relative to the results.
+        metrics: measured for all of these records, beside those of the conventions.
     """
 
     index: int
     run: str
     cells: list[str]
     records: list[str]
+    metrics: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return "; ".join(self.cells) or self.run
@@ -178,7 +180,7 @@ def _has_entries(value: Any, entries: dict[str, Callable[[Any], bool]]) -> bool:
 
 
 def _is_job(value: Any) -> bool:
-    return _has_entries(value, JOB)
+    return isinstance(value, dict) and _has_entries({"metrics": []} | value, JOB)  # older sweeps list none
 
 
 def _is_array(value: Any) -> bool:
@@ -194,6 +196,7 @@ JOB = {
     "run": lambda value: _is_text(value) and re.fullmatch(r"[\w.-]{1,200}", value),  # a folder's name
     "cells": lambda value: _is_list(value, _is_text),
     "records": lambda value: _is_list(value, _is_text),
+    "metrics": lambda value: _is_list(value, _is_text),
 }
 STATE = {
     "state": WORDS.__contains__,

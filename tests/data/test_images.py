@@ -53,6 +53,14 @@ def test_exif_orientation_is_ignored(tmp_path):
     assert image_size(tmp_path / "turned.jpg") == RGB.shape[:2]
 
 
+def test_the_orientation_of_a_tiff_file_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its first row is the right side
+    Image.fromarray(RGB).save(tmp_path / "a.tif", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.rot90(RGB, -1))
+    assert image_size(tmp_path / "a.tif") == RGB.shape[1::-1]
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])
 def test_palette_becomes_rgb(tmp_path, name):
     image = Image.fromarray(RGB).quantize(50)
@@ -78,11 +86,12 @@ def test_lossy_webp_equals_opencv(tmp_path):
     assert image_size(tmp_path / "a.webp") == RGB.shape[:2]
 
 
-def test_animations_are_refused(tmp_path):
+@pytest.mark.parametrize("name", ["a.webp", "a.png", "a.tif"])
+def test_several_frames_are_refused(tmp_path, name):
     frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
-    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
-    assert refusal(read_image, tmp_path / "a.webp") == f"{tmp_path / 'a.webp'} has 2 frames; expected one"
-    assert image_size(tmp_path / "a.webp") == RGB.shape[:2]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    assert refusal(read_image, tmp_path / name) == f"{tmp_path / name} has 2 frames; expected one"
+    assert image_size(tmp_path / name) == RGB.shape[:2]
 
 
 @pytest.mark.parametrize("name, image, mode", [

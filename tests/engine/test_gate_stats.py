@@ -69,6 +69,11 @@ def test_sigmoid_weights_are_compared_by_their_shares():
     assert found["groups"] == pytest.approx(math.exp(0.562335), abs=1e-5)
 
 
+def test_sigmoid_weights_that_underflow_have_finite_statistics():
+    found = use_of(biased([-SURE] * 3, gate="sigmoid"), torch.rand(2, 3, 8, 8))
+    assert all(math.isfinite(number) for number in (found["largest"], found["groups"], found["adaptivity"]))
+
+
 def test_cardinal_groups_count_alike():
     """Group 0 in the first one, group 1 in the second; neither looks at the input."""
     found = use_of(biased([SURE, 0.0, 0.0, SURE], cardinality=2), torch.rand(3, 3, 8, 8))

@@ -80,6 +80,14 @@ def test_out_of_time_before_anything_is_saved(run, no_requeue):
     assert code == 1 and said["error"].startswith("the time limit came before anything was saved; expected a larger ")
 
 
+def test_runs_that_were_not_tried_share_the_failure_that_ended_the_job(run):
+    def do(asked: Run) -> None:
+        raise SystemExit(5)
+
+    code, said = run(do)
+    assert code == 1 and said["failures"] == dict.fromkeys("01", said["failures"]["0"])
+
+
 def test_a_program_that_ends_itself_in_one_run_is_the_failure_of_that_run(run):
     def do(asked: Run) -> None:
         raise SystemExit(5) if is_second(asked) else RuntimeError("no luck")

@@ -3,15 +3,18 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from samples import GONE
 from shell import Command, states, sweeps
 from terminal import environment
 
 from nsr_cli.errors import UserError
 from nsr_cli.launch import local
+from nsr_cli.launch.job import job_text
 from nsr_cli.launch.sweep import Job, create_sweep
 
 TINY = "blocks=1 units=4 width=1 batch=2 threads=1 hydra/launcher=local"
@@ -89,6 +92,15 @@ def test_stopping_the_sweep_stops_its_jobs_which_save(start, tmp_path, number, e
     (log,) = tmp_path.glob("results/sweeps/*/logs/0.log")
     assert "stopped by SIGTERM after step" in log.read_text() and "which is saved" in log.read_text()
     assert len(list(tmp_path.glob("results/runs/*/checkpoint-*.pt"))) == 1
+
+
+def test_a_job_whose_sweep_is_killed_as_it_starts_does_not_run(tmp_path):
+    sweep = create_sweep(tmp_path, "test", "local", [Job(0, "run0", ["tau=0"], [])])
+    (tmp_path / "job").write_text(job_text(sweep, sweep.jobs[0], []))
+    command = [sys.executable, "-m", "nsr_cli.launch.job", str(GONE.pid)]
+    with open(tmp_path / "job") as job:
+        assert subprocess.run(command, stdin=job, env=environment(), cwd=tmp_path).returncode == 143
+    assert states(sweep) == {}
 
 
 def test_each_job_has_a_gpu_of_its_own(monkeypatch):

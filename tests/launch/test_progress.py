@@ -9,7 +9,7 @@ from samples import say
 from nsr_cli import cli
 from nsr_cli.engine.processes import start_time
 from nsr_cli.errors import UserError
-from nsr_cli.launch import slurm
+from nsr_cli.launch import progress, slurm
 from nsr_cli.launch.progress import last_line, progress_of, records_in, seconds_left
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, create_sweep, read_sweep
@@ -86,6 +86,42 @@ def test_a_diverged_run_has_failed_although_it_is_recorded(sweep):
     assert words(sweep, {})[1] == "done"
 
 
+@pytest.mark.parametrize(
+    ("said", "in_queue", "expected"),
+    [
+        ("running", "RUNNING", "running"),
+        (None, "PENDING", "pending"),
+        ("requeued", "PENDING", "pending"),
+        ("done", "COMPLETING", "done"),
+        ("failed", None, "failed"),
+        ("running", None, "failed"),
+        ("stopped", None, "missing"),
+        (None, None, "missing"),
+    ],
+)
+def test_records_of_before_do_not_make_a_job_done(sweep, said, in_queue, expected):
+    """It is to score them anew, or to keep weights or images too."""
+    record(sweep, 0)
+    os.utime(sweep.results / sweep.jobs[0].records[0], (5, 5))
+    if said:
+        say(sweep, 0, said)  # at 10 s
+    assert words(sweep, queued(sweep, 0, in_queue) if in_queue else {})[0] == expected
+    record(sweep, 0)  # by another sweep
+    assert words(sweep, {})[0] == "done"
+
+
+def test_a_killed_job_of_two_records_is_done_once_both_are_new(tmp_path):
+    jobs = [Job(0, "run0", ["tau=0"], ["records/smoke/a.json", "records/smoke/b.json"])]
+    sweep = create_sweep(tmp_path / "results", "nsr eval", "slurm", jobs)
+    for name in jobs[0].records:
+        write_record(sweep.results / name, Record("run0", "5a", {}, "set5", scores={}, made={}))
+    say(sweep, 0, "running")
+    os.utime(sweep.results / jobs[0].records[0], (5, 5))
+    assert words(sweep, {}) == ["failed"]
+    os.utime(sweep.results / jobs[0].records[0])
+    assert words(sweep, {}) == ["done"]
+
+
 def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
     local = create_sweep(
         tmp_path / "results", "nsr ablate", "local", [Job(0, "run0", ["tau=0"], ["records/smoke/a.json"])]
@@ -97,6 +133,17 @@ def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
     assert words(local, {}) == ["failed"]
     say(local, 0, "running")
     assert words(local, {}) == ["failed"]
+
+
+def test_only_records_that_jobs_name_are_read(sweep, monkeypatch, capsys):
+    record(sweep, 0)
+    other = sweep.results / "records/smoke/other.json"
+    other.write_bytes((sweep.results / sweep.jobs[0].records[0]).read_bytes())
+    read = []
+    monkeypatch.setattr(progress, "is_whole", lambda path: read.append(path.name) or True)
+    monkeypatch.setattr(slurm, "queue", lambda: queued(sweep, 1, "PENDING"))
+    assert cli.run(["status", str(sweep.results)]) == 0
+    assert read.count("run0--set5.json") == 1 and "run1--set5.json" not in read and "other.json" not in read
 
 
 def test_time_left(sweep):

@@ -76,6 +76,11 @@ def test_a_convention_in_words():
     rgb = Convention("rgb", "rgb", rounded=True, measured="rgb", border=8, metrics=("psnr", "ssim8", "ssim"))
     assert rgb.in_words(2).endswith("measured in RGB, border = scale + 6; SSIM 8x8 and Gaussian")
     assert "no border cut" in replace(rgb, border=0).in_words(None)
+    own = Convention("mine", "grey", rounded=False, measured="as given", border=4, metrics=("psnr",))
+    assert replace(own, output_rounded=False).in_words(None) == (
+        "reads grey, degraded image not rounded, restored image not rounded; measured in grey, border of 4 pixels"
+    )
+    assert own.in_words(2).endswith(", border of 4 pixels") and own.in_words(4).endswith(", border = scale")
 
 
 def test_noise_is_fixed_by_the_files_name_and_sigma():

@@ -1,7 +1,7 @@
 """A table as data: grids of places, captions and verdicts. tables.py and page.py render it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from nsr_cli.report.experiments import Experiment, Line
@@ -215,7 +215,9 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[st
         return columns
     for cell in cells:
         if is_scored(cell.record):
-            said = score_of(experiment, cell.record).convention.in_words(cell.record.spec["task"].get("scale"))
+            convention = score_of(experiment, cell.record).convention
+            shown = tuple(name for name in convention.metrics if name in experiment.metrics)  # a record may hold more
+            said = replace(convention, metrics=shown).in_words(cell.record.spec["task"].get("scale"))
             labels = columns.setdefault(said, [])
             labels += [cell.column] * (cell.column not in labels)
     return columns

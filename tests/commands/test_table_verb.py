@@ -130,6 +130,16 @@ def test_a_metric_that_the_table_shows_is_missing_where_the_record_lacks_it(nsr,
     assert "Missing" not in filled.out
 
 
+def test_a_metric_that_the_table_does_not_show_leaves_it_as_it_is(nsr, tmp_path):
+    command = "nsr eval model=bicubic benchmarks=[embedded_val]"
+    table(tmp_path, {"rows": [{"label": "Bicubic", "command": command}]})
+    shown = []
+    for metrics in ("", "metrics=[ssim8]"):
+        assert nsr(f"eval {metrics}").code == 0
+        shown.append(nsr("table mine.yaml").out)
+    assert "ssim8" in read_record(records(tmp_path)[0]).scores["rgb"].means and shown[0] == shown[1]
+
+
 def test_the_table_and_the_verb_agree_when_official_low_resolution_images_appear(nsr, tmp_path):
     """The table once kept the score of our bicubic, where ``nsr eval`` scored again."""
     rng = np.random.default_rng(0)

@@ -21,7 +21,8 @@ MARKERS = ("o", "s", "^", "D", "v", "X", "P")
 
 def line_style(number: int) -> dict:
     """The style of a line: colour, dashes and marker. The first 42 styles differ, also in grey."""
-    color, dashes = COLORS[number % len(COLORS)], DASHES[number % len(DASHES)]
+    repeated, place = divmod(number, len(COLORS))
+    color, dashes = COLORS[place], DASHES[(place + repeated) % len(DASHES)]  # lines of one colour differ in dashes
     return {"color": color, "linestyle": dashes, "marker": MARKERS[number % len(MARKERS)]}
 
 

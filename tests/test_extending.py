@@ -333,11 +333,18 @@ def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[", "3", "rows: 5", "title: x", "{title: x, text: y, rows: [{lable: a}], corner: c}"]
+    ("content", "message"),
+    [
+        *dict.fromkeys(("", "[", "3", "{title: x, rows: 5}"), "mine.yaml: describes no table (").items(),
+        ("title: x", "mine: the table has no rows; it has: name, text, corner, title"),
+        ("{title: x, rows: [{lable: a}]}", "mine: no key 'lable' (did you mean label?); there are: label, "),
+        ("{title: x, rows: [{label: a}], baselin: a}", "mine: no key 'baselin' (did you mean baseline?); there are: "),
+        ("{title: x, rows: [{label: a}], claims: [{order: [a, a]}]}", "mine: a claim has no says; it has: order"),
+    ],
 )
-def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, content):
+def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, content, message):
     write("mine.yaml", content)
-    for name, words in (("mine.yaml", "mine.yaml: describes no table ("), ("nope.yaml", "nope.yaml: no such file")):
+    for name, words in (("mine.yaml", message), ("nope.yaml", "nope.yaml: no such file")):
         result = nsr(f"table {name}")
         assert result.code == 2 and result.err.startswith(f"nsr table: {words}"), result.err
         assert result.err.count("\n") == 1

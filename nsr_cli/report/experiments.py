@@ -3,13 +3,13 @@
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import yaml
 
-from nsr_cli.errors import UserError
+from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.report.claims import Claim
 
 
@@ -217,7 +217,12 @@ def load_experiment(folder: Path, name: str) -> Experiment:
 
 
 def experiment_of(name: str, content: dict) -> Experiment:
-    """The experiment that the content of a YAML file describes."""
+    """The experiment that the content of a YAML file describes. Raises UserError for a key that is odd or missing."""
+    content = {"text": "", "corner": "Method", **content}
+    check_keys(name, Experiment, {"name": name, **content})
+    for kind, lists in {Line: ("rows", "columns"), Claim: ("claims", "own_claims")}.items():
+        for one in (one for key in lists for one in content.get(key, ())):
+            check_keys(name, kind, one)
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):
@@ -225,6 +230,18 @@ def experiment_of(name: str, content: dict) -> Experiment:
     experiment = Experiment(name=name, **content)
     check_labels(experiment)
     return experiment
+
+
+def check_keys(name: str, kind: type, content: Mapping) -> None:
+    """Raise UserError for a key of a table, a line or a claim that does not exist, or one that lacks."""
+    known = {one.name: one for one in fields(kind)}
+    for key in content:
+        if key not in known:
+            raise UserError(f"{name}: no key '{key}'{did_you_mean(str(key), list(known))}; there are: {_listed(known)}")
+    for key, one in known.items():
+        if key not in content and one.default is MISSING and one.default_factory is MISSING:
+            what = {Experiment: "the table", Line: "a line", Claim: "a claim"}[kind]
+            raise UserError(f"{name}: {what} has no {key}; it has: {_listed(content) or 'nothing'}")
 
 
 def check_labels(experiment: Experiment) -> None:

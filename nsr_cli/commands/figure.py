@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from nsr_cli.commands.composing import checked_overrides, resolved_values
 from nsr_cli.commands.config import run_of
 from nsr_cli.commands.explain import explain
-from nsr_cli.commands.knobs import FIGURE, check_knobs
+from nsr_cli.commands.knobs import FIGURE, as_typed, check_knobs
 from nsr_cli.commands.missing import run_missing
 from nsr_cli.commands.table import complete_study, study_of
 from nsr_cli.errors import Failed, UserError, did_you_mean
@@ -88,7 +88,7 @@ def curves_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     stats = {label: lines for label, lines in stats.items() if lines}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
-    heading = f"Training curves: protocol {protocol}, seed {first_seed(values)}"
+    heading = f"Training curves: protocol {protocol}, seed {one_seed(values)}"
     heading += f"; {len(commands)} runs are missing" if commands else ""
     yield f"curves{file_suffix(values, runs)}", plots.curves_figure(stats, heading)
     if commands:
@@ -111,7 +111,7 @@ def compare_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     check_trained(values, runs)
     config = resolved_values(compose("eval", ["model=bicubic", f"scale={scales.pop()}"]))
     bicubic = run_of(config | own_folders(values), "eval")
-    heading = f"protocol {values['protocol']['name']}, seed {first_seed(values)}"
+    heading = f"protocol {values['protocol']['name']}, seed {one_seed(values)}"
     titled = {"N/A" if r == "sparsity=none" else r.replace("sparsity=", ""): run for r, run in runs.items()}
     figure = restored.compare_figure(bicubic, titled, benchmark, path, values["crop"], heading)
     yield f"compare-{path.stem}{file_suffix(values, runs)}", figure
@@ -190,10 +190,15 @@ def file_suffix(values: Mapping, runs: dict[str, Run]) -> str:
     return "".join(f"-{run.name}" for run in runs.values()) if values["runs"] else ""
 
 
-def first_seed(values: Mapping) -> int:
-    return values["seeds"][0] if values["seeds"] else 0
+def one_seed(values: Mapping) -> int:
+    """The seed of the runs of a figure that shows networks themselves. Raises UserError for several."""
+    seeds = values["seeds"] or [0]
+    if len(seeds) > 1:
+        what = "this figure shows runs of one seed; expected it alone, as in seeds=[0]"
+        raise UserError(f"seeds={as_typed(seeds)}: {what}")
+    return seeds[0]
 
 
 def shared_overrides(values: Mapping) -> list[str]:
     """The overrides that all runs of a figure share."""
-    return [f"protocol={values['protocol']['name']}", f"seed={first_seed(values)}"]
+    return [f"protocol={values['protocol']['name']}", f"seed={one_seed(values)}"]

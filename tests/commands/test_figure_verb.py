@@ -175,6 +175,7 @@ def test_a_torn_line_of_statistics_ends_the_curve(tmp_path):
         ("figure 5 protocol=paper", "nsr figure: DIV2K validation images: "),
         ("figure 5 \"runs=['groups=0']\"", "nsr figure: groups=0: expected a whole number above 0"),
         ("figure curves runs=[]", "nsr figure: runs=[]: expected a list of overrides"),
+        ("figure curves seeds=[0,1]", "nsr figure: seeds=[0,1]: this figure shows runs of one seed; expected it alone"),
         ("figure compare seed=1", "nsr figure: no key 'seed' (did you mean seeds?); there are: "),
         ("figure 4 -m seeds=0,1", "nsr figure: -m: one figure at a time; several seeds are seeds=[0,1,2]"),
     ],

@@ -14,7 +14,7 @@ HELP = """nsr data: the named data sets
   nsr data get weights    the published weights that have a stable address; says where to ask for the others
   nsr data check [NAME]   compare images with the manifest: which are missing, which differ
 
-Data sets lie below NSR_DATA (default ./data); --data FOLDER overrides it. Your own are entries of datasets.yaml
+Data sets lie below NSR_DATA (default ./data); data=FOLDER overrides it. Your own are entries of datasets.yaml
 there, and are used by name like the others:
 
   photographs: {folders: photographs, role: test}       optional: title, count, conventions, low_resolution, ...
@@ -30,7 +30,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("action", nargs="?", choices=["list", "get", "check"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--data", default=os.environ.get("NSR_DATA", "data"))
-    options = parser.parse_intermixed_args(arguments)
+    words = [f"--{word}" if word.startswith("data=") else word for word in arguments]  # as other verbs write it
+    options = parser.parse_intermixed_args(words)
     if options.help or options.action is None:
         print(HELP, end="")
         return 0

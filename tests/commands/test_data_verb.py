@@ -79,7 +79,7 @@ def set5(nsr_data, tmp_path) -> Path:
     return tmp_path / "data/Set5"
 
 
-@pytest.mark.parametrize("line", ["check --data mine embedded_val", "--data mine check embedded_val"])
+@pytest.mark.parametrize("line", ["check data=mine embedded_val", "--data mine check embedded_val"])
 def test_the_folder_may_stand_anywhere(nsr, line):
     assert nsr(f"data {line}").out == nsr("data check embedded_val --data mine").out != ""
 

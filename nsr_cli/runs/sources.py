@@ -43,7 +43,8 @@ def shipped_source(task: Task) -> Source:
         labels = ", ".join(sorted(other.stem.partition("-")[2] for other in SHIPPED.glob("*.safetensors")))
         raise UserError(
             f"task={task.name}: no network for {task.label} is shipped, only for {labels or 'none'}; train one with "
-            "`nsr train` and repeat its overrides here (model=wdsr sparsity=softmax ...), or give ckpt=FILE"
+            "`nsr train` and repeat its overrides here (model=wdsr sparsity=softmax ...), take published weights "
+            "(model=dncnn, vdsr or arcnn with ckpt=published), or give ckpt=FILE"
         )
     return file_source(path)
 

@@ -62,6 +62,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate device=tpu", "nsr ablate: device=tpu: not on this machine; there are: auto, cpu"),
         ("ablate threads=9999", "nsr ablate: threads=9999: expected a whole number from 1 to 1024, or null"),
         ("restore a.png scale=2,3", "nsr restore: scale=2,3: several values; one restore at a time"),
+        ("eval -m results=ra,rb", "nsr eval: results=ra, results=rb: one results for all runs of a sweep"),
         ("table 1 2", "nsr table: '2': expected KEY=VALUE; one table at a time"),
         ("eval benchmarks=[embedded_val,set5]", "nsr eval: Set5: no folder "),
         ("table 1 seeds=0,1", "nsr table: seeds=0,1: several values; one table at a time (a list is written as [a,b])"),

@@ -104,7 +104,7 @@ def test_what_needs_no_training_is_as_near_to_print_as_it_was_measured(table, co
         if " / " in measured:
             psnr, *ssims = (float(number) for number in measured.partition("(")[0].split(" / "))
             expected, ssim = (float(number) for number in printed.split(" / "))
-            assert psnr == pytest.approx(expected, abs=decibels), row[0]
+            assert round(abs(psnr - expected), 2) <= decibels, row[0]  # both have two digits
             assert min(abs(one - ssim) for one in ssims) <= similarity, row[0]
             shown += 1
     assert shown

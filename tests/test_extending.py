@@ -122,6 +122,14 @@ def test_what_is_wrong_with_ones_own_is_one_line(nsr, tmp_path, write, code, con
     assert not (tmp_path / "results").exists()
 
 
+def test_a_lack_of_memory_is_no_fault_of_the_network(nsr, tmp_path, write):
+    write("my_net.py", NETWORK.replace("return self.body(x)", "raise RuntimeError('not enough memory')"))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    sys.modules.pop("my_net", None)
+    result = nsr("train --config-dir own model=mine batch=2 steps=4 device=cpu")
+    assert result.code == 1 and "not enough memory" in result.err and "fails on" not in result.err
+
+
 def test_a_network_of_ones_own_is_made_sparse(nsr, tmp_path, write):
     """Needs a sparsify that takes the gate's knobs."""
     write("my_net.py", NETWORK)

@@ -165,6 +165,8 @@ def check_network(spec: Spec, network: nn.Module) -> None:
         with torch.no_grad():
             restored = network.eval()(torch.zeros(1, given, side, side, device=device))
     except Exception as error:  # of the user's own code
+        if "memory" in str(error):
+            raise
         last, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}".splitlines()[0]
         where = f"{Path(last.filename).name}, line {last.lineno}"
         raise UserError(f"model={spec.model.name}: fails on (1, {given}, {side}, {side}): {what} ({where})") from error

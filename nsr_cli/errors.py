@@ -1,8 +1,9 @@
 """The exceptions that reach a user as one line, and their exit codes."""
 
+import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class Reported(Exception):
@@ -76,6 +77,15 @@ def report_error(name: str, error: BaseException, traces: set[str] | None = None
     if traces is not None:
         traces.add(trace)
     return code
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Name a file in each UserError that does not name it."""
+    try:
+        yield
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
 
 
 def find_each(function: Callable, names: Iterable[str]) -> dict:

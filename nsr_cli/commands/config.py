@@ -79,7 +79,11 @@ def check_groups(values: Mapping) -> None:
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
-    model = values["model"]
+    check_model(values["model"])
+
+
+def check_model(model: Mapping) -> None:
+    """Raise UserError for a config of a model, which may be a user's, that lacks a key or reads what nothing gives."""
     if missing := [key for key in ("name", "trained", "reads", "network") if key not in model]:
         raise UserError(f"model: no {missing[0]}; expected `# @package _global_`, then model: with {MODEL_YAML}")
     if not isinstance(model["network"], Mapping) or "_target_" not in model["network"]:
@@ -96,9 +100,9 @@ def check_level(values: Mapping, given: Iterable[str]) -> None:
         given: the keys that overrides name.
     """
     given, task = set(given), values["task"]
-    for key in DEGRADATION.keys() & given if "task" not in given else ():
-        if key not in task:
-            own = DEGRADATION[key].help.partition(":")[0]  # task=...
+    for key, knob in DEGRADATION.items():
+        if key in given and key not in task and "task" not in given:
+            own = knob.help.partition(":")[0]  # task=...
             raise UserError(f"{key}={as_typed(values[key])}: expected {own} beside it; this is task={task['name']}")
 
 

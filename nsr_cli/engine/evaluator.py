@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
-from nsr_cli.errors import UserError
+from nsr_cli.errors import UserError, naming
 from nsr_cli.models.authors_tiling import AuthorsTiling, restore_as_authors
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import Tiling, restore_bands
@@ -127,15 +127,11 @@ def evaluate(
                 if convention.restoration not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
                     used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
-                    try:
+                    with naming(path):
                         restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
-                    except UserError as error:
-                        raise UserError(f"{path}: {error}") from None
                     outputs[convention.restoration] = restored, truth
-                try:
+                with naming(path):
                     scores[convention.name] = score(*outputs[convention.restoration], image, convention)
-                except UserError as error:
-                    raise UserError(f"{path}: {error}") from None
             yield path, scores, list(outputs.values())[-1][0]
 
 

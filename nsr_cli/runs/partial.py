@@ -11,27 +11,31 @@ class PartialScores:
     """Scores of images by convention and metric, kept in a file until the record is written.
 
     Args:
-        path: the file.
+        path: the file; None to keep them in memory alone.
         key: of all that decides a score, beside the image; scores of another key are not taken.
         paths: the images of the benchmark.
     """
 
-    def __init__(self, path: Path, key: str, paths: Sequence[Path]):
+    def __init__(self, path: Path | None, key: str, paths: Sequence[Path]):
         self.path, self.key, self.paths = path, key, {path.name: path for path in paths}
-        self.found: dict[str, dict] = {}
-        for line in read_json_lines(path):
-            if line.get("key") == key and line.get("sample") == self._sample(line.get("image")):
-                self.found[line["image"]] = line
+        lines = [line for line in read_json_lines(path) if line.get("image") in self.paths] if path else []
+        self.found = {line["image"]: line for line in lines if (line.get("key"), line.get("sample")) == self._of(line)}
 
-    def _sample(self, name: str) -> str | None:
-        return sample_of(self.paths[name]).hex() if name in self.paths else ""
+    def _of(self, line: dict) -> tuple[str, str]:
+        """The key and the sample of the image of a line that counts."""
+        return self.key, sample_of(self.paths[line["image"]]).hex()
 
-    def add(self, path: Path, scores: dict[str, dict[str, float]], seconds: float, keep: bool) -> None:
-        """Add the scores of an image, which took some seconds; ``keep`` them in the file too."""
-        line = {"image": path.name, "scores": scores, "seconds": seconds, "key": self.key}
-        self.found[path.name] = line
-        if keep:
-            append_json_line(self.path, {**line, "sample": self._sample(path.name)})
+    def add(self, path: Path, scores: dict[str, dict[str, float]], seconds: float) -> None:
+        """Add the scores of an image, which took some seconds."""
+        self.found[path.name] = line = {"image": path.name, "scores": scores, "seconds": seconds}
+        if self.path:
+            line["key"], line["sample"] = self._of(line)
+            append_json_line(self.path, line)
+
+    def remove_file(self) -> None:
+        """Remove the file, once the record holds the scores."""
+        if self.path:
+            self.path.unlink(missing_ok=True)
 
     @property
     def left(self) -> list[Path]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from nsr_cli.errors import UserError
+from nsr_cli.errors import UserError, naming
 from nsr_cli.files import replacing
 from nsr_cli.layers.merge import merged
 from nsr_cli.models.weights import load_weights
@@ -133,11 +133,10 @@ def open_network(path: Path, device: torch.device) -> tuple[nn.Module, Spec]:
     """
     spec = read_spec(path)
     try:
-        network = portable_copy(fresh_method(spec), spec)
-        network.tile = load_weights(network, path).tile
-        check_network(spec, network)
-    except UserError as error:
-        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+        with naming(path):
+            network = portable_copy(fresh_method(spec), spec)
+            network.tile = load_weights(network, path).tile
+            check_network(spec, network)
     except (RuntimeError, TypeError, ValueError, ArithmeticError) as error:  # sizes that nobody trains
         if "memory" in str(error):
             raise

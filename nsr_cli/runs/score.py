@@ -40,24 +40,22 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
     tiling, conventions = tiling_for(run, method), run.conventions(benchmark)
     image_files, what = run.saved_images(benchmark, paths), f"{run.spec.model.name} on {benchmark}"
     task, luma_only = run.task_on(benchmark, paths), run.task.luma_only(run.reads)
-    partial = PartialScores(*partial_file(run, benchmark, conventions), paths)
-    keeps = is_kept_by_image(run)
-    if not keeps:
-        partial.found.clear()
-    elif partial.found:
+    place = partial_file(run, benchmark, conventions) if is_kept_by_image(run) else (None, "")
+    partial = PartialScores(*place, paths)
+    if partial.found:
         print_line(f"{what}: {len(partial.found)} of {len(paths)} images were scored before")
     with GateUse(method) as gates, heap.keep_freed_memory():
         start, left = time.monotonic(), partial.left
         scored = evaluate(method, left, task, conventions, tiling, luma_only)
         for path, by_convention, restored in with_progress(scored, what, left):
-            seconds, start = time.monotonic() - start, time.monotonic()
-            partial.add(path, by_convention, seconds, keeps)
+            now = time.monotonic()
+            partial.add(path, by_convention, now - start)
+            start = now
             if run.request.save_images:
                 write_png(image_files[path], restored)
-    scores_by_image = partial.scores
     scores = {}
     for convention in conventions:
-        images = {name: by_convention[convention.name] for name, by_convention in scores_by_image.items()}
+        images = {name: by_convention[convention.name] for name, by_convention in partial.scores.items()}
         scores[convention.name] = Score(convention, means(images), images)
     budget = trained and {
         "steps": trained["step"],
@@ -69,7 +67,7 @@ def score_run(run: Run, method: Callable, benchmark: str, paths: list[Path], tra
         tiling=vars(tiling) if tiling else None, scores=scores, gates=gates.statistics(), trained=budget,
         seconds=round(partial.seconds, 1),
     )  # fmt: skip
-    partial.path.unlink(missing_ok=True)
+    partial.remove_file()
 
 
 def is_kept_by_image(run: Run) -> bool:

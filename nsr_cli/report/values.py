@@ -42,6 +42,7 @@ class Value:
     seeds: int  # number of seeds asked for; 0 where there is no command
     diverged: int  # how many of these diverged
     trained: bool = True  # else its one score stands for every seed
+    images: frozenset[str] = frozenset()  # that it was scored on
 
     def shown(self, metric: str, psnr_digits: int = 2) -> str:
         """Mean over seeds with the paper's digits (PSNR 2, SSIM 4), the deviation, and a note on missing seeds."""
@@ -64,7 +65,12 @@ class Value:
         return self.mean(metric) - float(printed) if self.measured.get(metric) and printed else None
 
     def gain(self, base: "Value") -> float | None:
-        """Mean difference in PSNR from another row, over the seeds of both; None where there are none."""
+        """Mean difference in PSNR from another row, over the seeds of both.
+
+        None where there are none, or where the rows were scored on different images.
+        """
+        if self.images != base.images:
+            return None
         seeds = self.measured.get("psnr", {}).keys() | base.measured.get("psnr", {}).keys()
         own, other = (value.psnr_by_seed(seeds) for value in (self, base))
         both = own.keys() & other.keys()
@@ -96,7 +102,8 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
             printed = printed_at(experiment, row, lines.get(label), label)
             diverged = sum(cell.record is not None for cell in own) - len(scores)
             trained = any(cell.trained for cell in own)
-            values.append(Value(row.label, label, measured, printed, len(own), diverged, trained))
+            images = frozenset(name for score in scores.values() for name in score.images)
+            values.append(Value(row.label, label, measured, printed, len(own), diverged, trained, images))
     return values
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, findings_by_column, overall, weakest
 from nsr_cli.report.experiments import Experiment
@@ -21,13 +22,13 @@ class Verdict:
         claim: on the rows, or columns, that the table shows.
         findings: of each step, by the column (or row) in which it is tested.
         diverged: number of diverged trainings, by (column or row, label).
-        skipped: number of neighbours in the shown order that are not compared, because a row between them is hidden.
+        hidden: labels of the claim that the table does not show; their steps are not tested.
     """
 
     claim: Claim
     findings: dict[str, list[Finding]]
     diverged: Counter[tuple[str, str]]
-    skipped: int = 0
+    hidden: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -36,14 +37,14 @@ class Verdict:
 
     @property
     def counts(self) -> str:
-        """How many steps hold, fail, are undecided and are left out, for a claim of several."""
+        """How many steps hold, fail and are undecided, and what is hidden, for a claim of several."""
         words = Counter(finding.verdict for findings in self.findings.values() for finding in findings)
-        if (total := words.total()) == 1 and not self.skipped:
+        if (total := words.total()) == 1 and not self.hidden:
             return ""
         holding = f"{words[HOLDS]} of {plural(total, 'step')} hold"
-        skipped = f"{plural(self.skipped, 'step')} left out: the row between is not shown"
+        hidden = f"without {', '.join(self.hidden)}: not shown"
         others = [f"{words[w]} {say}" for w, say in WORDS.items() if words[w]]
-        return ", ".join([holding, *others, *[skipped] * bool(self.skipped)])
+        return ", ".join([holding, *others, *[hidden] * bool(self.hidden)])
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
         if not panels:
             continue
         gone = Counter({(c, r) if of_rows else (r, c): n for (r, c), n in lost.items()})
-        skipped = sum(label in there for label in claim.order) - 1 - len(shown.steps) if claim.order else 0
-        found.append(Verdict(shown, findings_by_column(shown, panels), gone, skipped))
+        hidden = tuple(label for label in dict.fromkeys(chain(*claim.steps)) if label not in there)
+        found.append(Verdict(shown, findings_by_column(shown, panels), gone, hidden))
     return found
 
 

@@ -334,15 +334,26 @@ def test_a_hidden_row_takes_its_steps_with_it_and_no_other_is_tested_in_their_pl
     (whole,) = table_of(render(CHAIN, cells, "paper"))[-1:]
     assert whole[0] == "**holds**: A is below B, B below C, and C below D (3 of 3 steps hold)"
     (part,) = table_of(render(CHAIN, [c for c in cells if c.row != "B"], "smoke"))[-1:]
-    assert part[0].endswith("C below D (1 of 1 step hold, 1 step left out: the row between is not shown)")
+    assert part[0].endswith("C below D (1 of 1 step hold, without B: not shown)")
     assert part[2] == "D - C"
 
 
-def test_a_row_that_is_hidden_at_the_end_of_an_order_is_not_spoken_of():
+def test_a_row_that_is_hidden_at_the_end_of_an_order_is_named():
+    """The claim was said to hold, with no word of what was not tested."""
     rows = (*CHAIN.rows[2:], replace(CHAIN.rows[1], label="E"))
     end = replace(CHAIN, rows=rows, claims=(Claim("rises", tuple("CDE")),))
     cells = [cell(label, 30.0 + i + s / 100, s, odd=i) for i, label in enumerate("CD") for s in range(3)]
-    assert table_of(render(end, cells, "smoke"))[-1][0] == "**holds**: rises"
+    assert table_of(render(end, cells, "smoke"))[-1][0] == "**holds**: rises (1 of 1 step hold, without E: not shown)"
+
+
+def test_there_is_no_gain_between_rows_that_were_scored_on_different_images():
+    """It was the difference of means over different photographs."""
+    rows = (Line("N/A", "nsr ablate"), Line("Softmax", "nsr ablate"))
+    experiment = replace(EXAMPLE, rows=rows, baseline="N/A", claims=(), own_claims=())
+    cells = [cell("N/A", 30.0, 0), cell("Softmax", 31.0, 0)]
+    assert "+1.000" in render(experiment, cells, "smoke")
+    cells[1].record.scores["rgb"].images["another.png"] = {"psnr": 31.0, "ssim": 0.9}
+    assert "+1.000" not in render(experiment, cells, "smoke")
 
 
 MINE = {"title": "t", "text": "x", "corner": "c", "rows": [{"label": label, "command": "nsr train"} for label in "ABC"]}

@@ -35,11 +35,17 @@ class Origins:
             others.append(f"by {known['by']}, not {self.by}")
         return " ".join(others) or None
 
+    def is_changed(self, output: Path) -> bool:
+        """Whether an existing output is known not to be what was written: the user's own work, or damaged."""
+        written = self._of_folder(output.parent).get(output.name, {}).get("written")
+        return written is not None and written != sample_of(output).hex()
+
     def note(self, picture: Path, output: Path) -> None:
         """Note that a picture was restored into an output; nothing is known of one that was removed meanwhile."""
-        origin = {"output": output.name, "picture": os.path.abspath(picture), "by": self.by, "content": None}
+        origin = {"output": output.name, "picture": os.path.abspath(picture), "by": self.by}
+        origin |= {"content": None, "written": None}
         with contextlib.suppress(FileNotFoundError):
-            origin["content"] = sample_of(picture).hex()
+            origin |= {"content": sample_of(picture).hex(), "written": sample_of(output).hex()}
         append_json_line(output.parent / FILE, origin)
 
     def _of_folder(self, folder: Path) -> dict[str, dict]:
@@ -50,7 +56,7 @@ class Origins:
             for line in new.splitlines():
                 with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line says nothing
                     origin = json.loads(line)
-                    known[origin["output"]] = {name: origin[name] for name in ("picture", "content", "by")}
+                    known[origin["output"]] = {name: origin[name] for name in ("picture", "content", "by", "written")}
             self._read[folder] = read + len(new), known
         return known
 

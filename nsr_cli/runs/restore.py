@@ -112,9 +112,13 @@ class Batch:
             try:
                 if not self.is_done(path):
                     waiting[path] = None
-                elif lock_of(output).exists():
+                    continue
+                if lock_of(output).exists():
                     with claim_file(output, wait=False):
                         pass
+                with contextlib.suppress(OSError):
+                    if self.origins.is_changed(output):
+                        print_above(f"{output}: changed or damaged since it was restored; overwrite=true restores anew")
             except UserError as error:
                 self.refuse(path, error)
         return waiting

@@ -245,10 +245,13 @@ def test_overwrite_restores_anew(nsr, tmp_path, photo):
     assert nsr(f"restore photo.png {BICUBIC}").code == 0
     output = tmp_path / "restored/photo-x2.png"
     output.write_text("edited")
-    assert nsr(f"restore photo.png {BICUBIC}").code == 0 and output.read_text() == "edited"
+    repeated = nsr(f"restore photo.png {BICUBIC}")
+    assert repeated.code == 0 and output.read_text() == "edited"
+    assert "photo-x2.png: changed or damaged since it was restored; overwrite=true restores anew" in repeated.out
     result = nsr(f"restore photo.png {BICUBIC} overwrite=true compare=true")
     assert result.code == 0 and read_image(output).shape == (80, 100, 3)
     assert restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
+    assert "changed" not in nsr(f"restore photo.png {BICUBIC}").out
 
 
 def test_a_picture_of_the_same_name_is_no_repetition(nsr, tmp_path):
@@ -295,6 +298,7 @@ def test_origins_survive_a_kill_and_damage(tmp_path):
         (tmp_path / name).write_text(name)
     output = tmp_path / "out/a.png"
     output.parent.mkdir()
+    output.write_text("restored")
     seen = origins.Origins("bicubic")
     assert seen.other(tmp_path / "a", output) is None  # nothing is known
     with open(output.parent / origins.FILE, "w") as file:

@@ -46,6 +46,8 @@ def run_of(values: Mapping, verb: str) -> Run:
     task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     start, init = file_of("init", values) if values["init"] else (None, None)
+    own_network = not values["model"]["network"]["_target_"].startswith("nsr_cli.")  # its gates are unknown
+    has_gates = own_network or values["sparsity"]["gate"] not in ("none", "uniform", "static")
     trained = values["model"]["trained"] and not ckpt
     spec = Spec(
         task=task,
@@ -53,7 +55,7 @@ def run_of(values: Mapping, verb: str) -> Run:
         sparsity=gate_of(values),
         training=training_of(values, task.get("scale", 1), init) if trained else None,
         weights=weights,
-        tile=values["tile"],
+        tile=values["tile"] if has_gates else None,
         inference=values["inference"],
         tiling=values.get("tiling", "usual"),
     )

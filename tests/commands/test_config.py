@@ -37,6 +37,13 @@ def test_every_sparsity_makes_a_network(asked, sparsity):
     assert layer.sparsity.gate == sparsity and layer.is_gated == (sparsity not in ("none", "uniform", "static"))
 
 
+@pytest.mark.parametrize("word", ["sparsity=none", "sparsity=uniform", "sparsity=static", "model=vdsr", "sparsity=se"])
+def test_tiles_decide_nothing_where_no_gate_chooses(asked, word):
+    """A second record of the same numbers was made."""
+    usual, small = asked(f"train {word}"), asked(f"train {word} tile=24")
+    assert (usual.spec.name == small.spec.name) == (word != "sparsity=se")
+
+
 def test_the_protocol_comes_from_the_environment(nsr, monkeypatch):
     monkeypatch.setenv("NSR_PROTOCOL", "short")
     assert "\nprotocol:\n  name: short\n" in nsr("train --cfg job").out

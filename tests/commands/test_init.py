@@ -46,6 +46,21 @@ def test_of_another_scale_what_fits_is_taken_and_the_rest_is_listed(nsr, tmp_pat
     assert {key for key in found if key.startswith(("head", "body"))} == same
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_a_training_goes_on_from_an_exported_network(nsr, tmp_path, start, scale):
+    """Its folded weights fitted no weight-normalised layer: the shipped networks could not be fine-tuned."""
+    assert nsr(f"export ckpt={start} to=net.safetensors").code == 0
+    result = nsr(f"ablate {OTHERS} scale={scale} init=net.safetensors learning_rate=1e-12")
+    assert result.code == 0, result.err
+    assert ("not loaded, because their sizes differ: tail, skip\n" in result.out) == (scale == 3)
+    expected, found = torch.load(start, weights_only=True)["model"], final(tmp_path)
+    norms = [key for key in expected if key.startswith("body") and key.endswith("original1")]
+    for key in norms:
+        kernels = (torch._weight_norm(w[key], w[key.replace("original1", "original0")], 0) for w in (expected, found))
+        torch.testing.assert_close(*kernels)
+    assert norms
+
+
 def test_it_is_signed_by_the_content_of_the_file(asked, tmp_path):
     for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.pt", b"two")):
         (tmp_path / name).write_bytes(content)

@@ -74,9 +74,10 @@ def load_fitting_layers(model: nn.Module, path: str | Path) -> list[str]:
     found, name = recognise(read_content(path).tensors, set(model.state_dict()), path), class_of(model)
     if found.architecture not in (None, name):
         raise UserError(f"{path}: weights of {found.architecture}, but the model is {name}")
-    differences = differences_of(model, found.state)
+    state = unfold_state(model, found.state)
+    differences = differences_of(model, state)
     differing = dict.fromkeys(map(layer_of, differences))
-    taken = {key: value for key, value in found.state.items() if layer_of(key) not in differing}
+    taken = {key: value for key, value in state.items() if layer_of(key) not in differing}
     if 2 * len(taken) <= (expected := len(model.state_dict())):  # tensors, not numbers: an upsampler may hold most
         first = "; ".join(list(differences.values())[:2])
         raise UserError(f"{path}: {len(taken)} of {expected} tensors of {name} fit, expected more than half: {first}")

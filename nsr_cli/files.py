@@ -87,7 +87,7 @@ def read_json_lines(path: Path) -> list[dict]:
     found = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 found += [content] if isinstance(content := json.loads(line), dict) else []
     return found
 

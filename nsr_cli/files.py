@@ -74,7 +74,7 @@ def remove_temporary_files(folder: Path, stem: str = "") -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may hold any bytes
 
 
 def write_json(path: Path, content: dict) -> None:

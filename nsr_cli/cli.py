@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from nsr_cli.errors import describe, did_you_mean, report_error
-from nsr_cli.words import leave_closed_terminal
+from nsr_cli.words import flush_output
 
 VERBS = {
     "train": "train one model, score it, write its records",
@@ -68,55 +68,25 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         else:
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own networks, gates and tasks lie there
+    try:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # the user's own networks, gates and tasks lie there
+    except FileNotFoundError:
+        sys.exit(print_error("nsr", "the current folder was removed; change to another one"))
     try:
         sys.exit(run(sys.argv[1:]))
     finally:
-        leave_closed_terminal()
+        flush_output(ending=True)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line, given without the program's name. Returns the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:8} {what}" for verb, what in VERBS.items())), end="")
-        return 0
-    if arguments[0] == "--version":
-        from nsr_cli import __version__
-
-        print(f"nsr {__version__}")
-        return 0
-    if arguments[0] in COMPLETION:
-        return complete(arguments)
-    if arguments[0] == "--schema":
-        return print_schema(arguments[1:])
-    verb, *rest = arguments
-    if verb not in VERBS:
-        return print_error("nsr", f"no verb '{verb}'{did_you_mean(verb, VERBS)}; there are: {', '.join(VERBS)}")
-    name = f"nsr {verb}"
+    verb = arguments[0] if arguments else "--help"
+    name = f"nsr {verb}" if verb in VERBS else "nsr"
     try:
-        if verb in WITHOUT_HYDRA:
-            return plain_function(verb)(rest)
-        if verb in ("table", "figure") and not rest:
-            print(verb_help(verb))
-            return 0
-        if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
-            rest[0] = f"{verb}={rest[0]}"
-        elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
-            rest[0] = f'table="{rest[0]}"'
-        if verb == "restore":
-            from nsr_cli.commands.restore import split_paths
-
-            paths, rest = split_paths(rest)
-        from nsr_cli.commands.composing import checked_overrides, with_protocols
-        from nsr_cli.commands.flags import flags_first, problem_of_flags
-
-        rest = with_protocols(rest) if verb == "report" else rest
-        if problem := problem_of_flags(verb, rest):
-            return print_error(name, problem)
-        sys.argv = [name, *flags_first(checked_overrides(verb, rest))]
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised to here; Hydra would print long messages
-        return run_with_hydra(verb, *([paths] if verb == "restore" else []))
+        code = run_verb(verb, arguments[1:]) if verb in VERBS else answer(verb, arguments)
+        flush_output()
+        return code
     except BrokenPipeError:  # as in `nsr table 1 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -126,7 +96,50 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         from nsr_cli.commands.explain import in_one_line
 
-        return report_error(name, in_one_line(error, verb))
+        return report_error(name, in_one_line(error, verb if verb in VERBS else "train"))
+
+
+def answer(word: str, arguments: list[str]) -> int:
+    """Answer a command line that begins with another word than a verb. Returns the exit code."""
+    if word in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:8} {what}" for verb, what in VERBS.items())), end="")
+        return 0
+    if word == "--version":
+        from nsr_cli import __version__
+
+        print(f"nsr {__version__}")
+        return 0
+    if word in COMPLETION:
+        return complete(arguments)
+    if word == "--schema":
+        return print_schema(arguments[1:])
+    return print_error("nsr", f"no verb '{word}'{did_you_mean(word, VERBS)}; there are: {', '.join(VERBS)}")
+
+
+def run_verb(verb: str, rest: list[str]) -> int:
+    """Run a verb, with the words after it. Returns the exit code."""
+    if verb in WITHOUT_HYDRA:
+        return plain_function(verb)(rest)
+    if verb in ("table", "figure") and not rest:
+        print(verb_help(verb))
+        return 0
+    if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
+        rest[0] = f"{verb}={rest[0]}"
+    elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
+        rest[0] = f'table="{rest[0]}"'
+    if verb == "restore":
+        from nsr_cli.commands.restore import split_paths
+
+        paths, rest = split_paths(rest)
+    from nsr_cli.commands.composing import checked_overrides, with_protocols
+    from nsr_cli.commands.flags import flags_first, problem_of_flags
+
+    rest = with_protocols(rest) if verb == "report" else rest
+    if problem := problem_of_flags(verb, rest):
+        return print_error(f"nsr {verb}", problem)
+    sys.argv = [f"nsr {verb}", *flags_first(checked_overrides(verb, rest))]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised to here; Hydra would print long messages
+    return run_with_hydra(verb, *([paths] if verb == "restore" else []))
 
 
 def print_schema(verbs: list[str]) -> int:

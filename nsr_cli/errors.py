@@ -1,6 +1,7 @@
 """The exceptions that reach a user as one line, and their exit codes."""
 
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +58,9 @@ def describe(error: BaseException) -> tuple[str, int, bool]:
     if isinstance(error, OSError) and error.errno is not None:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror}{where}; what was finished is kept", 1, True
-    if isinstance(error, MemoryError) or ("memory" in str(error).lower() and isinstance(error, RuntimeError)):
+    too_large = re.search("size calculation overflowed|Overflow when unpacking", str(error))  # torch's words
+    too_large = too_large or ("memory" in str(error).lower() and isinstance(error, RuntimeError))
+    if too_large or isinstance(error, MemoryError):
         return f"not enough memory; {str(error).splitlines()[0] if str(error) else 'on this machine'}", 1, True
     return f"{type(error).__name__}: {error}", 1, False
 

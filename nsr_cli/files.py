@@ -74,7 +74,7 @@ def remove_temporary_files(folder: Path, stem: str = "") -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may hold any bytes
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -87,7 +87,7 @@ def read_json_lines(path: Path) -> list[dict]:
     found = []
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 found += [content] if isinstance(content := json.loads(line), dict) else []
     return found
 

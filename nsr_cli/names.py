@@ -18,7 +18,7 @@ def imported(name: str) -> Any:
     Raises:
         UserError: nothing of that name can be imported.
     """
-    module, _, attribute = name.rpartition(".")
+    module, _, attribute = str(name).rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -23,15 +23,22 @@ def print_line(text: str) -> None:
     print(text, flush=True)
 
 
-def leave_closed_terminal() -> None:
-    """Send what is still to be printed to nowhere if its terminal is closed.
+def flush_output(ending: bool = False) -> None:
+    """Write what was printed. What a closed terminal refuses goes nowhere.
 
     Python flushes the streams when a process ends, and a failure there would replace the exit code by 120 or 1.
+
+    Args:
+        ending: whether the exit code is settled; then whatever is refused goes nowhere.
+
+    Raises:
+        OSError: a full disk or a closed pipe refuses it.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError as error:
-            if error.errno == errno.EIO:
-                with contextlib.suppress(OSError, ValueError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if not ending and error.errno != errno.EIO:
+                raise
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,6 +1,7 @@
 """Whole files or none, and one process to a folder."""
 
 import errno
+import os
 import resource
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def test_whether_a_folder_can_be_written_to_is_known_without_a_trace(tmp_path, m
 def test_folders_are_made_on_the_way(tmp_path):
     write_text(tmp_path / "a" / "b.txt", "text")
     assert (tmp_path / "a" / "b.txt").read_text() == "text"
+
+
+def test_a_text_may_name_files_of_any_bytes(tmp_path):
+    write_text(tmp_path / "b.html", os.fsdecode(b"photos \xff"))
+    assert (tmp_path / "b.html").read_text() == "photos \\udcff"
 
 
 def test_what_the_system_refuses_names_the_file(tmp_path):

@@ -81,6 +81,8 @@ def check_groups(values: Mapping) -> None:
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
+    if not isinstance(gate := values["sparsity"].get("gate"), str):
+        raise UserError(f"sparsity.gate={as_typed(gate)}: expected the name of a gate, or of a function of your own")
     check_model(values["model"])
 
 

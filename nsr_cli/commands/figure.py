@@ -1,5 +1,6 @@
 """nsr figure: plots of records and trainings, and pictures of what trained runs do."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ def curves_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     runs = runs_of(values, list(labels))
     commands = commands_of_untrained(values, runs)  # an interrupted training has statistics, but not all of them
     stats = {labels[r]: read_json_lines(run.folder / "stats.jsonl") for r, run in runs.items() if r not in commands}
-    stats = {label: lines for label, lines in stats.items() if lines}
+    stats = {label: whole for label, lines in stats.items() if (whole := list(filter(is_whole, lines)))}
     if not stats:
         raise UserError(f"curves: none of these runs was trained here; run=true, or {'; '.join(commands.values())}")
     heading = f"Training curves: protocol {protocol}, seed {one_seed(values)}"
@@ -93,6 +94,12 @@ def curves_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:
     yield f"curves{file_suffix(values, runs)}", plots.curves_figure(stats, heading)
     if commands:
         print(missing_commands_text(commands.values()))
+
+
+def is_whole(line: Mapping) -> bool:
+    """Whether a line of stats.jsonl has the numbers that are drawn; a damaged one may lack them."""
+    drawn = [line.get("psnr", 0.0), *map(line.get, ("step", "loss", "learning_rate"))]
+    return all(type(number) in (int, float) and math.isfinite(number) for number in drawn)
 
 
 def compare_figure(values: Mapping) -> Iterator[tuple[str, "Figure"]]:

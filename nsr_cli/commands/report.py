@@ -103,8 +103,9 @@ def timings_of(results: Path, damaged: dict[str, str]) -> list[dict]:
             if measured["networks"]:
                 said = network_caption(measured["network"])
                 grids.append(("Whole networks", said, network_grid(measured["networks"])))
-            made = measured["made"] | {"precision": measured["setting"]["precision"]}
+            made = {name: measured["made"][name] for name in ("date", "device", "commit")}
+            made["precision"] = measured["setting"]["precision"]
             found.append({"file": file, "made": made, "caption": convolution_caption(measured, timing), "grids": grids})
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             damaged[file] = f"it is no measurement of nsr bench ({type(error).__name__}: {error})"
     return sorted(found, key=lambda timing: timing["made"]["precision"] != "fp32")

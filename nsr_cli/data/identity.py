@@ -21,7 +21,7 @@ def data_name(name: str, root: Path, scale: int = 1) -> str:
     """
     hr, lr = split_pair(name)[0], lr_folder(name, root, scale)
     if is_folder(hr):
-        folder = Path(hr).expanduser()
+        folder = Path(os.path.expanduser(hr))
         hr, images = folder.resolve().name, images_in(folder)
     elif lr is None and hr in DATASETS:
         return hr

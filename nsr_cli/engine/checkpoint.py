@@ -110,8 +110,8 @@ def check_resumable(folder: Path, state: dict, signature: str, data: str) -> Non
         data: digest of the training images.
     """
     remedy = "delete the checkpoints to train from the start"
-    if state.keys() != STATE:
-        differing = ", ".join(sorted(state.keys() ^ STATE))
+    if (keys := state.keys() if isinstance(state, dict) else set()) != STATE:
+        differing = ", ".join(sorted(map(str, keys ^ STATE)))
         raise Failed(f"{folder} holds a checkpoint of another version of nsr (it differs in: {differing}); {remedy}")
     if state["signature"] != signature:
         raise Failed(f"{folder} holds a checkpoint of another run: {state['signature']}, not {signature}")

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
-from nsr_cli.words import leave_closed_terminal
+from nsr_cli.words import flush_output
 
 TIME_IS_UP = getattr(signal, "SIGUSR2", None)  # Slurm sends it, if asked to, some time before a job's limit
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")  # SIGHUP comes when the terminal is closed
@@ -42,7 +42,7 @@ class Interrupts:
     def end_process(self, number: int | None = None) -> None:
         """End this process as the received signal would, or as ``number``, which another process received."""
         self.received = number or self.received
-        leave_closed_terminal()
+        flush_output(ending=True)
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.received)

@@ -8,20 +8,31 @@ import socket
 import sys
 from pathlib import Path
 
+from nsr_cli.errors import UserError
+
 
 def world_size() -> int:
     """The number of processes that torchrun or srun has started together; 1 for a process alone."""
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    return _number_in("WORLD_SIZE", "SLURM_STEP_NUM_TASKS") or 1
 
 
 def rank() -> int:
     """The number of this process among all of them; 0 for a process alone."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0) if world_size() > 1 else 0
+    return _number_in("RANK", "SLURM_PROCID") if world_size() > 1 else 0
 
 
 def local_rank() -> int:
     """The number of this process among those on its machine; 0 for a process alone."""
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) if world_size() > 1 else 0
+    return _number_in("LOCAL_RANK", "SLURM_LOCALID") if world_size() > 1 else 0
+
+
+def _number_in(*variables: str) -> int:
+    """The whole number in the first of these environment variables that is set; 0 where none is."""
+    name = next(filter(os.environ.get, variables), None)
+    value = os.environ[name] if name else "0"
+    if not value.isdecimal():
+        raise UserError(f"{name}={value}: expected a whole number, as torchrun or srun sets it")
+    return int(value)
 
 
 def slurm_rendezvous() -> dict:

@@ -103,7 +103,7 @@ def restore_picture(
             progress(so_far - done)
             done = so_far
     for made in filter(None, (canvas, beside)):
-        if overwrite or not made.path.exists():
+        if overwrite or made.path.is_dir() or not made.path.exists():
             made.write(picture.exif, picture.icc)
             overwrite = True  # a comparison shows the picture that was written
 

@@ -196,7 +196,7 @@ def pick_device(name: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32, on a GPU too
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).tolist()  # which meta refuses
         return device
     except (RuntimeError, AssertionError):
         raise UserError(f"device={name}: not on this machine; there are: auto, {', '.join(found)}") from None

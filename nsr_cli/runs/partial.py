@@ -1,5 +1,7 @@
 """The scores of the images of a benchmark that is not finished: a killed command goes on after them."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,19 +20,21 @@ class PartialScores:
 
     def __init__(self, path: Path | None, key: str, paths: Sequence[Path]):
         self.path, self.key, self.paths = path, key, {path.name: path for path in paths}
-        lines = [line for line in read_json_lines(path) if line.get("image") in self.paths] if path else []
-        self.found = {line["image"]: line for line in lines if (line.get("key"), line.get("sample")) == self._of(line)}
+        lines = [(str(line.get("image")), line) for line in (read_json_lines(path) if path else ())]
+        self.found = {
+            name: line for name, line in lines if name in self.paths and line.get("digest") == self._digest(name, line)
+        }
 
-    def _of(self, line: dict) -> tuple[str, str]:
-        """The key and the sample of the image of a line that counts."""
-        return self.key, sample_of(self.paths[line["image"]]).hex()
+    def _digest(self, name: str, line: dict) -> str:
+        """SHA-256 of the key, the image, and what a line says of it."""
+        said = self.key, sample_of(self.paths[name]).hex(), *map(line.get, ("image", "scores", "seconds"))
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def add(self, path: Path, scores: dict[str, dict[str, float]], seconds: float) -> None:
         """Add the scores of an image, which took some seconds."""
         self.found[path.name] = line = {"image": path.name, "scores": scores, "seconds": seconds}
         if self.path:
-            line["key"], line["sample"] = self._of(line)
-            append_json_line(self.path, line)
+            append_json_line(self.path, {**line, "digest": self._digest(path.name, line)})
 
     def remove_file(self) -> None:
         """Remove the file, once the record holds the scores."""

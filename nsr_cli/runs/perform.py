@@ -102,8 +102,8 @@ def _make_missing(
         remove_temporary_files(run.records, f"{run.spec.name}--")
         for folder in (run.folder / "images").glob("*"):
             remove_temporary_files(folder)
-        if begin and _divergence_file(run).exists() and not run.request.rescore:  # not tried again
-            _record_divergence(run, method, missing)
+        if begin and not run.request.rescore and (what := _known_divergence(run)):  # not tried again
+            _record_divergence(run, method, missing, what)
             return method
         if begin and run.lacks_weights:  # else another process has trained it while this one waited
             call()
@@ -127,7 +127,7 @@ def _train(
         _divergence_file(run).unlink(missing_ok=True)
     except Diverged as error:
         write_text(_divergence_file(run), error.what)
-        _record_divergence(run, method, missing)
+        _record_divergence(run, method, missing, error.what)
         ranks.broadcast(True)  # lets the other processes exit
         raise
 
@@ -147,7 +147,12 @@ def _divergence_file(run: Run) -> Path:
     return run.folder / "diverged.txt"
 
 
-def _record_divergence(run: Run, method: nn.Module, missing: dict[str, list[Path]]) -> None:
-    what = _divergence_file(run).read_text(encoding="utf-8")
+def _known_divergence(run: Run) -> str:
+    """How the run's training diverged before; empty where it did not, or where the file is empty."""
+    path = _divergence_file(run)
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def _record_divergence(run: Run, method: nn.Module, missing: dict[str, list[Path]], what: str) -> None:
     for name, paths in missing.items():
         save_record(run, method, name, paths, scores={}, diverged=what)

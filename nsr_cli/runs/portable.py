@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, naming
 from nsr_cli.files import replacing
 from nsr_cli.layers.merge import merged
@@ -101,10 +102,10 @@ def find_own_spec(path: Path, known: Collection[str]) -> Spec | None:
     if spec := find_spec(path, known):
         return spec
     try:
-        spec = spec_of(json.loads((path.parent / "spec.json").read_bytes()))
+        spec = spec_of(json.loads(read_regular(path.parent / "spec.json")))
         if spec.signature != read_content(path).metadata.get("signature"):
             return None
-    except (OSError, ValueError, TypeError, KeyError):  # none, or of another version of nsr
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):  # none, or of another version
         return None
     check_names(path, spec, known)
     return spec

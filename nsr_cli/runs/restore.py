@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import operator
 import sys
 import time
 from collections.abc import Iterator
@@ -82,7 +83,8 @@ class Batch:
 
     def __init__(self, outputs: dict[Path, Path], origins: Origins, options: RestoreOptions):
         self.outputs, self.origins, self.options = outputs, origins, options
-        self.began, self.refused = time.time(), []
+        self.before = {path: self._times(path) for path in outputs} if options.overwrite else {}
+        self.refused: list[str] = []
 
     def is_done(self, path: Path) -> bool:
         """Whether a picture's outputs exist; with overwrite=true, whether another process has just made them.
@@ -95,10 +97,15 @@ class Batch:
             if not options.overwrite and output.exists() and (other := self.origins.other(path, output)):
                 kept = "overwrite=true replaces it, out=FOLDER keeps both"
                 raise UserError(f"{output} is there, made {other}; {kept}")
-            files = [output, comparison_of(output)][: 1 + options.compare]
-            times = [file.stat().st_mtime for file in files]
-            return not options.overwrite or min(times) > self.began
-        return False
+        times, before = self._times(path), self.before.get(path)
+        return bool(times) and not (before and any(map(operator.eq, times, before)))
+
+    def _times(self, path: Path) -> list[int] | None:
+        """When a picture's outputs were written, in ns by the file system; None unless all of them are there."""
+        files = [self.outputs[path], comparison_of(self.outputs[path])][: 1 + self.options.compare]
+        with contextlib.suppress(OSError):
+            return None if any(file.is_dir() for file in files) else [file.stat().st_mtime_ns for file in files]
+        return None
 
     def refuse(self, path: Path, error: UserError) -> None:
         """Note and print why a picture is not restored."""
@@ -157,8 +164,7 @@ def restore_all(outputs: dict[Path, Path], source: Source, options: RestoreOptio
                         if batch.is_done(path):
                             restored_elsewhere += 1
                             continue
-                        _restore(restorer, path, outputs[path], options, progress)
-                        origins.note(path, outputs[path])
+                        _restore(restorer, path, outputs[path], options, origins, progress)
                         restored += 1
                 except UserError as error:
                     waiting.pop(path, None)
@@ -182,10 +188,15 @@ def _refusals() -> Iterator[None]:
         raise UserError(f"{error.filename}: cannot be written ({error.strerror})") from error
 
 
-def _restore(restorer: Restorer, path: Path, output: Path, options: RestoreOptions, progress: "Progress") -> None:
+def _restore(
+    restorer: Restorer, path: Path, output: Path, options: RestoreOptions, origins: Origins, progress: "Progress"
+) -> None:
     comparison = comparison_of(output) if options.compare else None
     remove_temporary_files(output.parent, f"{comparison_of(output).name}.")
-    restore_picture(restorer, read_picture(path), output, comparison, options.overwrite, progress.step)
+    picture = read_picture(path)
+    origins.note(path, output)
+    restore_picture(restorer, picture, output, comparison, options.overwrite, progress.step)
+    origins.note_written(output)
     print_above(f"{path}: {output}")
 
 

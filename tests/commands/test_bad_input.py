@@ -84,6 +84,12 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate device=5", "nsr ablate: device=5: expected auto, cpu"),
         ("ablate task=null", "nsr ablate: Config group override must be a string"),
         ("ablate task.scale=5", "nsr ablate: task.scale=5: expected 2, 3 or 4"),
+        ("ablate sparsity.gate=5", "nsr ablate: sparsity.gate=5: expected the name of a gate, or of a function"),
+        ("ablate sparsity.gate=null", "nsr ablate: sparsity.gate=null: expected the name of a gate, or of a function"),
+        ("ablate task._target_=5", "nsr ablate: _target_=5: expected a class or function that can be imported"),
+        ("ablate model.network._target_=5", "nsr ablate: _target_=5: expected a class or function that can be"),
+        ("ablate device=meta", "nsr ablate: device=meta: not on this machine; there are: auto, cpu"),
+        ("ablate 'train=\"~nobody-here/x\"'", "nsr ablate: no folder "),
         ("ablate sparsity.tau=abc", "nsr ablate: sparsity.tau=abc: expected a number above 0"),
         ("ablate width=0.01", "nsr ablate: width=0.01: expected at least 1/16"),
         ("ablate units=100000000", "nsr ablate: units=100000000: expected a whole number from 1 to 16384"),
@@ -177,6 +183,19 @@ def test_one_line_exit_code_2_nothing_left(refused, line, message):
 def test_a_bad_value_in_the_environment(refused, monkeypatch, variable, value, message):
     monkeypatch.setenv(f"NSR_{variable}", value)
     refused("ablate -m seed=0,1 hydra/launcher=slurm", f"nsr ablate: {message}")
+
+
+@pytest.mark.parametrize("line", ["ablate", "eval dry_run=true"])
+def test_a_number_of_processes_that_is_none(refused, monkeypatch, line):
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    refused(line, f"nsr {line.split()[0]}: WORLD_SIZE=two: expected a whole number, as torchrun or srun sets it\n")
+
+
+def test_sizes_that_no_machine_holds_are_one_line(nsr):
+    for size in ("batch=9223372036854775807", f"batch={10**20}"):
+        result = nsr(f"ablate {size} dry_run=true blocks=1 units=4")
+        assert (result.code, result.err.count("\n")) == (1, 1)
+        assert result.err.startswith("nsr ablate: not enough memory; ")
 
 
 def test_all_missing_data_sets_are_named(nsr, tmp_path):

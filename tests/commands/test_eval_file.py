@@ -45,6 +45,9 @@ def test_the_weights_of_a_run_need_none(nsr, tmp_path, weights, tiny):
     assert result.code == 2 and result.err.startswith(f"nsr eval: scale=3: {weights} holds scale=2"), result.err
     shutil.copy(weights, tmp_path / "alone.pt")  # says nothing
     assert "model=bicubic has no weights to read" in nsr("eval ckpt=alone.pt").err
+    for damaged in ("[]", "[" * 10**5):
+        (tmp_path / "spec.json").write_text(damaged)
+        assert "model=bicubic has no weights to read" in nsr("eval ckpt=alone.pt").err
 
 
 def test_the_inference_and_tile_of_the_file_are_taken(nsr, tmp_path, trained, tiny):

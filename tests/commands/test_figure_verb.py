@@ -1,6 +1,7 @@
 """nsr figure from the command line, on runs of a few steps."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,12 @@ def test_training_curves_of_what_was_trained(nsr, tmp_path, tiny):
     assert f"    nsr ablate sparsity=se {tiny} protocol=smoke seed=0 weights=true" in result.out
     files = drawn(tmp_path, "curves*")
     assert set(files) == {".png", ".pdf"}
+    assert nsr(line).code == 0 and drawn(tmp_path, "curves*") == files
+    stats = next((tmp_path / "results/runs").glob("*/stats.jsonl"))
+    first = json.loads(stats.read_text().splitlines()[0])
+    odd = [{"loss": "x"}, {"loss": math.nan}, {"step": None}, {"psnr": "x"}, {"learning_rate": []}]
+    damaged = [json.dumps(first | change) for change in odd] + ['{"step": 60}']
+    stats.write_text("\n".join([*damaged, stats.read_text()]))
     assert nsr(line).code == 0 and drawn(tmp_path, "curves*") == files
 
 

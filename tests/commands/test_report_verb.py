@@ -1,6 +1,8 @@
 """nsr report on the committed records: the page as it is handed on, also in a real browser."""
 
 import http.server
+import json
+import math
 import os
 import re
 import shutil
@@ -146,3 +148,22 @@ def test_pipes_and_devices_among_the_results_are_named_not_read(nsr, tmp_path):
     html = (tmp_path / "results/report.html").read_text()
     for file in ("records/smoke/pipe.json", "bench/pipe.json", "figures/smoke/curves.png"):
         assert re.search(rf"<code>{file}</code>: [^<]*not a regular file", html), file
+
+
+def test_a_damaged_measurement_of_the_bench_is_named(nsr, tmp_path):
+    measured = json.loads(min((CHECKOUT / "results/bench").glob("*.json")).read_text())
+    first = next(iter(next(iter(measured["tables"].values())).values()))[0]
+    damaged = {
+        "endless": {"tables": {"Forward": {"fixed size": [first | {"static": {"contiguous": math.inf}}]}}},
+        "empty": {"setting": measured["setting"] | {"batch": 0}},
+        "undated": {"made": {name: value for name, value in measured["made"].items() if name != "date"}},
+    }
+    (tmp_path / "results/bench").mkdir(parents=True)
+    for name, change in damaged.items():
+        (tmp_path / f"results/bench/{name}.json").write_text(json.dumps(measured | change))
+    (tmp_path / "results/bench/deep.json").write_text("[" * 10**5)
+    result = nsr("report")
+    assert result.code == 0, result.err
+    html = (tmp_path / "results/report.html").read_text()
+    for name in (*damaged, "deep"):
+        assert f"<code>bench/{name}.json</code>: it is no measurement of nsr bench" in html, name

@@ -254,6 +254,40 @@ def test_overwrite_restores_anew(nsr, tmp_path, photo):
     assert "changed" not in nsr(f"restore photo.png {BICUBIC}").out
 
 
+def test_overwrite_restores_anew_whatever_the_clock_says(nsr, tmp_path, photo):
+    output = tmp_path / "restored/photo-x2.png"
+    write_png(output, picture(5))
+    os.utime(output, (2e9, 2e9))  # the clock was ahead, or is that of another machine
+    result = nsr(f"restore photo.png {BICUBIC} overwrite=true")
+    assert result.code == 0 and "1 restored" in result.out and read_image(output).shape == (80, 100, 3)
+
+
+def test_a_folder_in_the_place_of_an_output_is_no_restored_picture(nsr, tmp_path, photo):
+    (tmp_path / "restored/photo-x2.png").mkdir(parents=True)
+    result = nsr(f"restore photo.png {BICUBIC}")
+    assert result.code == 1 and "restored/photo-x2.png: cannot be written (Is a directory)" in result.err
+
+
+@pytest.mark.parametrize("instant", ["before", "after"])
+def test_a_kill_around_a_write_leaves_no_wrong_origin(nsr, tmp_path, photo, monkeypatch, instant):
+    from nsr_cli.runs import restore
+
+    write = restore.restore_picture
+
+    def killed(*given):
+        if instant == "after":
+            write(*given)
+        raise RuntimeError("killed")
+
+    assert nsr(f"restore photo.png {BICUBIC}").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(restore, "restore_picture", killed)
+        assert "killed" in nsr("restore photo.png threads=1 overwrite=true").err  # by the shipped network
+    own, other = (BICUBIC, "threads=1") if instant == "before" else ("threads=1", BICUBIC)
+    assert "1 there already, and skipped" in nsr(f"restore photo.png {own}").out
+    assert "photo-x2.png is there, made by " in nsr(f"restore photo.png {other}").err
+
+
 def test_a_picture_of_the_same_name_is_no_repetition(nsr, tmp_path):
     for i, folder in enumerate("ab"):
         write_png(tmp_path / folder / "photo.png", picture(i))
@@ -298,14 +332,13 @@ def test_origins_survive_a_kill_and_damage(tmp_path):
         (tmp_path / name).write_text(name)
     output = tmp_path / "out/a.png"
     output.parent.mkdir()
-    output.write_text("restored")
     seen = origins.Origins("bicubic")
     assert seen.other(tmp_path / "a", output) is None  # nothing is known
     with open(output.parent / origins.FILE, "w") as file:
         file.write('{"output": "a.png", "by"')  # a process was killed here
     origins.Origins("bicubic").note(tmp_path / "a", output)
     with open(output.parent / origins.FILE, "ab") as file:
-        file.write(b'[]\n\xff\n{"output": "a.png"}\n')
+        file.write(b'[]\n\xff\n{"output": "a.png"}\n' + b"[" * 10**5 + b"\n")
     assert seen.other(tmp_path / "a", output) is None
     assert seen.other(tmp_path / "b", output) == f"of {tmp_path / 'a'}"
     origins.Origins("wdsr").note(tmp_path / "b", output)  # by another process

@@ -90,6 +90,12 @@ def test_a_diverging_run_stops_with_a_line_and_is_recorded_as_that(nsr, tmp_path
     other = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")  # for another benchmark, say: it is known already
     assert other.code == 1 and "training" not in other.out and json.loads(path.read_text())["diverged"]
     assert nsr(f"ablate sparsity=none {tiny} learning_rate=1e30 rescore=true").out.startswith("protocol smoke")
+    noted = tmp_path / "results/runs" / record["run"] / "diverged.txt"
+    for damage in (b"", b"\xff the loss"):  # nothing is said of it: it is found out again; or an odd letter
+        noted.write_bytes(damage)
+        path.unlink()
+        damaged = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")
+        assert damaged.code == 1 and damaged.err.count("\n") == 1 and json.loads(path.read_text())["diverged"]
     (tmp_path / "results/runs" / record["run"] / "weights.pt").write_text("of a later training")
     later = nsr(f"ablate sparsity=none {tiny} learning_rate=1e30")  # its benchmarks are to be scored
     assert later.code == 1 and "weights.pt is damaged" in later.err and "diverged" not in later.err

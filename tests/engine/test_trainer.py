@@ -4,6 +4,7 @@ import contextlib
 import copy
 import errno
 import itertools
+import os
 import signal
 
 import pytest
@@ -218,6 +219,19 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     del state["best"]
     checkpoint.save(path, {**state, "ema": 1})
     with pytest.raises(Failed, match=r"of another version of nsr \(it differs in: best, ema\); delete"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("state", [[1], torch.ones(2), {1: 2, "step": 3}])
+def test_a_whole_file_that_is_no_checkpoint_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "checkpoint-000000004.pt")
+    with pytest.raises(Failed, match=r"of another version of nsr \(it differs in: .*; delete the checkpoints"):
+        run(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "checkpoint-000000004.pt")
+    with pytest.raises(Failed, match="no checkpoint in .* can be read; delete them"):
         run(tmp_path)
 
 

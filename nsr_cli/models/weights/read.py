@@ -115,7 +115,7 @@ def check_zip(path: Path) -> None:
     Raises:
         UserError: a checksum is wrong, the file holds a program, or it unpacks to more bytes than it has.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if any(re.match(r"[^/]+/code/", member.filename) for member in members):
             raise _needs_code(path, "a TorchScript program")

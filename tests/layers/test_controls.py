@@ -150,8 +150,19 @@ def positive_bias(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-@pytest.mark.parametrize("made", [spectral_norm, positive_bias])
-def test_other_parametrisations_stay(made):
+def hooked(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return conv
+
+
+@torch.no_grad()
+def old_spectral_norm(conv: nn.Conv2d) -> nn.Conv2d:
+    return torch.nn.utils.spectral_norm(conv)
+
+
+@pytest.mark.parametrize("made", [spectral_norm, positive_bias, hooked, old_spectral_norm])
+def test_other_parametrisations_and_hooks_stay(made):
+    """Once the hooks were dropped, and the weight that the older spectral norm had left was taken for the kernel."""
     network = nn.Sequential(made(nn.Conv2d(2, 3, 3)), weight_norm(nn.Linear(4, 4))).eval()
     plain, x = merged(network), torch.randn(1, 2, 6, 6)
     assert [type(m) for m in plain] == [type(m) for m in network] and torch.equal(plain(x), network(x))
@@ -162,6 +173,8 @@ def test_input_dependent_kernels_are_not_merged():
         merge(SparseConv2d(5, 8, 3))
     with pytest.raises(ValueError, match="^Linear: expected a convolution"):
         merge(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="^Conv2d: expected .*, without hooks$"):
+        merge(hooked(nn.Conv2d(2, 2, 1)))
 
 
 @pytest.mark.parametrize("gate", ["none", "uniform", "static", "softmax", "se"])

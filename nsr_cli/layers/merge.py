@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize, skip_init
 
 from nsr_cli.layers.sparse_conv import SparseConv2d, is_gated
@@ -53,13 +53,19 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
     return plain.train(layer.training)
 
 
+def copied(network: nn.Module) -> nn.Module:
+    """A deep copy, also of modules that keep a computed tensor, as the older weight norm and pruning do."""
+    kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
+
+
 def merged(network: nn.Module) -> nn.Module:
     """A copy of ``network`` with plain convolutions wherever the kernel does not depend on the input.
 
     Gated convolutions stay, with folded weight normalisation. All other layers, as those with hooks, are copied as
     they are.
     """
-    network = copy.deepcopy(network)
+    network = copied(network)
     if mergeable(network):
         return merge(network)
     plain = {module: merge(module) for module in network.modules() if mergeable(module)}  # a shared module stays shared

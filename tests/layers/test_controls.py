@@ -194,6 +194,19 @@ def test_a_merged_network_computes_the_same_bits_without_weight_normalisation(ga
     assert second_gates(plain) == [] or gate in ("softmax", "se")
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_the_older_weight_norm_is_copied_in_the_midst_of_a_training():
+    """Once torch refused to copy the weight that it keeps, which belongs to autograd's graph."""
+    network, x = nn.Sequential(torch.nn.utils.weight_norm(nn.Conv2d(2, 3, 3))), torch.randn(1, 2, 6, 6)
+    network(x).sum().backward()
+    copied = merged(network)
+    with torch.no_grad():
+        before = network(x)
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    assert torch.equal(copied(x), before) and torch.equal(merged(network)(x), network(x)) and before.any()
+
+
 def test_a_convolution_used_twice_stays_one_when_merged():
     shared = control("static", padding=1, sparsity_groups=2)
     network = nn.Sequential(nn.Conv2d(3, 5, 1), shared, nn.Conv2d(7, 5, 1), shared)

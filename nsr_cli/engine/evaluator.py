@@ -126,7 +126,7 @@ def evaluate(
             for convention in conventions:
                 if convention.restoration not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
-                    used = ColourByLuma(method) if luma_only and convention.given == "rgb" else method
+                    used = ColourByLuma(method, task.scale) if luma_only and convention.given == "rgb" else method
                     with naming(path):
                         restored = restore(used, degraded, task.scale, tiling, convention.output_rounded)
                     outputs[convention.restoration] = restored, truth

@@ -51,7 +51,7 @@ def validation_of(
     def measure(network: nn.Module) -> dict[str, float | np.ndarray]:
         network = copied(network).eval()  # a copy: training goes on unchanged, to the bit
         tiling = tiling_of(network, patch)
-        method = ColourByLuma(network) if luma_only and convention.given == "rgb" else network
+        method = ColourByLuma(network, scale) if luma_only and convention.given == "rgb" else network
         with parametrize.cached():  # weights are normalised once, not for each tile
             restored = [restore(method, low, scale, tiling) for low, _, _ in chosen]
         pairs = zip(restored, chosen, strict=True)

@@ -82,6 +82,21 @@ def test_a_network_without_a_halo_sees_whole_images_and_one_with_it_tiles(nsr, t
     assert tilings[1] == {"side": 514, "margin": 1, "overlap": 0}
 
 
+def test_a_module_without_parameters_is_a_method_without_training(nsr, tmp_path, write, photographs):
+    """Once it ended in StopIteration, without a word."""
+    write("my_net.py", NETWORK.replace("*layers, ", ""))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    refused = nsr("train --config-dir own model=mine batch=2 steps=4 device=cpu")
+    assert refused.code == 2 and refused.err == (
+        "nsr train: _target_=my_net.Net: has nothing to train; expected trained: false in its YAML\n"
+    )
+    write("own/model/mine.yaml", NETWORK_YAML.replace("trained: true", "trained: false"))
+    for line in ("eval benchmarks=[./photographs]", "restore photographs"):
+        result = nsr(f"{line} --config-dir own model=mine")
+        assert result.code == 0, result.err
+    assert records(tmp_path)["mine"].cost["parameters"] == 0
+
+
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):
     write("my_net.py", NETWORK.replace("scale_factor=scale", "scale_factor=1"))
     write("own/model/mine.yaml", NETWORK_YAML)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nsr_cli.layers.cost import macs_per_pixel, macs_per_sample
+from nsr_cli.models.tiled import device_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
         extra.append(macs_per_sample(module))
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, device_of(model)
     side = PROBE if hasattr(model, "halo") else LARGE
     try:
         with torch.no_grad():

@@ -20,7 +20,7 @@ from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError
 from nsr_cli.folders import code_digest
 from nsr_cli.models.authors_tiling import AuthorsTiling
-from nsr_cli.models.tiled import Tiling, tiling_of
+from nsr_cli.models.tiled import Tiling, device_of, tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.partial import PartialScores
 from nsr_cli.runs.provenance import provenance
@@ -112,7 +112,7 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write the record of a run on a benchmark; ``found`` are the measured entries of the Record."""
     network = isinstance(method, nn.Module)
-    device = next(method.parameters()).device if network else torch.device("cpu")
+    device = device_of(method) if network else torch.device("cpu")
     content = Record(
         run=run.name,
         signature=run.spec.signature,

@@ -112,6 +112,7 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write the record of a run on a benchmark; ``found`` are the measured entries of the Record."""
     network = isinstance(method, nn.Module)
+    own = run.own_code | (json.loads(run.code_file.read_bytes()) if run.code_file.exists() else {})  # of the training
     device = device_of(method) if network else torch.device("cpu")
     content = Record(
         run=run.name,
@@ -120,7 +121,7 @@ def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], *
         benchmark=run.data_name(benchmark),
         official_low_resolution=run.task_on(benchmark, paths).official(paths),
         cost=vars(cost_of(run, method)) if network else None,
-        made=provenance(device),
+        made={**provenance(device), **({"own": own} if own else {})},
         **found,
     )
     write_record(run.record(benchmark), content)

@@ -1,9 +1,12 @@
 """Dotted names of classes and functions in configs and records."""
 
 import ast
+import contextlib
+import hashlib
 import importlib
 import sys
 import sysconfig
+from collections.abc import Iterable
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,21 +58,33 @@ def is_own(module: str) -> bool:
     return bool(places) and not inside
 
 
+def source_of(module: str) -> bytes:
+    """The source of a module; empty where it has none. Nothing is imported."""
+    spec: ModuleSpec | None = None
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a script that is running
+        for depth, part in enumerate(parts := module.split("."), 1):
+            if depth == 1:
+                spec = find_spec(part)
+            else:
+                spec = PathFinder.find_spec(".".join(parts[:depth]), spec.submodule_search_locations or [])
+            if spec is None:
+                return b""
+        return Path(spec.origin).read_bytes() if isinstance(spec.loader, SourceFileLoader) else b""
+    return b""
+
+
+def source_digests(names: Iterable[str]) -> dict[str, str]:
+    """The start of the SHA-256 of the source of each module that dotted names name, and that is not of nsr."""
+    modules = {name.rpartition(".")[0] for name in names} - {""}
+    own = sorted(module for module in modules if module.partition(".")[0] != __name__.partition(".")[0])
+    return {module: hashlib.sha256(source_of(module)).hexdigest()[:16] for module in own}
+
+
 def top_level_names(module: str) -> set[str]:
     """The names that the source of a module defines or imports at its top level; nothing is imported."""
-    spec: ModuleSpec | None = None
-    for depth, part in enumerate(parts := module.split("."), 1):
-        if depth == 1:
-            spec = find_spec(part)
-        else:
-            spec = PathFinder.find_spec(".".join(parts[:depth]), spec.submodule_search_locations or [])
-        if spec is None:
-            return set()
-    if not isinstance(spec.loader, SourceFileLoader):
-        return set()
     try:
-        body = ast.parse(Path(spec.origin).read_bytes()).body
-    except (OSError, SyntaxError, ValueError):
+        body = ast.parse(source_of(module)).body
+    except (SyntaxError, ValueError):
         return set()
     defined = {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     taken = {alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names}

@@ -82,6 +82,46 @@ def test_a_network_without_a_halo_sees_whole_images_and_one_with_it_tiles(nsr, t
     assert tilings[1] == {"side": 514, "margin": 1, "overlap": 0}
 
 
+def test_scores_of_changed_code_are_shown_as_such(nsr, tmp_path, write, photographs):
+    """Once the scores of an earlier network of the same name were shown without a word."""
+    write("own/model/mine.yaml", NETWORK_YAML)
+    write("my_metric.py", METRIC)
+    line = "train --config-dir own model=mine batch=2 steps=4 threads=1 device=cpu benchmarks=[./photographs]"
+    other = (
+        "  my_net: changed since then; rescore=true scores with the present code, another model.name=... trains with it"
+    )
+    for text, warned in ((NETWORK, False), (NETWORK.replace("3, padding=1", "1"), True)):
+        write("my_net.py", text)
+        sys.modules.pop("my_net", None)
+        result = nsr(f"{line} metrics=[my_metric.mae]")
+        assert result.code == 0 and (other in result.out) == warned, result.out + result.err
+    result = nsr(f"{line} model.name=mine2")
+    assert result.code == 0 and "training mine2-" in result.out and other not in result.out
+    write("my_metric.py", METRIC.replace("abs(", "square("))
+    sys.modules.pop("my_metric")
+    line = f"{line} model.name=mine2 metrics=[my_metric.mae]"
+    assert nsr(line).code == 0
+    write("my_metric.py", METRIC)
+    sys.modules.pop("my_metric")
+    assert other.replace("my_net", "my_metric") in nsr(line).out
+    assert "changed since" not in nsr(f"{line} rescore=true").out + nsr(line).out
+
+
+def test_a_module_without_parameters_is_a_method_without_training(nsr, tmp_path, write, photographs):
+    """Once it ended in StopIteration, without a word."""
+    write("my_net.py", NETWORK.replace("*layers, ", ""))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    refused = nsr("train --config-dir own model=mine batch=2 steps=4 device=cpu")
+    assert refused.code == 2 and refused.err == (
+        "nsr train: _target_=my_net.Net: has nothing to train; expected trained: false in its YAML\n"
+    )
+    write("own/model/mine.yaml", NETWORK_YAML.replace("trained: true", "trained: false"))
+    for line in ("eval benchmarks=[./photographs]", "restore photographs"):
+        result = nsr(f"{line} --config-dir own model=mine")
+        assert result.code == 0, result.err
+    assert records(tmp_path)["mine"].cost["parameters"] == 0
+
+
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):
     write("my_net.py", NETWORK.replace("scale_factor=scale", "scale_factor=1"))
     write("own/model/mine.yaml", NETWORK_YAML)
@@ -301,7 +341,8 @@ def test_a_metric_is_a_function_and_old_records_are_filled(nsr, tmp_path, write,
     for file, scores in new.images.items():
         assert 0 < scores["my_metric.mae"] < 60 and scores["psnr"] == old.images[file]["psnr"]
     (path,) = (tmp_path / "results/records/untrained").glob("*.json")
-    assert replace(after, scores={}, seconds=None) == replace(before, scores={}, seconds=None)
+    assert replace(after, scores={}, seconds=None, made={}) == replace(before, scores={}, seconds=None, made={})
+    assert after.made.pop("own").keys() == {"my_metric"} and after.made == before.made
     time = path.stat().st_mtime_ns
     for again in (f"{line} metrics=[my_metric.mae]", line):  # a record with more answers for less
         assert nsr(again).code == 0 and path.stat().st_mtime_ns == time

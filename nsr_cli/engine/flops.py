@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nsr_cli.layers.cost import macs_per_pixel, macs_per_sample
+from nsr_cli.models.tiled import device_of
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,15 @@ class Cost:
     parameters: int
 
 
-PROBE = 8  # side of the input that is counted on; a convolutional cost per pixel does not depend on it
+PROBE = 8  # side of the input that a convolutional network is counted on; its cost per pixel does not depend on it
+LARGE = 64  # the same for other networks, which may pool, or pad to windows
 
 
 def count(model: nn.Module, channels: int, tile: int) -> Cost:
     """Cost per input pixel of ``model``, whose gates see tiles of ``tile`` pixels a side.
 
     Args:
-        model: a network of NCHW images; it is run once, on zeros.
+        model: a network of NCHW images; it is run once, on zeros. It is convolutional if it has ``halo``.
         channels: channels of its input.
         tile: side of the tiles that share one gate decision, in input pixels.
     """
@@ -41,17 +43,18 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
         if not isinstance(module, nn.Conv2d):
             return
         output = output[0] if isinstance(output, tuple) else output  # beside its global average
-        convolutions.append(output.shape[2:].numel() * macs_per_pixel(module))
+        convolutions.append(output.numel() // module.out_channels * macs_per_pixel(module))
         extra.append(macs_per_sample(module))
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, device_of(model)
+    side = PROBE if hasattr(model, "halo") else LARGE
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, channels, PROBE, PROBE, device=device))
+            model.eval()(torch.zeros(1, channels, side, side, device=device))
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
     parameters = sum(p.numel() for p in model.parameters())
-    return Cost(sum(convolutions) / PROBE**2, sum(extra) / tile**2, parameters)
+    return Cost(sum(convolutions) / side**2, sum(extra) / tile**2, parameters)

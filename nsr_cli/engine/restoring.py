@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from nsr_cli.data.pictures import Canvas, Picture, check_format
+from nsr_cli.layers.layout import set_layout
 from nsr_cli.models.channels import adapt_channels
 from nsr_cli.models.tiled import Tiling, restore_bands
 from nsr_cli.ops.color import quantize
@@ -85,7 +86,7 @@ def restore_picture(
         beside = Canvas(comparison, size, channels, deep)
     done, top, tiles = 0, 0, restorer.tiles(*picture.colour.shape[:2])
     if isinstance(restorer.method, nn.Module):
-        restorer.method.eval().to(memory_format=torch.channels_last)  # as in scoring
+        set_layout(restorer.method.eval(), torch.channels_last)  # as in scoring
     with parametrize.cached():
         for band in restorer.bands(picture.colour):
             end = top + len(band)

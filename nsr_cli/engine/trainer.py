@@ -16,7 +16,7 @@ from nsr_cli.engine.ranks import Exchange, Ranks
 from nsr_cli.engine.saver import Saver
 from nsr_cli.engine.schedule import Schedule
 from nsr_cli.errors import Failed
-from nsr_cli.layers.sparse_conv import best_layout
+from nsr_cli.layers.layout import best_layout, set_layout
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
         Failed: a checkpoint of another run, of other training images or of another version; none that can be read.
     """
     device, layout, steps = next(model.parameters()).device, best_layout(model, patch), schedule.steps
-    model.to(memory_format=layout)
+    set_layout(model, layout)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,6 +1,5 @@
 """Validation during a training: PSNR on the centres of a few benchmark images."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.utils import parametrize
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.engine.evaluator import Degradation, check_large_enough, restore, score
+from nsr_cli.layers.merge import copied
 from nsr_cli.models.luma import ColourByLuma
 from nsr_cli.models.tiled import tiling_of
 
@@ -49,9 +49,9 @@ def validation_of(
 
     @torch.no_grad()
     def measure(network: nn.Module) -> dict[str, float | np.ndarray]:
-        network = copy.deepcopy(network).eval()  # a copy: training goes on unchanged, to the bit
+        network = copied(network).eval()  # a copy: training goes on unchanged, to the bit
         tiling = tiling_of(network, patch)
-        method = ColourByLuma(network) if luma_only and convention.given == "rgb" else network
+        method = ColourByLuma(network, scale) if luma_only and convention.given == "rgb" else network
         with parametrize.cached():  # weights are normalised once, not for each tile
             restored = [restore(method, low, scale, tiling) for low, _, _ in chosen]
         pairs = zip(restored, chosen, strict=True)

@@ -3,18 +3,17 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize, skip_init
 
 from nsr_cli.layers.sparse_conv import SparseConv2d, is_gated
-from nsr_cli.layers.sparsify import is_weight_normalised
+from nsr_cli.layers.sparsify import computes_by_its_weight, is_weight_normalised
 
 
 def mergeable(module: nn.Module) -> bool:
-    """Whether ``module`` is a convolution, sparse or not, whose kernel is the same for every input."""
-    if parametrize.type_before_parametrizations(module) not in (nn.Conv2d, SparseConv2d) or is_gated(module):
-        return False
-    return not parametrize.is_parametrized(module) or is_weight_normalised(module)
+    """Whether ``module`` is a convolution, sparse or not, without hooks, whose kernel is the same for every input."""
+    is_known = parametrize.type_before_parametrizations(module) in (nn.Conv2d, SparseConv2d)
+    return is_known and not is_gated(module) and computes_by_its_weight(module)
 
 
 @torch.no_grad()
@@ -26,11 +25,11 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
             torch's ``parametrizations.weight_norm`` or not. It is not changed.
 
     Raises:
-        ValueError: the kernel depends on the input, or the layer is of another kind.
+        ValueError: the kernel depends on the input, or the layer has hooks, or is of another kind.
     """
     if not mergeable(layer):
         found = f"gate={layer.sparsity.gate}" if is_gated(layer) else type(layer).__name__
-        raise ValueError(f"{found}: expected a convolution whose kernel is the same for every input")
+        raise ValueError(f"{found}: expected a convolution whose kernel is the same for every input, without hooks")
     if isinstance(layer, SparseConv2d):
         weight, bias = layer.shared_kernel(hard=layer.inference == "hard" and layer.sparsity_groups > 1)
     else:
@@ -54,12 +53,19 @@ def merge(layer: nn.Conv2d) -> nn.Conv2d:
     return plain.train(layer.training)
 
 
+def copied(network: nn.Module) -> nn.Module:
+    """A deep copy, also of modules that keep a computed tensor, as the older weight norm and pruning do."""
+    kept = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in kept if not tensor.is_leaf})
+
+
 def merged(network: nn.Module) -> nn.Module:
     """A copy of ``network`` with plain convolutions wherever the kernel does not depend on the input.
 
-    Gated convolutions stay, with folded weight normalisation. All other layers are copied as they are.
+    Gated convolutions stay, with folded weight normalisation. All other layers, as those with hooks, are copied as
+    they are.
     """
-    network = copy.deepcopy(network)
+    network = copied(network)
     if mergeable(network):
         return merge(network)
     plain = {module: merge(module) for module in network.modules() if mergeable(module)}  # a shared module stays shared

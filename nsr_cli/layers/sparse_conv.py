@@ -281,20 +281,3 @@ class SparseConv2d(nn.Conv2d):
 def is_gated(module: nn.Module) -> bool:
     """Whether ``module`` is a sparse convolution whose kernel depends on its input."""
     return isinstance(module, SparseConv2d) and module.is_gated
-
-
-def best_layout(network: nn.Module, side: int) -> torch.memory_format:
-    """The memory layout in which a network trains fastest, on samples of ``side`` x ``side`` pixels.
-
-    Channels-last if convolutions run on a whole batch (as with ``se``) or on one sample at a time; contiguous if the
-    samples are groups of one convolution.
-    """
-    device = next(network.parameters()).device
-    for layer in network.modules():
-        if is_gated(layer) and layer.sparsity.gate != "se":
-            kernel = layer.weight.shape[0] // layer.sparsity_groups, *layer.weight.shape[1:]
-            sample = torch.empty(1, layer.in_channels, side, side, device=device)
-            conv = layer.stride, (layer.kernel_size[0] // 2,) * 2, layer.dilation
-            if choice.by_rule(sample, kernel, *conv) not in per_sample.CHANNELS_LAST:
-                return torch.contiguous_format
-    return torch.channels_last

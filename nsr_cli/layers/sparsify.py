@@ -120,11 +120,15 @@ def summary(layers: list[Replaced]) -> str:
 
 def replaceable(module: nn.Module) -> bool:
     """Whether ``module`` is an ungrouped ``nn.Conv2d`` without hooks, plain or weight-normalised."""
-    if parametrize.type_before_parametrizations(module) is not nn.Conv2d or module.groups > 1:
+    is_plain = parametrize.type_before_parametrizations(module) is nn.Conv2d and module.groups == 1
+    return is_plain and computes_by_its_weight(module)
+
+
+def computes_by_its_weight(conv: nn.Conv2d) -> bool:
+    """Whether a convolution has no hooks, and no parametrisation but torch's weight normalisation."""
+    if conv._forward_pre_hooks or conv._forward_hooks:  # also older weight and spectral norms, pruning, ...
         return False
-    if module._forward_pre_hooks or module._forward_hooks:
-        return False
-    return not parametrize.is_parametrized(module) or is_weight_normalised(module)
+    return not parametrize.is_parametrized(conv) or is_weight_normalised(conv)
 
 
 def is_weight_normalised(conv: nn.Conv2d) -> bool:

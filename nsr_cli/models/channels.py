@@ -68,4 +68,4 @@ def adapt_channels(network: Callable, reads: int, channels: int, scale: int, col
         return GreyAsRgb(network)
     if colour == "channels":
         return ByChannel(network)
-    return ByLuma(network) if scale == 1 else ColourByLuma(network)
+    return ByLuma(network) if scale == 1 else ColourByLuma(network, scale)

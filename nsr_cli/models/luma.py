@@ -20,12 +20,13 @@ class ColourByLuma(nn.Module):
     """An RGB network from an up-scaling network of luma, as VDSR's authors restore colour images.
 
     Args:
-        network: low-resolution Y (B, 1, H, W) in [0, 1] to Y at ``scale`` times the size; has ``halo`` and ``scale``.
+        network: low-resolution Y (B, 1, H, W) in [0, 1] to Y at ``scale`` times the size.
+        scale: of the network.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, scale: int):
         super().__init__()
-        self.network, self.halo, self.scale = network, getattr(network, "halo", None), network.scale
+        self.network, self.halo, self.scale = network, getattr(network, "halo", None), scale
         self.enlarges = getattr(network, "enlarges", 1)
 
     def forward(self, x: Tensor) -> Tensor:

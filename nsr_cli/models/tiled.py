@@ -42,6 +42,11 @@ class Tiling:
         return [*range(0, length - side, max(1, side - 2 * self.margin - self.overlap)), length - side]
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """The device of a network; the CPU for one without parameters and buffers."""
+    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+
+
 def tiling_of(network: nn.Module, side: int | None = None) -> Tiling:
     """The tiling for a network.
 
@@ -104,7 +109,7 @@ def _restore_row(
     network: nn.Module, strip: Tensor, columns: list[int], scale: int, tiling: Tiling, at_once: int
 ) -> Tensor:
     """Restore one row of tiles: (C, side, W) to (C, side * scale, W * scale), overlaps averaged."""
-    device = next(network.parameters()).device
+    device = device_of(network)
     channels, height, width = strip.shape
     side = tiling.side_of(width)
     total, covered = torch.zeros(channels, height * scale, width * scale), torch.zeros(width * scale)

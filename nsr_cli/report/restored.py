@@ -53,7 +53,7 @@ def compare_figure(bicubic: Run, runs: dict[str, Run], benchmark: str, path: Pat
     panels = [panel("low resolution", nearest, None), panel("bicubic", build(bicubic, device), None)]
     for title, run in runs.items():
         network = trained_network(run, device)
-        method = ColourByLuma(network) if task.luma_only(run.reads) else network  # as in scoring
+        method = ColourByLuma(network, task.scale) if task.luma_only(run.reads) else network  # as in scoring
         panels.append(panel(title, method, tiling_for(run, network)))
     panels.append(Panel("ground truth", np.ascontiguousarray(truth), "PSNR"))
     measured = {"rgb": "RGB"}.get(convention.measured, "Y")

@@ -15,6 +15,7 @@ from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
@@ -68,6 +69,8 @@ def fresh_method(spec: Spec) -> Callable:
         raise UserError(str(error)) from None
     if is_network and not isinstance(method, nn.Module):
         raise UserError(f"_target_={spec.model.target}: makes a {type(method).__name__}; expected a torch.nn.Module")
+    if spec.training and not any(parameter.requires_grad for parameter in method.parameters()):
+        raise UserError(f"_target_={spec.model.target}: has nothing to train; expected trained: false in its YAML")
     if spec.training:
         method.tile = spec.training.patch
     return method
@@ -159,7 +162,7 @@ def check_network(spec: Spec, network: nn.Module) -> None:
     task = task_of(spec.task)
     given, scale = task.channels_given(spec.model.reads), task.scale
     side = getattr(network, "tile", None) or 32
-    device = next(network.parameters()).device
+    device = device_of(network)
     training = network.training
     try:
         with torch.no_grad():

@@ -1,7 +1,6 @@
 """Export networks as .safetensors, torch.export's .pt2 or ONNX; each file is read back and compared."""
 
 import contextlib
-import copy
 import functools
 import importlib
 import io
@@ -18,6 +17,7 @@ from torch.export import Dim, ExportedProgram
 
 from nsr_cli.errors import Failed, Reported, UserError, find_each
 from nsr_cli.files import replacing
+from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import check_network, set_inference, trained_network
@@ -183,7 +183,7 @@ def export_program(network: nn.Module, channels: int) -> ExportedProgram:
 
     Layers of up to BRANCHES groups take the exact form, which has no convolution with kernels computed from the input.
     """
-    network = copy.deepcopy(network)
+    network = copied(network)
     for layer in network.modules():
         if is_gated(layer) and layer.sparsity_groups <= BRANCHES:
             layer.form = "exact"

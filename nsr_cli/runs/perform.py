@@ -11,7 +11,7 @@ from nsr_cli.engine import checkpoint
 from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
-from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_text
+from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_json, write_text
 from nsr_cli.ops.metrics import metric
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan_text
@@ -122,6 +122,8 @@ def _train(
 ) -> None:
     """Train; if the training diverges, write records of that for the missing benchmarks."""
     write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.signed, indent=1) + "\n")
+    if not checkpoint.checkpoints(run.folder):
+        write_json(run.code_file, run.with_request(metrics=[]).own_code)
     try:
         begin(ranks)
         _divergence_file(run).unlink(missing_ok=True)

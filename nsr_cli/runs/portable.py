@@ -1,6 +1,5 @@
 """Portable networks: .safetensors files with folded weights and the Spec of their network."""
 
-import copy
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, naming
 from nsr_cli.files import replacing
-from nsr_cli.layers.merge import merged
+from nsr_cli.layers.merge import copied, merged
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
 from nsr_cli.names import imported, imported_if_own, is_own
@@ -25,7 +24,7 @@ SPEC_KEYS = {"spec", "signature"}  # metadata of a file that holds a Spec
 
 def portable_copy(network: nn.Module, spec: Spec) -> nn.Module:
     """A copy for evaluation: weights folded, and plain convolutions where the kernel is the same for every input."""
-    network = copy.deepcopy(network).eval()
+    network = copied(network).eval()
     set_inference(network, spec.inference)
     return merged(network)
 

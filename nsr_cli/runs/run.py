@@ -9,6 +9,7 @@ from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import low_resolution_paths, lr_folder
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError
+from nsr_cli.names import source_digests
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task, task_of
 
@@ -77,6 +78,17 @@ class Run:
     def reads(self) -> list[str]:
         """Kinds of input images of the method: rgb, luma, grey."""
         return self.spec.model.reads
+
+    @cached_property
+    def own_code(self) -> dict[str, str]:
+        """The digest of each module of the user's own that decides the run's numbers, by its name."""
+        spec = self.spec
+        return source_digests([spec.model.target, spec.task["target"], spec.sparsity["gate"], *self.request.metrics])
+
+    @property
+    def code_file(self) -> Path:
+        """The file of ``own_code`` when the training began."""
+        return self.folder / "code.json"
 
     @property
     def name(self) -> str:

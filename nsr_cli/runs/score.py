@@ -20,7 +20,7 @@ from nsr_cli.engine.gate_stats import GateUse
 from nsr_cli.errors import UserError
 from nsr_cli.folders import code_digest
 from nsr_cli.models.authors_tiling import AuthorsTiling
-from nsr_cli.models.tiled import Tiling, tiling_of
+from nsr_cli.models.tiled import Tiling, device_of, tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.runs.partial import PartialScores
 from nsr_cli.runs.provenance import provenance
@@ -112,7 +112,8 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write the record of a run on a benchmark; ``found`` are the measured entries of the Record."""
     network = isinstance(method, nn.Module)
-    device = next(method.parameters()).device if network else torch.device("cpu")
+    own = run.own_code | (json.loads(run.code_file.read_bytes()) if run.code_file.exists() else {})  # of the training
+    device = device_of(method) if network else torch.device("cpu")
     content = Record(
         run=run.name,
         signature=run.spec.signature,
@@ -120,7 +121,7 @@ def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], *
         benchmark=run.data_name(benchmark),
         official_low_resolution=run.task_on(benchmark, paths).official(paths),
         cost=vars(cost_of(run, method)) if network else None,
-        made=provenance(device),
+        made={**provenance(device), **({"own": own} if own else {})},
         **found,
     )
     write_record(run.record(benchmark), content)

@@ -131,5 +131,11 @@ def print_scores(run: Run, records: dict[str, Record]) -> None:
     """Print the scores of a finished run, and the files of its records."""
     for name, record in records.items():
         print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
+        own = record.made.get("own", {})
+        if changed := [module for module, digest in run.own_code.items() if own.get(module, digest) != digest]:
+            advice = (
+                "rescore=true scores with the present code" + ", another model.name=... trains with it" * run.trains
+            )
+            print_line(f"  {', '.join(changed)}: changed since then; {advice}")
         if run.request.save_images:
             print_line(f"  {run.images_folder(name).resolve()}")

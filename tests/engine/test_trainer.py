@@ -64,6 +64,14 @@ def test_a_parameter_that_is_not_used_is_named(tmp_path):
         run(tmp_path, model=model)
 
 
+def test_a_network_that_convolves_in_three_dimensions_is_trained(tmp_path):
+    convolution = nn.Conv3d(1, 1, (1, 3, 3), padding=(0, 1, 1))
+    model = nn.Sequential(nn.Unflatten(1, (1, 1)), convolution, nn.Flatten(1, 2), nn.Conv2d(1, 1, 1))
+    before = convolution.weight.detach().clone()
+    run(tmp_path, model=model)
+    assert not torch.equal(convolution.weight, before)
+
+
 def test_validation_comes_when_it_is_due(tmp_path):
     run(tmp_path, validate=lambda model: {"psnr": 30.0}, validate_every=4, every=5)
     lines = lines_of(tmp_path)

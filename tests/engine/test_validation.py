@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from nsr_cli.data.images import write_png
@@ -40,3 +41,11 @@ def test_only_the_centres_of_images_are_kept(paths):
     tracemalloc.stop()
     assert kept < 4 * (192 * 192 + 96 * 96) * 3 * 1.5 < 4 * 600 * 500 * 3
     assert measure(NETWORK)["psnr"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_network_with_the_older_weight_norm_is_validated(paths):
+    """Published networks have it; its weight belongs to autograd's graph after a step, and could not be copied."""
+    network = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 12, 1)), nn.PixelShuffle(2))
+    network(torch.rand(1, 3, 4, 4)).sum().backward()
+    assert validation_of(paths, TASK, CONVENTION, 48)(network)["psnr"] > 0

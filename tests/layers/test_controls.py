@@ -150,8 +150,19 @@ def positive_bias(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-@pytest.mark.parametrize("made", [spectral_norm, positive_bias])
-def test_other_parametrisations_stay(made):
+def hooked(conv: nn.Conv2d) -> nn.Conv2d:
+    conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return conv
+
+
+@torch.no_grad()
+def old_spectral_norm(conv: nn.Conv2d) -> nn.Conv2d:
+    return torch.nn.utils.spectral_norm(conv)
+
+
+@pytest.mark.parametrize("made", [spectral_norm, positive_bias, hooked, old_spectral_norm])
+def test_other_parametrisations_and_hooks_stay(made):
+    """Once the hooks were dropped, and the weight that the older spectral norm had left was taken for the kernel."""
     network = nn.Sequential(made(nn.Conv2d(2, 3, 3)), weight_norm(nn.Linear(4, 4))).eval()
     plain, x = merged(network), torch.randn(1, 2, 6, 6)
     assert [type(m) for m in plain] == [type(m) for m in network] and torch.equal(plain(x), network(x))
@@ -162,6 +173,8 @@ def test_input_dependent_kernels_are_not_merged():
         merge(SparseConv2d(5, 8, 3))
     with pytest.raises(ValueError, match="^Linear: expected a convolution"):
         merge(nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="^Conv2d: expected .*, without hooks$"):
+        merge(hooked(nn.Conv2d(2, 2, 1)))
 
 
 @pytest.mark.parametrize("gate", ["none", "uniform", "static", "softmax", "se"])
@@ -179,6 +192,19 @@ def test_a_merged_network_computes_the_same_bits_without_weight_normalisation(ga
     assert kinds == ({nn.Conv2d, SparseConv2d} if gate in ("softmax", "se") else {nn.Conv2d})
     assert not any("original" in key for key in plain.state_dict())
     assert second_gates(plain) == [] or gate in ("softmax", "se")
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_the_older_weight_norm_is_copied_in_the_midst_of_a_training():
+    """Once torch refused to copy the weight that it keeps, which belongs to autograd's graph."""
+    network, x = nn.Sequential(torch.nn.utils.weight_norm(nn.Conv2d(2, 3, 3))), torch.randn(1, 2, 6, 6)
+    network(x).sum().backward()
+    copied = merged(network)
+    with torch.no_grad():
+        before = network(x)
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    assert torch.equal(copied(x), before) and torch.equal(merged(network)(x), network(x)) and before.any()
 
 
 def test_a_convolution_used_twice_stays_one_when_merged():

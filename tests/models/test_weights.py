@@ -15,7 +15,7 @@ from nsr_cli.models.dncnn import DnCNN
 from nsr_cli.models.edsr import EDSR
 from nsr_cli.models.vdsr import VDSR
 from nsr_cli.models.wdsr import WDSR
-from nsr_cli.models.weights import Loaded, check_fit, load_weights
+from nsr_cli.models.weights import Loaded, check_fit, load_fitting_layers, load_weights
 
 
 @pytest.mark.parametrize("container", [None, "state_dict", "params", "params_ema", "model", "model_state_dict"])
@@ -143,6 +143,26 @@ def test_own_checkpoints_load_back(tmp_path, build):
     torch.save({"model": source.state_dict(), "step": 7}, tmp_path / "w")
     load_weights(model, tmp_path / "w")
     assert_same(model, own(source))
+
+
+class Mine(nn.Module):
+    """With the names of EDSR-PyTorch and of KAIR's DnCNN; ``factors`` of the scale make layers."""
+
+    def __init__(self, *factors: int):
+        super().__init__()
+        self.head, self.model = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(*[nn.Conv2d(4, 4, 3)] * 3)
+        ups = [layer for factor in factors for layer in (nn.Conv2d(4, 4 * factor**2, 3), nn.PixelShuffle(factor))]
+        self.tail = nn.Sequential(nn.Sequential(*ups), nn.Conv2d(4, 3, 3))
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.model."])
+def test_layers_of_ones_own_network_with_names_of_releases(tmp_path, wrapper):
+    """Once refused as weights of EDSR where the scale adds a layer, and none was found where they are wrapped."""
+    source, model = Mine(2), Mine(2, 2)
+    torch.save({wrapper + key: value for key, value in source.state_dict().items()}, tmp_path / "w")
+    assert load_fitting_layers(model, tmp_path / "w") == ["tail.0.2"]
+    assert torch.equal(model.head[0].weight, source.head[0].weight)
+    assert refusal(model, tmp_path / "w").startswith("weights of Mine in other sizes: tail.0.2.weight: model (16, 4, 3")
 
 
 def test_other_sizes_are_named(tmp_path):

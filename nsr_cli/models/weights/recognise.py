@@ -204,7 +204,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
 
     Args:
         content: tensors or MATLAB's arrays by name.
-        own_keys: keys of the model's state dict; content with exactly these is taken as it is.
+        own_keys: keys of the model's state dict; content with exactly these, or most of them, is taken as it is.
         path: of the file, for errors.
 
     Raises:
@@ -214,6 +214,9 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
     for state in candidates:
         if state.keys() == own_keys:
             return Recognised(architecture_of(state), state)
+    nearest = max(candidates, key=lambda state: len(state.keys() & own_keys))
+    if 2 * len(nearest.keys() & own_keys) > len(own_keys):  # of the model's class, whatever else has such names
+        return Recognised(None, nearest)
     for state in candidates:
         for architecture in ARCHITECTURES:
             for release in architecture.releases:

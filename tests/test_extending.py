@@ -343,7 +343,10 @@ def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        *dict.fromkeys(("", "[", "3", "{title: x, rows: 5}"), "mine.yaml: describes no table (").items(),
+        *dict.fromkeys(("", "[", "3", "[" * 10**4), "mine.yaml: describes no table (").items(),
+        ("{title: x, rows: 5}", "mine: rows=5: expected a list"),
+        ("{title: x, rows: [{label: a, command: nsr eval, benchmark: nope}]}", "no data set 'nope'"),
+        ("{title: x, rows: [{label: a, command: nsr train, benchmark: nope}]}", "no data set 'nope'"),
         ("title: x", "mine: the table has no rows; it has: name, text, corner, title"),
         ("{title: x, rows: [{lable: a}]}", "mine: no key 'lable' (did you mean label?); there are: label, "),
         ("{title: x, rows: [{label: a}], baselin: a}", "mine: no key 'baselin' (did you mean baseline?); there are: "),

@@ -72,6 +72,12 @@ def check_writable(name: str, folder: str) -> None:
         raise UserError(f"{name}={folder}: cannot be written to ({error.strerror}: {there})") from None
 
 
+def check_file(key: str, path: Path) -> None:
+    """Raise UserError for a path, which a key names, where there is anything but a file that could be replaced."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{key}={path}: a {'folder' if path.is_dir() else 'device or a pipe'}; expected a file")
+
+
 def check_name(key: str, path: Path, name: str) -> None:
     """Raise UserError for a file that could not be written because its name is too long.
 

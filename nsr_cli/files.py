@@ -12,12 +12,14 @@ from pathlib import Path
 
 from nsr_cli.errors import Held, UserError
 
+MAX_NAME = 255  # bytes of a file's name, on all usual file systems
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``. The file written there replaces ``path`` once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     with name_file_in_errors(path, temporary):
         try:
             yield temporary
@@ -32,6 +34,11 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def temporary_of(path: Path) -> Path:
+    """The file that this process writes before it replaces ``path``."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
 
 
 @contextlib.contextmanager
@@ -58,11 +65,29 @@ def check_writable(name: str, folder: str) -> None:
         folder: its value.
     """
     path = Path(folder).absolute()
-    there = next(place for place in (path, *path.parents) if place.exists())
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
     try:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise UserError(f"{name}={folder}: cannot be written to ({error.strerror}: {there})") from None
+
+
+def check_file(key: str, path: Path) -> None:
+    """Raise UserError for a path, which a key names, where there is anything but a file that could be replaced."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{key}={path}: a {'folder' if path.is_dir() else 'device or a pipe'}; expected a file")
+
+
+def check_name(key: str, path: Path, name: str) -> None:
+    """Raise UserError for a file that could not be written because its name is too long.
+
+    Args:
+        key: the key that leads to it.
+        path: of the file.
+        name: the part of its name that the user chose.
+    """
+    if (length := len(os.fsencode(temporary_of(path).name))) > MAX_NAME:
+        raise UserError(f"{key}: the name {name} makes one of {length} bytes; expected at most {MAX_NAME}")
 
 
 def remove_temporary_files(folder: Path, stem: str = "") -> None:

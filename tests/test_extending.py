@@ -384,7 +384,10 @@ def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        *dict.fromkeys(("", "[", "3", "{title: x, rows: 5}"), "mine.yaml: describes no table (").items(),
+        *dict.fromkeys(("", "[", "3", "[" * 10**4), "mine.yaml: describes no table (").items(),
+        ("{title: x, rows: 5}", "mine: rows=5: expected a list"),
+        ("{title: x, rows: [{label: a, command: nsr eval, benchmark: nope}]}", "no data set 'nope'"),
+        ("{title: x, rows: [{label: a, command: nsr train, benchmark: nope}]}", "no data set 'nope'"),
         ("title: x", "mine: the table has no rows; it has: name, text, corner, title"),
         ("{title: x, rows: [{lable: a}]}", "mine: no key 'lable' (did you mean label?); there are: label, "),
         ("{title: x, rows: [{label: a}], baselin: a}", "mine: no key 'baselin' (did you mean baseline?); there are: "),
@@ -397,3 +400,41 @@ def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, conten
         result = nsr(f"table {name}")
         assert result.code == 2 and result.err.startswith(f"nsr table: {words}"), result.err
         assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "protocol",
+            "epochs: 1\npatches_per_image: 1\nsteps: null\nbatch: 1\npatch: 20\nprecision: fp32\nblocks: 1\nunits: 4",
+            "protocol: no name; its config in conf/protocol has name",
+        ),
+        ("protocol", "name: [", "YAML, line 1: expected the node content, but found '<stream end>'"),
+        ("task", "name: mine\nchannels: 1", "task: no _target_; its config in conf/task has name, _target_, channels"),
+        ("task", "_target_: x.Y\nchannels: 1", "task: no name; its config in conf/task has name, _target_, channels"),
+        ("task", "name: mine\n_target_: x.Y\nchannels: x", "task.channels=x: expected a whole number above 0"),
+        ("sparsity", "groups: 2", "sparsity.gate=null: expected the name of a gate, or of a function of your own"),
+    ],
+)
+def test_a_group_of_ones_own_that_lacks_something_is_one_line(nsr, tmp_path, write, file, content, message):
+    write(f"own/{file}/mine.yaml", content)
+    result = nsr(f"train --config-dir own {file}=mine dry_run=true train=embedded_train benchmarks=[embedded_val]")
+    assert result.code == 2 and result.err.count("\n") == 1 and message in result.err, result.err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("trained: perhaps", "model.trained=perhaps: expected true or false"),
+        ("tasks: 5", "model.tasks=5: expected a list of tasks"),
+        ("reads: [[rgb]]", "model.reads=[[rgb]]: expected a list of rgb, luma, grey"),
+        ("network: {_target_: nsr_cli.models.edsr.EDSR}", "model.network: nsr_cli.models.edsr.EDSR needs scale"),
+    ],
+)
+def test_a_model_of_ones_own_that_lacks_something_is_one_line(nsr, write, change, message):
+    model = {"name": "mine", "trained": True, "reads": ["rgb"], "network": {"_target_": "nsr_cli.models.edsr.EDSR"}}
+    write("own/model/mine.yaml", "# @package _global_\n" + yaml.safe_dump({"model": model | yaml.safe_load(change)}))
+    result = nsr("train --config-dir own model=mine dry_run=true")
+    assert result.code == 2 and result.err.startswith(f"nsr train: {message}"), result.err
+    assert result.err.count("\n") == 1

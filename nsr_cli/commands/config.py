@@ -19,6 +19,7 @@ from nsr_cli.tasks import task_of
 
 _sha256 = functools.lru_cache(file_sha256)  # a file is read once for all cells of a sweep
 GROUPS = ("task", "model", "sparsity", "protocol")
+HELD = {"task": ("name", "_target_", "channels"), "protocol": ("name",)}  # keys that a group's config has
 READS = ("rgb", "luma", "grey")  # what a method may read
 MODEL_YAML = "name, trained (true or false), reads ([rgb], [luma] or [grey]), and network: with _target_ and arguments"
 NETWORK_EXPECTED = "expected a network beside it, as in model=wdsr"
@@ -78,9 +79,14 @@ def check_groups(values: Mapping) -> None:
         if not isinstance(values.get(group), Mapping):
             options = sorted(path.stem for path in (package_folder("conf") / group).glob("*.yaml"))
             raise UserError(f"{group}={as_typed(values.get(group))}: expected one of {', '.join(options)}")
+        for key in HELD.get(group, ()):
+            if key not in values[group]:
+                raise UserError(f"{group}: no {key}; its config in conf/{group} has {', '.join(HELD[group])}")
         name = values[group].get("name", "x")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
             raise UserError(f"{group}.name={as_typed(name)}: expected only letters, digits, _, - and ., for file names")
+    if type(channels := values["task"]["channels"]) is not int or channels < 1:
+        raise UserError(f"task.channels={as_typed(channels)}: expected a whole number above 0")
     if not isinstance(gate := values["sparsity"].get("gate"), str):
         raise UserError(f"sparsity.gate={as_typed(gate)}: expected the name of a gate, or of a function of your own")
     check_model(values["model"])
@@ -92,7 +98,10 @@ def check_model(model: Mapping) -> None:
         raise UserError(f"model: no {missing[0]}; expected `# @package _global_`, then model: with {MODEL_YAML}")
     if not isinstance(model["network"], Mapping) or "_target_" not in model["network"]:
         raise UserError(f"model.network={as_typed(model['network'])}: expected _target_ and the arguments of the class")
-    if not (isinstance(model["reads"], list) and model["reads"] and set(model["reads"]) <= set(READS)):
+    for key, kind, expected in (("trained", bool, "true or false"), ("tasks", list, "a list of tasks")):
+        if not isinstance(model.get(key) or kind(), kind):
+            raise UserError(f"model.{key}={as_typed(model[key])}: expected {expected}")
+    if not (isinstance(model["reads"], list) and model["reads"] and all(kind in READS for kind in model["reads"])):
         raise UserError(f"model.reads={as_typed(model['reads'])}: expected a list of {', '.join(READS)}")
 
 

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nsr_cli.commands.flags import NEVER_SWEPT
 from nsr_cli.commands.hydra_setup import register_with_hydra
@@ -19,6 +20,10 @@ def in_one_line(error: BaseException, verb: str) -> BaseException:
     """The error to show: for errors of Hydra and OmegaConf a UserError of one line, else the error itself."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return reported_cause(error) or UserError(explain(error, verb))
+    if isinstance(error, YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name} is no YAML, line {mark.line + 1}" if mark else "a config is no YAML"
+        return UserError(f"{where}: {getattr(error, 'problem', None) or error}")
     if isinstance(error, ValueError) and raised_by_hydra(error):
         return UserError(str(error).splitlines()[0])
     return error

@@ -13,7 +13,7 @@ from nsr_cli.commands.knobs import REPORT, check_knobs
 from nsr_cli.commands.table import composers, study_of
 from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, did_you_mean
-from nsr_cli.files import check_writable, write_text
+from nsr_cli.files import check_file, check_writable, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.chapters import Chapter, add_table, add_unmeasured, needs_training, other_records
 from nsr_cli.report.experiments import load_experiment, read_yaml, table_names
@@ -28,8 +28,7 @@ def main(cfg: DictConfig) -> None:
     values = resolved_values(cfg)
     check_knobs(values, REPORT)
     out = Path(values["out"] or Path(values["results"]) / "report.html")
-    if out.is_dir():
-        raise UserError(f"out={out}: a folder; expected a file")
+    check_file("out", out)
     check_writable("out", str(out.parent))
     write_text(out, render_page(report_of(values)))
     print(out.resolve())

@@ -69,6 +69,6 @@ def start_time(pid: int) -> float | None:
     None where there is no such process, or no /proc.
     """
     try:
-        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return float(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[19])
     except OSError:
         return None

@@ -55,6 +55,8 @@ def queue() -> dict[tuple[str, int], Queued] | None:
 
 def facts_of(job: str) -> dict[str, str]:
     """Slurm's fields of a job, such as JobState and ExitCode, kept for minutes after its end; empty if unknown."""
+    if not job:  # scontrol would list every job
+        return {}
     array, _, task = job.partition("_")
     for line in (output_of("scontrol", "show", "job", "-o", job) or "").splitlines():
         return dict(re.findall(r"(\w+)=(\S*)", line))
@@ -149,7 +151,7 @@ def output_of(*command: str) -> str | None:
     """The standard output of a command; None where it fails, or does not answer in two minutes."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}  # a user's format
     try:
-        shown = subprocess.run(command, capture_output=True, text=True, timeout=120, env=own)
+        shown = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, env=own)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return None if shown.returncode else shown.stdout

@@ -3,14 +3,16 @@
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from nsr_cli.errors import UserError, did_you_mean
+from nsr_cli.errors import UserError
 from nsr_cli.report.claims import Claim
+from nsr_cli.report.typed import check_keys
 
 
 class Listed:
@@ -49,10 +51,10 @@ class Line:
     pick: str = ""
     benchmark: str | None = None
     protocols: tuple[str, ...] | None = None
-    printed: dict[str, str] = field(default_factory=dict)
-    flops: str = ""
+    printed: dict[str, str | float] = field(default_factory=dict)
+    flops: str | float = ""
     flops_per: str = "input"
-    parameters: str = ""
+    parameters: str | float = ""
     control: bool = False
     note: str = ""
 
@@ -106,11 +108,11 @@ class Experiment:
         """A word with values for {name} and {name[key]}; {hr: a, lr: b} is a pair, and stays."""
 
         def value(found: re.Match) -> str:
-            if found[1] not in values:
-                raise UserError(
-                    f"{self.name}: no variable '{found[1]}' in {word}; there are: {_listed(values) or 'none'}"
-                )
-            return f"{{0{found[2] or ''}}}".format(values[found[1]])
+            try:
+                return f"{{0{found[2] or ''}}}".format(values[found[1]])
+            except (LookupError, ValueError, TypeError):
+                there = _listed(values) or "none"
+                raise UserError(f"{self.name}: no variable '{found[0][1:-1]}' in {word}; there are: {there}") from None
 
         return re.sub(r"\{(\w+)(\[\w+\])?\}", value, word)
 
@@ -122,10 +124,14 @@ class Experiment:
         """The rows and columns that the table of a protocol shows.
 
         Raises:
-            UserError: the baseline is not among them.
+            UserError: the baseline is not among them; or two have the same label.
         """
         axes = (self.rows, self.columns)
         shown = tuple([one for one in axis if one.protocols is None or protocol in one.protocols] for axis in axes)
+        for label, count in itertools.chain(*(Counter(one.label for one in axis).items() for axis in shown)):
+            if count > 1:
+                at = f"two lines are named '{label}' at protocol={protocol}"
+                raise UserError(f"{self.name}: {at}; expected other labels")
         if self.baseline is not None and self.baseline not in (rows := [row.label for row in shown[0]]):
             at = f"row '{self.baseline}' (baseline) is not shown at protocol={protocol}"
             raise UserError(f"{self.name}: {at}; there are: {_listed(rows)}")
@@ -211,7 +217,7 @@ def load_experiment(folder: Path, name: str) -> Experiment:
         )
     try:
         return experiment_of(path.stem, read_yaml(path))
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = " ".join(str(error).split()).replace("__init__() ", "")
         raise UserError(f"{path}: describes no table ({what}); expected what is in {folder / 'table1.yaml'}") from None
 
@@ -219,29 +225,34 @@ def load_experiment(folder: Path, name: str) -> Experiment:
 def experiment_of(name: str, content: dict) -> Experiment:
     """The experiment that the content of a YAML file describes. Raises UserError for a key that is odd or missing."""
     content = {"text": "", "corner": "Method", **content}
-    check_keys(name, Experiment, {"name": name, **content})
-    for kind, lists in {Line: ("rows", "columns"), Claim: ("claims", "own_claims")}.items():
+    check_keys(name, "the table", Experiment, {"name": name, **content})
+    for what, kind, lists in (("a line", Line, ("rows", "columns")), ("a claim", Claim, ("claims", "own_claims"))):
         for one in (one for key in lists for one in content.get(key, ())):
-            check_keys(name, kind, one)
+            check_keys(name, what, kind, one)
     for axis in ("rows", "columns"):
         content[axis] = tuple(Line(**line) for line in content.get(axis, ()))
     for key in ("claims", "own_claims"):
         content[key] = tuple(claim_of(claim) for claim in content.get(key, ()))
     experiment = Experiment(name=name, **content)
     check_labels(experiment)
+    check_lines(experiment)
     return experiment
 
 
-def check_keys(name: str, kind: type, content: Mapping) -> None:
-    """Raise UserError for a key of a table, a line or a claim that does not exist, or one that lacks."""
-    known = {one.name: one for one in fields(kind)}
-    for key in content:
-        if key not in known:
-            raise UserError(f"{name}: no key '{key}'{did_you_mean(str(key), list(known))}; there are: {_listed(known)}")
-    for key, one in known.items():
-        if key not in content and one.default is MISSING and one.default_factory is MISSING:
-            what = {Experiment: "the table", Line: "a line", Claim: "a claim"}[kind]
-            raise UserError(f"{name}: {what} has no {key}; it has: {_listed(content) or 'nothing'}")
+PRINTED = re.compile(r"NUMBER( 8x8)?( NUMBER)?".replace("NUMBER", r"\d*\.?\d+"))
+
+
+def check_lines(experiment: Experiment) -> None:
+    """Raise UserError for a command that makes no cells, or printed numbers that are none."""
+    for line in (*experiment.rows, *experiment.columns):
+        words = shlex.split(line.command or "nsr eval")
+        if words[:1] != ["nsr"] or words[1:2] not in (["train"], ["eval"], ["ablate"]):
+            at = f"command={line.command} (line '{line.label}')"
+            raise UserError(f"{experiment.name}: {at}: expected nsr train, nsr eval or nsr ablate, and overrides")
+        for numbers in line.printed.values():
+            if not PRINTED.fullmatch(str(numbers)):
+                at, good = f"printed={numbers} (line '{line.label}')", "33.66, 33.66 .9299 or 27.82 8x8 .7800"
+                raise UserError(f"{experiment.name}: {at}: expected numbers as in {good}")
 
 
 def check_labels(experiment: Experiment) -> None:

@@ -91,6 +91,8 @@ class Study:
                 benchmark = row.benchmark or (column.benchmark if column else None)
                 named = [benchmark] if benchmark else benchmarks[:1] if column else benchmarks
                 for name in named:
+                    if not is_folder(name):
+                        find_dataset(name, self.data)  # raises UserError for an unknown name
                     if run.trains and name not in benchmarks:
                         continue  # a small protocol scores its networks on its own benchmarks alone
                     label = column.label if column else name

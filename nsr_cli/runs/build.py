@@ -58,8 +58,9 @@ def fresh_method(spec: Spec) -> Callable:
     is_network = bool(spec.training or spec.weights)
     if spec.model.sparse:
         arguments |= layer_knobs(spec.sparsity)
-    check_network_arguments(target, arguments)
-    if not is_network and not isinstance(target, type):
+    is_called = is_network or isinstance(target, type)
+    check_network_arguments(target, arguments, is_called)
+    if not is_called:
         return functools.partial(target, **arguments)
     try:
         method = target(**arguments)
@@ -76,17 +77,25 @@ def fresh_method(spec: Spec) -> Callable:
     return method
 
 
-def check_network_arguments(target: Callable, arguments: dict) -> None:
-    """Raise UserError for an argument in model.network that a class or function does not take."""
+def check_network_arguments(target: Callable, arguments: dict, is_called: bool) -> None:
+    """Raise UserError for an argument in model.network that a class or function does not take, or one that it lacks.
+
+    Args:
+        target: the class or function.
+        arguments: of it, by name.
+        is_called: whether they are all of its arguments; else images come before them.
+    """
     try:
-        known = inspect.signature(target).parameters.values()
+        known = list(inspect.signature(target).parameters.values())
     except ValueError:  # written in C
         return
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known):
-        names = [parameter.name for parameter in known]
-        if unknown := [name for name in arguments if name not in names]:
-            where = f"{target.__module__}.{target.__qualname__}"
-            raise UserError(f"model.network.{unknown[0]}: {where} takes no such argument; it takes: {', '.join(names)}")
+    where, names = f"{target.__module__}.{target.__qualname__}", [parameter.name for parameter in known]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known)
+    if not takes_any and (unknown := [name for name in arguments if name not in names]):
+        raise UserError(f"model.network.{unknown[0]}: {where} takes no such argument; it takes: {', '.join(names)}")
+    needed = [p.name for p in known if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if missing := [name for name in needed[0 if is_called else 1 :] if name not in arguments]:
+        raise UserError(f"model.network: {where} needs {', '.join(missing)}")
 
 
 def layer_knobs(sparsity: dict) -> dict:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from nsr_cli.errors import Failed, Reported, UserError, find_each
-from nsr_cli.files import replacing
+from nsr_cli.files import check_file, replacing
 from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import is_gated
 from nsr_cli.models.tiled import tiling_of
@@ -169,8 +169,7 @@ def check_target(path: Path, overwrite: bool) -> None:
         raise UserError(f"to={path}: expected a file that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise UserError(f"to={path}: no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"to={path}: a folder; expected a file")
+    check_file("to", path)
     if path.exists() and not overwrite:
         raise UserError(f"to={path}: is there already; overwrite=true replaces it")
 

@@ -11,7 +11,7 @@ from nsr_cli.engine import checkpoint
 from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
-from nsr_cli.files import check_writable, hold_folder, remove_temporary_files, write_json, write_text
+from nsr_cli.files import check_name, check_writable, hold_folder, remove_temporary_files, write_json, write_text
 from nsr_cli.ops.metrics import metric
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan_text
@@ -70,7 +70,7 @@ def _run_first_rank(
     method = None
     if not store.is_finished(run):
         for path, damage in store.damaged.items():
-            print_line(f"{path.resolve()} counts as missing: {damage}")
+            print_line(f"{path.absolute()} counts as missing: {damage}")
         method = _make_missing(run, store, images, device, ranks, call)
     records = Store().finished_records(run)
     print_scores(run, records)
@@ -84,8 +84,10 @@ def _make_missing(
 ) -> Callable:
     """Train and score what is missing. Returns the method with its weights."""
     missing = {name: images[name] for name in store.unscored(run)}
-    check_writable("results", run.request.results)
+    for folder in (run.request.results, run.records, run.folder.parent):
+        check_writable("results", str(folder))
     for name, paths in missing.items():
+        check_name("benchmarks", run.record(name), run.data_name(name))
         run.task_on(name, paths)  # raises UserError for an image without a partner
     method, begin = build(run, device), None
     tiling_for(run, method)  # raises UserError for a tiling of other networks

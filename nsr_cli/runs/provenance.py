@@ -36,7 +36,7 @@ def commit() -> str | None:
         return None
     code = [name for name in ("nsr_cli", "conf", "experiments") if (checkout / name).is_dir()]
     with contextlib.suppress(OSError):
-        git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True)
+        git = partial(subprocess.run, cwd=checkout, capture_output=True, text=True, errors="replace")
         name = git(["git", "describe", "--always"]).stdout.strip()
         changed = git(["git", "status", "--porcelain", "--", *code]).stdout  # results change while runs are made
         return name + ("-dirty" if changed else "") or None

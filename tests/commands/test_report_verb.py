@@ -150,6 +150,13 @@ def test_pipes_and_devices_among_the_results_are_named_not_read(nsr, tmp_path):
         assert re.search(rf"<code>{file}</code>: [^<]*not a regular file", html), file
 
 
+def test_a_device_or_a_pipe_is_not_replaced_by_the_page(nsr, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    result = nsr("report out=./pipe")
+    assert (result.code, result.err) == (2, "nsr report: out=pipe: a device or a pipe; expected a file\n")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_damaged_measurement_of_the_bench_is_named(nsr, tmp_path):
     measured = json.loads(min((CHECKOUT / "results/bench").glob("*.json")).read_text())
     first = next(iter(next(iter(measured["tables"].values())).values()))[0]

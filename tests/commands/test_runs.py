@@ -211,6 +211,26 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, tiny):
     assert out.count("\n") == 1, out
 
 
+@pytest.mark.parametrize(
+    ("prepare", "line", "message"),
+    [
+        (lambda p: (p / "results/records").mkdir(parents=True) or (p / "results/records/smoke").touch(), "",
+         "results=results/records/smoke: cannot be written to (Not a directory: "),
+        (lambda p: (p / "loop").symlink_to("loop"), "results=loop", "results=loop: cannot be written to (Too many "),
+        (lambda p: (p / "to").symlink_to("nowhere"), "results=to", "results=to: cannot be written to (No such file "),
+        (lambda p: (p / "photographs").rename(p / ("L" * 230)), f"benchmarks=[./{'L' * 230}]",
+         f"benchmarks: the name {'L' * 230}"),
+    ],
+)  # fmt: skip
+def test_records_that_could_not_be_written_are_refused_before_a_training(
+    nsr, tmp_path, tiny, photographs, prepare, line, message
+):
+    prepare(tmp_path)
+    result = nsr(f"ablate {tiny} {line}")
+    assert result.code == 2 and result.err.startswith(f"nsr ablate: {message}"), result.err
+    assert result.err.count("\n") == 1 and not list(tmp_path.rglob("weights.pt"))
+
+
 def test_a_network_can_be_compiled_on_a_cpu(nsr, tmp_path, tiny):
     if not shutil.which("g++"):
         pytest.skip("no g++ on this machine")

@@ -281,3 +281,26 @@ def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
     assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
     array, single = found.values()
     assert array.is_pending and (array.reason, single.reason, single.nodes) == ("Priority", "", "n[1-2]")
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Slurm's commands as scripts: a function (name, script)."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    (tmp_path / "bin").mkdir()
+
+    def write(name: str, script: bytes) -> None:
+        (tmp_path / "bin" / name).write_bytes(b"#!/bin/sh\n" + script)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    return write
+
+
+def test_jobs_in_the_queue_may_have_names_of_any_bytes(programs):
+    programs("squeue", b"printf '1|na\\377me|PENDING|None|\\n2|nsr-1121-091233-3f2a.0|RUNNING|None|n1\\n'")
+    assert list(slurm.queue()) == [("1121-091233-3f2a", 0)]
+
+
+def test_nothing_is_known_of_a_job_without_an_id(programs):
+    programs("scontrol", b"echo JobId=5 JobState=PENDING")  # without an id it lists every job
+    assert slurm.facts_of("5")["JobState"] == "PENDING" and slurm.facts_of("") == {}

@@ -375,12 +375,44 @@ MINE = {"title": "t", "text": "x", "corner": "c", "rows": [{"label": label, "com
             "mine: claim 'rises' mixes rows and columns; expected labels of one kind",
         ),
         ({"baseline": "Z"}, "mine: no row 'Z' (baseline); there are: A, B, C"),
+        ({"metrics": "psnr"}, "mine: metrics=psnr: expected a list"),
+        ({"rows": 5}, "mine: rows=5: expected a list"),
+        ({"rows": [{"label": 5}]}, "mine: label=5: expected a text"),
+        ({"rows": [{"label": "A", "protocols": "smoke"}]}, "mine: protocols=smoke: expected a list"),
+        ({"rows": [{"label": "A", "printed": ["1"]}]}, "mine: printed=['1']: expected keys and values"),
+        ({"rows": [{"label": "A", "control": "no"}]}, "mine: control=no: expected true or false"),
+        (
+            {"rows": [{"label": "A", "printed": {"set5": "33,66"}}]},
+            "mine: printed=33,66 (line 'A'): expected numbers as in 33.66, 33.66 .9299 or 27.82 8x8 .7800",
+        ),
+        (
+            {"rows": [{"label": "A", "command": "rm -rf results"}]},
+            "mine: command=rm -rf results (line 'A'): expected nsr train, nsr eval or nsr ablate, and overrides",
+        ),
+        ({"variables": {"depths": 1}}, "mine: variables={'depths': 1}: expected keys and values"),
+        ({"claims": [{"says": "rises", "pairs": [["A"]]}]}, "mine: pairs=[['A']]: expected a list"),
     ],
 )
-def test_a_label_that_is_no_line_is_named(content, message):
+def test_what_describes_no_table_is_named(content, message):
     with pytest.raises(UserError) as refusal:
         experiment_of("mine", {**MINE, "columns": [{"label": "K"}], **content})
     assert str(refusal.value) == message
+
+
+def test_two_rows_of_one_name_are_refused_where_both_are_shown():
+    rows = [{"label": "A", "command": f"nsr train seed={i}", "protocols": p} for i, p in enumerate((["smoke"], None))]
+    mine = experiment_of("mine", {**MINE, "rows": rows})
+    assert len(mine.lines("short")[0]) == 1
+    with pytest.raises(UserError, match=r"^mine: two lines are named 'A' at protocol=smoke; expected other labels$"):
+        mine.lines("smoke")
+
+
+@pytest.mark.parametrize("place", ["{depths[9]}", "{depths[x]}", "{depth}"])
+def test_a_place_that_a_variable_does_not_have_is_named(place):
+    row = {"label": "A", "command": f"nsr train blocks={place}"}
+    mine = experiment_of("mine", {**MINE, "rows": [row], "variables": {"depths": {"smoke": [1, 2]}}})
+    with pytest.raises(UserError, match=r"^mine: no variable '.*' in blocks=.*; there are: depths$"):
+        mine.commands("smoke")
 
 
 def test_other_images_than_the_printed_ones_are_said():

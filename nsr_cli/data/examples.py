@@ -11,6 +11,7 @@ from nsr_cli.data import degrade
 from nsr_cli.data.cache import cached_images
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
+from nsr_cli.errors import UserError
 
 SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two without a cache
 
@@ -18,6 +19,7 @@ SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two with
 class Degrading(Protocol):
     """The part of a task that reading training images needs (see nsr_cli.tasks)."""
 
+    name: str
     scale: int
     fixed: str
 
@@ -49,7 +51,8 @@ def load_examples(
         report: is called with each line about the cache.
 
     Raises:
-        UserError: an image cannot be read, is smaller than a patch, or its low-resolution partner is missing.
+        UserError: an image cannot be read, is smaller than a patch, or its low-resolution partner is missing; or the
+            task makes a degraded image of another kind or size.
     """
     sizes = [image_size(path) for path in paths]
     for path, (height, width) in zip(paths, sizes, strict=True):
@@ -67,6 +70,16 @@ def load_examples(
     truths = degraded = load_or_make(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task.fixed:
         what, sources = f"{form}-{task.fixed}", task.sources(paths)
-        degraded = load_or_make(what, sources, lambda number: task.degraded(paths[number], cut(number)))
+        degraded = load_or_make(what, sources, lambda number: degraded_by(task, paths[number], cut(number)))
     truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]
+
+
+def degraded_by(task: Degrading, path: Path, truth: np.ndarray) -> np.ndarray:
+    """The degraded image of a truth. Raises UserError unless it is uint8, with 1/scale of the truth's sides."""
+    degraded = np.asarray(task.degraded(path, truth))
+    expected = (*(side // task.scale for side in truth.shape[:2]), *truth.shape[2:])
+    if degraded.dtype != np.uint8 or degraded.shape not in (expected, (*expected, 1)):
+        found = f"{degraded.dtype} of shape {degraded.shape}"
+        raise UserError(f"{path}: task={task.name}: its degraded image is {found}; expected uint8 of shape {expected}")
+    return degraded

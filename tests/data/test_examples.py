@@ -116,3 +116,25 @@ def test_an_image_damaged_behind_its_header_is_named(photographs, load, monkeypa
     photographs[2].write_bytes(photographs[2].read_bytes()[:-300])
     with pytest.raises(UserError, match=r"^cannot read .*/0003.png: the file is truncated"):
         load(Denoising(sigma=25), "grey")
+
+
+class Own(Task):
+    """A task of a user's own, which makes of a truth what a test says."""
+
+    name, fixed = "own", "own"
+
+    def degraded(self, path, truth):
+        return MADE["by"](truth)
+
+
+MADE = {}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda image: image / 2, lambda image: image[1:], lambda image: np.stack([image] * 3, 2)]
+)
+def test_a_degraded_image_of_another_kind_or_size_is_refused(load, monkeypatch, make):
+    """Once patches of such an image were memory that nobody had written to, and a network was trained on them."""
+    monkeypatch.setitem(MADE, "by", make)
+    with pytest.raises(UserError, match=r"/0001.png: task=own: its degraded image is .*; expected uint8 of shape \("):
+        load(Own(), "luma")

@@ -1,5 +1,6 @@
 """The training images, with their degraded images."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from nsr_cli.data.cache import cached_images
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
 from nsr_cli.errors import UserError
+from nsr_cli.names import source_digests
 
 SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two without a cache
 
@@ -69,10 +71,16 @@ def load_examples(
 
     truths = degraded = load_or_make(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task.fixed:
-        what, sources = f"{form}-{task.fixed}", task.sources(paths)
+        what, sources = f"{form}-{task.fixed}{own_digest(task)}", task.sources(paths)
         degraded = load_or_make(what, sources, lambda number: degraded_by(task, paths[number], cut(number)))
     truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]
+
+
+def own_digest(task: Degrading) -> str:
+    """A digest of a task of the user's own, its arguments and its module, for names of caches; empty for nsr's."""
+    code = source_digests([f"{type(task).__module__}.{type(task).__name__}"])
+    return "-" + hashlib.sha256(f"{task} {code}".encode()).hexdigest()[:8] if code else ""
 
 
 def degraded_by(task: Degrading, path: Path, truth: np.ndarray) -> np.ndarray:

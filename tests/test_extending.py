@@ -305,6 +305,10 @@ def test_a_task_is_a_class_and_a_yaml(nsr, tmp_path, write):
     assert record.spec["task"] == {"name": "deblur", "target": "my_task.Deblurring", "width": 3, "channels": 1}
     explained = nsr("eval --config-dir own task=deblur model=identity explain=true")
     assert explained.code == 0 and "under every convention" in explained.out
+    write("my_task.py", TASK.replace("def fixed", "def fixes"))
+    del sys.modules["my_task"]
+    refused = nsr(f"train --config-dir own task=deblur seed=1 {TINY.replace('width=1 ', '')}")
+    assert refused.code == 2 and refused.err.startswith("nsr train: task=deblur: has neither fixed nor sigma")
     refused = nsr("eval --config-dir own task=deblur model=bicubic")
     assert refused.code == 2 and refused.err.startswith("nsr eval: task=deblur: model=bicubic is not for it; it does: ")
 

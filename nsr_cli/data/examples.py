@@ -1,5 +1,6 @@
 """The training images, with their degraded images."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from nsr_cli.data import degrade
 from nsr_cli.data.cache import cached_images
 from nsr_cli.data.images import image_size, read_image
 from nsr_cli.data.sampler import Example, check_size
+from nsr_cli.errors import UserError
+from nsr_cli.names import source_digests
 
 SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two without a cache
 
@@ -18,6 +21,7 @@ SMALL = 64 * 2**20  # bytes of truths; fewer are decoded in a second or two with
 class Degrading(Protocol):
     """The part of a task that reading training images needs (see nsr_cli.tasks)."""
 
+    name: str
     scale: int
     fixed: str
 
@@ -49,7 +53,8 @@ def load_examples(
         report: is called with each line about the cache.
 
     Raises:
-        UserError: an image cannot be read, is smaller than a patch, or its low-resolution partner is missing.
+        UserError: an image cannot be read, is smaller than a patch, or its low-resolution partner is missing; or the
+            task makes a degraded image of another kind or size.
     """
     sizes = [image_size(path) for path in paths]
     for path, (height, width) in zip(paths, sizes, strict=True):
@@ -66,7 +71,23 @@ def load_examples(
 
     truths = degraded = load_or_make(form, paths, lambda number: degrade.GIVEN[form](read_image(paths[number])))
     if task.fixed:
-        what, sources = f"{form}-{task.fixed}", task.sources(paths)
-        degraded = load_or_make(what, sources, lambda number: task.degraded(paths[number], cut(number)))
+        what, sources = f"{form}-{task.fixed}{own_digest(task)}", task.sources(paths)
+        degraded = load_or_make(what, sources, lambda number: degraded_by(task, paths[number], cut(number)))
     truths = [cut(number) for number in range(len(names))]
     return [Example(*example) for example in zip(names, degraded, truths, strict=True)]
+
+
+def own_digest(task: Degrading) -> str:
+    """A digest of a task of the user's own, its arguments and its module, for names of caches; empty for nsr's."""
+    code = source_digests([f"{type(task).__module__}.{type(task).__name__}"])
+    return "-" + hashlib.sha256(f"{task} {code}".encode()).hexdigest()[:8] if code else ""
+
+
+def degraded_by(task: Degrading, path: Path, truth: np.ndarray) -> np.ndarray:
+    """The degraded image of a truth. Raises UserError unless it is uint8, with 1/scale of the truth's sides."""
+    degraded = np.asarray(task.degraded(path, truth))
+    expected = (*(side // task.scale for side in truth.shape[:2]), *truth.shape[2:])
+    if degraded.dtype != np.uint8 or degraded.shape not in (expected, (*expected, 1)):
+        found = f"{degraded.dtype} of shape {degraded.shape}"
+        raise UserError(f"{path}: task={task.name}: its degraded image is {found}; expected uint8 of shape {expected}")
+    return degraded

@@ -40,6 +40,8 @@ def prepare_training(
     """
     spec, request = run.spec.training, run.request
     task = run.task_on(request.train, sources)
+    if not (task.fixed or task.sigma):
+        raise UserError(f"task={task.name}: has neither fixed nor sigma, so that its training images are not degraded")
     if request.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -2,7 +2,9 @@
 
 import itertools
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -116,3 +118,40 @@ def test_an_image_damaged_behind_its_header_is_named(photographs, load, monkeypa
     photographs[2].write_bytes(photographs[2].read_bytes()[:-300])
     with pytest.raises(UserError, match=r"^cannot read .*/0003.png: the file is truncated"):
         load(Denoising(sigma=25), "grey")
+
+
+@dataclass(frozen=True)
+class Own(Task):
+    """A task of a user's own, which makes of a truth what a test says."""
+
+    level: int = 0
+    name: ClassVar[str] = "own"
+    fixed: ClassVar[str] = "own"
+
+    def degraded(self, path, truth):
+        return MADE["by"](truth)
+
+
+MADE = {}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda image: image / 2, lambda image: image[1:], lambda image: np.stack([image] * 3, 2)]
+)
+def test_a_degraded_image_of_another_kind_or_size_is_refused(load, monkeypatch, make):
+    """Once patches of such an image were memory that nobody had written to, and a network was trained on them."""
+    monkeypatch.setitem(MADE, "by", make)
+    with pytest.raises(UserError, match=r"/0001.png: task=own: its degraded image is .*; expected uint8 of shape \("):
+        load(Own(), "luma")
+
+
+def test_a_task_of_ones_own_shares_no_cache_with_its_other_levels(load, monkeypatch):
+    """Whose name of caches it may not tell; nor with an earlier state of its code."""
+    always_cached(monkeypatch)
+    monkeypatch.setitem(MADE, "by", lambda image: image)
+    before = load(Own(), "luma")
+    monkeypatch.setitem(MADE, "by", lambda image: 255 - image)
+    assert np.array_equal(load(Own(), "luma")[0].degraded, before[0].degraded)  # from the cache
+    assert np.array_equal(load(Own(level=1), "luma")[0].degraded, 255 - before[0].degraded)
+    monkeypatch.setattr(examples, "source_digests", lambda names: {"own": "changed"})
+    assert np.array_equal(load(Own(), "luma")[0].degraded, 255 - before[0].degraded)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from nsr_cli.data import degrade
 from nsr_cli.data.images import read_image
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.errors import UserError, naming
@@ -123,7 +122,7 @@ def evaluate(
     ):  # weights are normalised once, not for each tile
         for path in paths:
             image, outputs, scores = read_image(path), {}, {}
-            check_large_enough(path, image, task, conventions)
+            check_large_enough(path, image.shape[:2], task, conventions)
             for convention in conventions:
                 if convention.restoration not in outputs:
                     degraded, truth = task.prepare(path, image, convention)
@@ -136,10 +135,9 @@ def evaluate(
             yield path, scores, list(outputs.values())[-1][0]
 
 
-def check_large_enough(path: Path, image: np.ndarray, task: Degradation, conventions: list[Convention]) -> None:
-    """Raise UserError for an image that is too small for SSIM, once it is cut to the scale and its border."""
-    height, width = degrade.modcrop(image, task.scale).shape[:2]
-    border = max(convention.border for convention in conventions)
-    if min(height, width) - 2 * border < SSIM_WINDOW:
-        least = 2 * border + SSIM_WINDOW
-        raise UserError(f"{path}: {width}x{height} is too small to be scored; expected at least {least}x{least}")
+def check_large_enough(path: Path, size: tuple[int, int], task: Degradation, conventions: Sequence[Convention]) -> None:
+    """Raise UserError for an image of (height, width) that is too small for SSIM, once cut to the scale and border."""
+    least = 2 * max(convention.border for convention in conventions) + SSIM_WINDOW
+    least += -least % task.scale
+    if min(size) < least:
+        raise UserError(f"{path}: {size[1]}x{size[0]} is too small to be scored; expected at least {least}x{least}")

@@ -39,7 +39,7 @@ def validation_of(
     chosen, scale = [], task.scale
     for path in paths[:IMAGES]:
         image = read_image(path)
-        check_large_enough(path, image, task, [convention])
+        check_large_enough(path, image.shape[:2], task, [convention])
         degraded, truth = task.prepare(path, image, convention)
         top, left = ((side - min(side, SIDE // scale)) // 2 for side in degraded.shape[:2])
         degraded = degraded[top : top + SIDE // scale, left : left + SIDE // scale]

@@ -1,6 +1,7 @@
 """Dispatchers run the unfinished cells of a sweep: their base, and the one that runs them in this process."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
@@ -108,6 +109,8 @@ class Dispatcher:
         elif word != "done":
             printed = last_lines(log)
             how = f"out of memory; {died}" if OUT_OF_MEMORY.search(printed) else died
+            if not printed and is_disk_full(watch.sweep.results):
+                how += f"; the disk of {watch.sweep.results} is full"
             general = JobFailed(f"{how}; {log}" if printed else f"it never began; {how}", 1, printed)
         store = Store()
         for number, cell in enumerate(watch.cells):
@@ -147,6 +150,14 @@ class InProcess(Dispatcher):
             except Exception as error:
                 cell.failure = error
                 self.print_failure(cell)
+
+
+def is_disk_full(folder: Path) -> bool:
+    """Whether a folder's disk has no room for a file; False where that is unknown."""
+    try:
+        return shutil.disk_usage(folder)[2] < 2**14
+    except OSError:
+        return False
 
 
 def last_lines(log: Path) -> str:

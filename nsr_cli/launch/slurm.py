@@ -49,6 +49,7 @@ def queue() -> dict[tuple[str, int], Queued] | None:
             if task.isdigit() or not task:
                 state, reason, nodes = rest
                 known = "" if reason == "None" else reason
+                known += f", until `scontrol release {job}`" * known.endswith(" held")  # as after a node's failure
                 found[own[1], int(own[2]) + int(task or 0)] = Queued(job, state, known, nodes)
     return found
 

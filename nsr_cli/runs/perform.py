@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nsr_cli.data.images import image_size
 from nsr_cli.engine import checkpoint
+from nsr_cli.engine.evaluator import check_large_enough
 from nsr_cli.engine.ranks import Ranks, join_processes
 from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
@@ -97,6 +99,9 @@ def _make_missing(
         if not run.request.may_train:
             where = run.folder.resolve()
             raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
+        for name, paths in missing.items():
+            for path in paths:
+                check_large_enough(path, image_size(path), run.task, run.conventions(name))
         begin = prepare_training(run, method, store.training_images(run), images)  # bad images are found here
     if run.spec.budget == "smoke":
         print_line(SMOKE)

@@ -231,6 +231,20 @@ def test_records_that_could_not_be_written_are_refused_before_a_training(
     assert result.err.count("\n") == 1 and not list(tmp_path.rglob("weights.pt"))
 
 
+def test_benchmark_images_that_cannot_be_scored_are_found_before_a_training(nsr, tmp_path, tiny, photographs):
+    (tmp_path / "results").mkdir()
+    least = "28x28"  # x2: 11 pixels for SSIM and twice a border of 8, in pairs
+    for size, said in ((27, f"27x27 is too small to be scored; expected at least {least}"), (0, "the file is empty")):
+        cv2.imwrite(str(photographs / "c.png"), np.zeros((size or 1, size or 1, 3), np.uint8))
+        if not size:
+            (photographs / "c.png").write_bytes(b"")
+        result = nsr(f"ablate {tiny} benchmarks=[embedded_val,./photographs]")
+        assert result.code == 2 and result.err.count("\n") == 1 and said in result.err and "c.png" in result.err
+        assert "training" not in result.out and not list(tmp_path.rglob("weights.pt"))
+    cv2.imwrite(str(photographs / "c.png"), np.zeros((28, 28, 3), np.uint8))
+    assert nsr("eval benchmarks=[./photographs]").code == 0
+
+
 def test_a_network_can_be_compiled_on_a_cpu(nsr, tmp_path, tiny):
     if not shutil.which("g++"):
         pytest.skip("no g++ on this machine")

@@ -1,6 +1,7 @@
 """What cells make of the end of their job, and which jobs of other sweeps they wait for."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,12 @@ def test_no_cell_of_a_killed_job_is_taken_to_be_scored_anew(asked, tmp_path):
     measure(asked)
     (cell,) = ended([asked], None, tmp_path)
     assert not cell.finished and "killed by SIGKILL" in str(cell.failure)
+
+
+def test_a_job_that_could_say_nothing_for_a_full_disk(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: (10**9, 10**9, 0))
+    (cell,) = ended([asked], None, tmp_path)
+    assert str(cell.failure) == f"it never began; killed by SIGKILL; the disk of {tmp_path} is full"
 
 
 @pytest.mark.parametrize(("planned", "asked_now", "expected"), [

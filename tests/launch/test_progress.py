@@ -275,11 +275,13 @@ def test_the_queue_knows_our_jobs_by_their_names(monkeypatch):
         "78|nsr-1121-091233-3f2a.0|RUNNING|None|n[1-2]\n"
         "79_1|somebody-else.0|RUNNING|None|n3\n"
         "80|of|another's taste|PENDING|None|\n"
+        "81|nsr-1121-091233-3f2b.0|PENDING|launch failed requeued held|\n"  # after the failure of a node
     )
     monkeypatch.setattr(slurm, "output_of", lambda *command: shown)
     found = slurm.queue()
-    assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0)]
-    array, single = found.values()
+    assert list(found) == [("1121-091233-3f2a", 1004), ("1121-091233-3f2a", 0), ("1121-091233-3f2b", 0)]
+    array, single, held = found.values()
+    assert held.reason == "launch failed requeued held, until `scontrol release 81`"
     assert array.is_pending and (array.reason, single.reason, single.nodes) == ("Priority", "", "n[1-2]")
 
 

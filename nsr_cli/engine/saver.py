@@ -66,8 +66,12 @@ class Saver:
         """Load the newest readable checkpoint, if any, into these objects, and remember them for `save`.
 
         Raises:
-            Failed: a checkpoint of another run, of other training images or of another version; none that can be read.
+            Failed: a checkpoint of another run, of other training images or of another version; none that can be read;
+                or a number of the model that is not finite, so that nothing could be saved.
         """
+        if bad := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+            advice = "a constant is no weight with register_buffer(..., persistent=False)"
+            raise Failed(f"{bad[0]}: not finite before the first step; expected finite numbers: {advice}")
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self.last_save = time.monotonic()
         self.began = self.last_save  # less the time of training before

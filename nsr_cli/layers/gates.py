@@ -52,7 +52,7 @@ def activation_of(gate: str) -> Callable:
     """
     if gate in ACTIVATIONS:
         return ACTIVATIONS[gate]
-    module, _, name = gate.rpartition(".")
+    module, _, name = str(gate).rpartition(".")
     reason = ""
     try:
         if module:

@@ -219,6 +219,9 @@ class SparseConv2d(nn.Conv2d):
             average: global average (B, C_in) of x, if it is known.
             after: what follows the convolution; on a CPU it costs less here than afterwards. If it pools, the result
                 is a pair: the output, and its global average (B, C_out), or None where it was not computed.
+
+        Raises:
+            ValueError: the layer has no gate of its own, and none is given; or the given one is of another k.
         """
         if not self.is_gated:
             return after.apply(self._conv_forward(x, *self.shared_kernel(self.chooses)))
@@ -227,8 +230,11 @@ class SparseConv2d(nn.Conv2d):
         if x.shape[0] == 0:  # one blank sample gives the shape, and zero gradients
             blank = None if gate is None else F.pad(gate, (0, 0, 0, 0, 0, 1))
             return after.apply(self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0])
-        if gate is None:
+        if gate is None and self.gate is not None:
             gate = self.gate(x if average is None else average)
+        if gate is None or gate.shape[1] != self.sparsity_groups:
+            found = "own_gate=False" if gate is None else f"a gate of shape {tuple(gate.shape)}"
+            raise ValueError(f"{found}: expected the gate of another layer, (B, k, d) with k = {self.sparsity_groups}")
         conv = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
         if self.padding_mode != "zeros" or isinstance(self.padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode

@@ -70,8 +70,8 @@ def sparsify(
         cardinality: d, at least 1; a layer with fewer output channels, as an RGB output, takes d = its channels.
         where: takes the name of a convolution and the convolution; returns whether to replace it.
         keep_weights: start every group from the present kernel, so that a trained network computes the same as
-            before, if its gates sum to 1 (all but sigmoid and se). By default the groups start from fresh, distinct
-            kernels.
+            before, if its gates sum to 1 (all but sigmoid and se); frozen ones stay frozen. By default the groups
+            start from fresh, distinct kernels.
         **knobs: gate_hidden, learn_tau, form and gate_options, as in :class:`SparseConv2d`.
 
     Returns:
@@ -159,4 +159,6 @@ def sparse_twin(conv: nn.Conv2d, sparsity: Sparsity, inference: str, keep_weight
                     target.copy_(source.repeat(twin.sparsity_groups, *[1] * (source.dim() - 1)))
     if is_weight_normalised(conv):
         parametrizations.weight_norm(twin, dim=conv.parametrizations.weight[0].dim)
+    for name, parameter in conv.named_parameters() if keep_weights else ():
+        twin.get_parameter(name).requires_grad_(parameter.requires_grad)
     return twin.train(conv.training)

@@ -128,7 +128,7 @@ def _train(
     run: Run, method: nn.Module, begin: Callable[[Ranks], None], missing: dict[str, list[Path]], ranks: Ranks
 ) -> None:
     """Train; if the training diverges, write records of that for the missing benchmarks."""
-    write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.signed, indent=1) + "\n")
+    write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.content, indent=1) + "\n")
     if not checkpoint.checkpoints(run.folder):
         write_json(run.code_file, run.with_request(metrics=[]).own_code)
     try:

@@ -55,7 +55,7 @@ def to_bytes(network: nn.Module, spec: Spec) -> bytes:
 
 def metadata_of(network: nn.Module, spec: Spec) -> dict[str, str]:
     """The metadata of a network's file: its Spec, signature, inference, and the side of its training patches."""
-    metadata = {"spec": json.dumps(spec.signed), "signature": spec.signature, "inference": spec.inference}
+    metadata = {"spec": json.dumps(spec.content), "signature": spec.signature, "inference": spec.inference}
     tile = getattr(network, "tile", None)
     return {**metadata, "patch": str(tile)} if tile else metadata
 

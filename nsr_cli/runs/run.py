@@ -167,7 +167,7 @@ class Run:
         return replace(self, spec=self.spec.with_seed(seed))
 
     def to_json(self) -> dict:
-        return {"spec": self.spec.signed, "request": asdict(self.request)}
+        return {"spec": self.spec.content, "request": asdict(self.request)}
 
 
 def run_of(content: dict) -> Run:

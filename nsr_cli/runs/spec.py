@@ -81,13 +81,18 @@ class Spec:
     inference: str = "soft"
     tiling: str = "usual"
 
+    @property
+    def content(self) -> dict:
+        """The Spec as numbers, texts, lists and dicts, without its defaults, for :func:`spec_of`."""
+        content = {key: value for key, value in asdict(self).items() if value not in (None, "soft", "usual")}
+        if self.training and self.training.init is None:
+            del content["training"]["init"]
+        return content
+
     @cached_property
     def signed(self) -> dict:
-        """The Spec as numbers, texts, lists and dicts, without its defaults; whole floats are integers."""
-        signed = {key: value for key, value in asdict(self).items() if value not in (None, "soft", "usual")}
-        if self.training and self.training.init is None:
-            del signed["training"]["init"]
-        return _plain(signed)
+        """The content with whole floats as integers, for signatures; a user's class may tell 1.0 from 1."""
+        return _plain(self.content)
 
     @cached_property
     def signature(self) -> str:
@@ -114,10 +119,10 @@ class Spec:
         return replace(self, training=replace(self.training, seed=seed))
 
 
-def spec_of(signed: dict) -> Spec:
-    """The Spec from its signed content. Raises TypeError or KeyError for content of another version of nsr."""
-    training = signed.get("training")
-    return Spec(**{**signed, "model": Model(**signed["model"]), "training": training and Training(**training)})
+def spec_of(content: dict) -> Spec:
+    """The Spec from its content. Raises TypeError or KeyError for content of another version of nsr."""
+    training = content.get("training")
+    return Spec(**{**content, "model": Model(**content["model"]), "training": training and Training(**training)})
 
 
 def is_adaptive(sparsity: dict) -> bool:

@@ -64,6 +64,14 @@ def test_a_parameter_that_is_not_used_is_named(tmp_path):
         run(tmp_path, model=model)
 
 
+def test_a_constant_that_is_not_finite_is_refused_before_the_first_step(tmp_path):
+    """As the mask of an attention. Once all steps were done, and neither checkpoints nor weights could be written."""
+    model = network()
+    model.register_buffer("mask", torch.tensor([0, -torch.inf]))
+    with pytest.raises(Failed, match=r"^mask: not finite before the first step; expected finite numbers: a const"):
+        run(tmp_path, model=model)
+
+
 def test_a_network_that_convolves_in_three_dimensions_is_trained(tmp_path):
     convolution = nn.Conv3d(1, 1, (1, 3, 3), padding=(0, 1, 1))
     model = nn.Sequential(nn.Unflatten(1, (1, 1)), convolution, nn.Flatten(1, 2), nn.Conv2d(1, 1, 1))

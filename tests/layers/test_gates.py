@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from nsr_cli.layers.gates import GATES
 from nsr_cli.layers.sparse_conv import SparseConv2d
@@ -14,6 +15,7 @@ from nsr_cli.models.wdsr import WDSR
 
 SOURCE = """
 import torch
+import torch.nn.functional as F
 
 NUMBER = 3
 
@@ -71,6 +73,11 @@ def test_unknown_gates_are_told_what_exists(own_module, gate, reason):
     there_are = f"there are: {', '.join(GATES)}, or your function as module.function"
     with pytest.raises(ValueError, match=f"^no gate '{gate}'{reason}; {there_are}$"):
         SparseConv2d(5, 8, 3, gate=gate)
+
+
+def test_a_gate_is_given_by_its_name():
+    with pytest.raises(ValueError, match="^no gate <function .*; there are: .*, or your function as module.function$"):
+        SparseConv2d(5, 8, 3, gate=F.softmax)
 
 
 @pytest.mark.parametrize("gate", ["own_gates.powers", "softmax", "sigmoid", "gumbel", "se"])

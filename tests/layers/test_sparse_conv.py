@@ -304,3 +304,9 @@ def test_the_gate_of_another_layer_takes_the_place_of_its_own():
     first, second = layer.weight.chunk(2), layer.bias.chunk(2)
     expected = torch.cat([F.conv2d(x[i : i + 1], first[i], second[i]) for i in range(2)])
     torch.testing.assert_close(layer(x, gate), expected)
+    with pytest.raises(ValueError, match=r"^a gate of shape \(2, 1, 1\): expected .*, \(B, k, d\) with k = 2$"):
+        layer(x, gate[:, :1])  # once an output of twice the channels
+    with pytest.raises(
+        ValueError, match=r"^own_gate=False: expected the gate of another layer, \(B, k, d\) with k = 2$"
+    ):
+        layer(x)

@@ -160,6 +160,17 @@ def test_weight_normalisation_stays_along_its_axis(dim):
     assert lengths.shape == {0: (16, 1, 1, 1), 1: (1, 3, 1, 1), None: ()}[dim]
 
 
+def test_kept_weights_that_were_frozen_stay_frozen():
+    """Once a frozen backbone was trained again; its gates are trained."""
+    model = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3)), nn.Conv2d(4, 4, 3))
+    model[0].requires_grad_(False)
+    model[1].bias.requires_grad_(False)
+    sparsify(model, keep_weights=True)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    gates = {f"{layer}.gate.linear.{name}" for layer in "01" for name in ("weight", "bias")}
+    assert trained == gates | {"1.weight"}
+
+
 def test_cardinality_is_at_most_the_channels_of_each_layer():
     model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1))
     assert names(sparsify(model, sparsity_groups=4, cardinality=16)) == ["0", "2"]

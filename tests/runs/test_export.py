@@ -77,7 +77,7 @@ def test_onnx_computes_the_same_for_any_batch_and_size(network_of, tmp_path, lin
     model = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(model, full_check=True)
     said = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(said["spec"]) == spec.signed and said["patch"] == str(spec.training.patch)
+    assert json.loads(said["spec"]) == spec.content and said["patch"] == str(spec.training.patch)
     if spec.sparsity["gate"] in ("none", "uniform", "static"):  # plain convolutions, one kernel each
         kinds = {node.op_type for node in model.graph.node}
         assert "Conv" in kinds and not kinds & {"MatMul", "Gemm", "Einsum", "Softmax", "ReduceMean", "ReduceL2", "Sqrt"}
@@ -90,7 +90,7 @@ def test_a_program_of_torch_computes_the_same_for_any_batch_and_size(network_of,
     assert difference < TOLERANCE
     said = {"nsr.json": ""}
     program = torch.export.load(tmp_path / "net.pt2", extra_files=said)
-    assert json.loads(json.loads(said["nsr.json"])["spec"]) == spec.signed
+    assert json.loads(json.loads(said["nsr.json"])["spec"]) == spec.content
     channels = 3 if spec.task["name"] == "sr" else 1
     assert_same(program.module(), network, channels)
 

@@ -1,5 +1,6 @@
 """What a run is: what its signature covers, and what it leaves out."""
 
+import json
 import re
 from dataclasses import replace
 
@@ -118,6 +119,13 @@ def test_a_run_goes_through_json_and_back(asked, line):
     assert again.spec.signature == run.spec.signature and again.request == run.request
     assert again.to_json() == run.to_json()
     assert spec_of(run.spec.signed).name == run.spec.name
+
+
+def test_a_float_of_ones_own_network_stays_one(asked):
+    """In jobs and files 1.0 was 1, of which torch makes no parameter; the signature is that of 1."""
+    run, same = (asked(f"ablate +model.network.gain={gain}") for gain in ("1.0", "1"))
+    again = run_of(json.loads(json.dumps(run.to_json()))).spec
+    assert type(again.model.arguments["gain"]) is float and again.signature == same.spec.signature
 
 
 def test_every_field_of_what_is_signed_changes_the_signature(asked):

@@ -35,6 +35,8 @@ def run(arguments: list[str]) -> int:
     if options.help or options.action is None:
         print(HELP, end="")
         return 0
+    if not options.data:
+        raise UserError("data=: expected a folder")
     root = Path(options.data)
     if options.action == "list":
         if options.names:

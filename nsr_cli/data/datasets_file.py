@@ -69,8 +69,10 @@ def read_datasets(path: Path) -> Mapping[str, Dataset]:
     """
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
     return _read(path, status.st_mtime_ns, status.st_size)
 
 
@@ -95,7 +97,7 @@ def _read(path: Path, changed: int, size: int) -> Mapping[str, Dataset]:
             content = yaml.load(file, Loader)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())

@@ -160,6 +160,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("figure compare runs=[]", "nsr figure: runs=[]: expected a list of overrides"),
         ("figure compare image=dog.png", "nsr figure: image=dog.png: not in embedded_val; there are: chelsea.png, "),
         ("data foo", "nsr data: "),
+        ("data get set5 data=", "nsr data: data=: expected a folder\n"),
         ("data get set6", "nsr data: no data set 'set6'"),
         ("ablte", "nsr: no verb 'ablte' (did you mean ablate?); there are: train, eval, ablate, "),
     ],

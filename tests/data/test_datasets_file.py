@@ -7,6 +7,7 @@ import pytest
 from nsr_cli.data import catalog
 from nsr_cli.data.catalog import convention_names, find_dataset, image_paths
 from nsr_cli.data.datasets import DATASETS
+from nsr_cli.data.datasets_file import read_datasets
 from nsr_cli.data.manifest import check_dataset
 from nsr_cli.errors import UserError
 
@@ -108,3 +109,17 @@ def test_a_bad_entry_is_one_line_with_file_and_key(tmp_path, write, text, messag
     said = str(error.value)
     assert said.startswith(str(path)) and "\n" not in said and message.removeprefix(":") in said
     assert find_dataset("set5", tmp_path) is DATASETS["set5"]  # what is in the catalogue needs no such file
+
+
+@pytest.mark.parametrize("deep", ["a: " + "[" * 5000, "a: {folders: a, role: " + "[" * 500 + "]" * 500 + "}"])
+def test_a_file_nested_too_deeply_is_refused(tmp_path, deep):
+    (tmp_path / "datasets.yaml").write_text(deep)
+    with pytest.raises(UserError, match=rf"^{tmp_path}/datasets.yaml is no YAML file: .*recursion"):
+        read_datasets(tmp_path / "datasets.yaml")
+
+
+def test_a_file_that_is_there_but_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "datasets.yaml").symlink_to("datasets.yaml")
+    with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/datasets.yaml: Too many levels of symbolic links$"):
+        read_datasets(tmp_path / "datasets.yaml")
+    assert read_datasets(tmp_path / "none/datasets.yaml") == {}

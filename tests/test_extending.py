@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from nsr_cli.runs.record import Record, read_record
 
@@ -120,6 +122,18 @@ def test_a_module_without_parameters_is_a_method_without_training(nsr, tmp_path,
         result = nsr(f"{line} --config-dir own model=mine")
         assert result.code == 0, result.err
     assert records(tmp_path)["mine"].cost["parameters"] == 0
+
+
+def test_a_network_that_takes_even_sizes_alone_is_exported(nsr, tmp_path, write):
+    """Once the file was compared on odd ones, and it said that the network cannot be written."""
+    write("my_net.py", NETWORK.replace("*layers, ", "*layers, nn.PixelUnshuffle(2), nn.PixelShuffle(2), "))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    conv = nn.Conv2d(3, 3, 3)
+    torch.save({f"module.body.0.{name}": value for name, value in conv.state_dict().items()}, tmp_path / "w.pth")
+    result = nsr("export --config-dir own model=mine ckpt=w.pth to=net.safetensors")
+    assert result.code == 0, result.err
+    refused = nsr("export --config-dir own model=mine ckpt=w.pth to=net.pt2")
+    assert refused.code == 1 and refused.err.startswith("nsr export: net.pt2: this network cannot be written as .pt2")
 
 
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):

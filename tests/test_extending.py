@@ -97,14 +97,17 @@ def test_scores_of_changed_code_are_shown_as_such(nsr, tmp_path, write, photogra
         sys.modules.pop("my_net", None)
         result = nsr(f"{line} metrics=[my_metric.mae]")
         assert result.code == 0 and (other in result.out) == warned, result.out + result.err
+    (tmp_path / "my_net.py").rename(tmp_path / "away.py")  # as on a machine that has the records alone
+    assert other not in nsr(f"{line} metrics=[my_metric.mae]").out
+    (tmp_path / "away.py").rename(tmp_path / "my_net.py")
     result = nsr(f"{line} model.name=mine2")
     assert result.code == 0 and "training mine2-" in result.out and other not in result.out
     write("my_metric.py", METRIC.replace("abs(", "square("))
-    sys.modules.pop("my_metric")
+    sys.modules.pop("my_metric", None)
     line = f"{line} model.name=mine2 metrics=[my_metric.mae]"
     assert nsr(line).code == 0
     write("my_metric.py", METRIC)
-    sys.modules.pop("my_metric")
+    sys.modules.pop("my_metric", None)
     assert other.replace("my_net", "my_metric") in nsr(line).out
     assert "changed since" not in nsr(f"{line} rescore=true").out + nsr(line).out
 

@@ -241,7 +241,9 @@ def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photograp
     """Needs the data root's datasets.yaml."""
     photographs.rename(tmp_path / "here")
     write(
-        "data/datasets.yaml", "mine:\n  folders: ../here\n  role: test\n  count: 2\n  conventions: {rgb: y, luma: y}\n"
+        "data/datasets.yaml",
+        "mine:\n  folders: ../here\n  role: test\n  count: 2\n  conventions: {rgb: y, luma: y}\n"
+        "other: {folders: ../there, role: train}\n",
     )
     result = nsr("eval benchmarks=[mine]")
     assert result.code == 0, result.err
@@ -254,7 +256,7 @@ def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photograp
     assert len(scores) == 2 and len({mean["psnr"] for mean in scores.values()}) == 2  # other images, another score
     refused = nsr(f"ablate train=mine {TINY}")
     assert refused.code == 2 and refused.err.startswith("nsr ablate: train=mine: a benchmark; training on it voids")
-    assert "mine" in nsr("data list").out
+    assert refused.err.endswith(", embedded_train, other\n") and "mine" in nsr("data list").out
 
 
 TASK = '''

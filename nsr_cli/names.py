@@ -74,10 +74,11 @@ def source_of(module: str) -> bytes:
 
 
 def source_digests(names: Iterable[str]) -> dict[str, str]:
-    """The start of the SHA-256 of the source of each module that dotted names name, and that is not of nsr."""
+    """The start of the SHA-256 of each module that dotted names name, and that is not of nsr; empty without source."""
     modules = {name.rpartition(".")[0] for name in names} - {""}
     own = sorted(module for module in modules if module.partition(".")[0] != __name__.partition(".")[0])
-    return {module: hashlib.sha256(source_of(module)).hexdigest()[:16] for module in own}
+    sources = {module: source_of(module) for module in own}
+    return {module: hashlib.sha256(source).hexdigest()[:16] if source else "" for module, source in sources.items()}
 
 
 def top_level_names(module: str) -> set[str]:

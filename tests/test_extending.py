@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from nsr_cli.runs.record import Record, read_record
 
@@ -95,14 +97,17 @@ def test_scores_of_changed_code_are_shown_as_such(nsr, tmp_path, write, photogra
         sys.modules.pop("my_net", None)
         result = nsr(f"{line} metrics=[my_metric.mae]")
         assert result.code == 0 and (other in result.out) == warned, result.out + result.err
+    (tmp_path / "my_net.py").rename(tmp_path / "away.py")  # as on a machine that has the records alone
+    assert other not in nsr(f"{line} metrics=[my_metric.mae]").out
+    (tmp_path / "away.py").rename(tmp_path / "my_net.py")
     result = nsr(f"{line} model.name=mine2")
     assert result.code == 0 and "training mine2-" in result.out and other not in result.out
     write("my_metric.py", METRIC.replace("abs(", "square("))
-    sys.modules.pop("my_metric")
+    sys.modules.pop("my_metric", None)
     line = f"{line} model.name=mine2 metrics=[my_metric.mae]"
     assert nsr(line).code == 0
     write("my_metric.py", METRIC)
-    sys.modules.pop("my_metric")
+    sys.modules.pop("my_metric", None)
     assert other.replace("my_net", "my_metric") in nsr(line).out
     assert "changed since" not in nsr(f"{line} rescore=true").out + nsr(line).out
 
@@ -120,6 +125,18 @@ def test_a_module_without_parameters_is_a_method_without_training(nsr, tmp_path,
         result = nsr(f"{line} --config-dir own model=mine")
         assert result.code == 0, result.err
     assert records(tmp_path)["mine"].cost["parameters"] == 0
+
+
+def test_a_network_that_takes_even_sizes_alone_is_exported(nsr, tmp_path, write):
+    """Once the file was compared on odd ones, and it said that the network cannot be written."""
+    write("my_net.py", NETWORK.replace("*layers, ", "*layers, nn.PixelUnshuffle(2), nn.PixelShuffle(2), "))
+    write("own/model/mine.yaml", NETWORK_YAML)
+    conv = nn.Conv2d(3, 3, 3)
+    torch.save({f"module.body.0.{name}": value for name, value in conv.state_dict().items()}, tmp_path / "w.pth")
+    result = nsr("export --config-dir own model=mine ckpt=w.pth to=net.safetensors")
+    assert result.code == 0, result.err
+    refused = nsr("export --config-dir own model=mine ckpt=w.pth to=net.pt2")
+    assert refused.code == 1 and refused.err.startswith("nsr export: net.pt2: this network cannot be written as .pt2")
 
 
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):
@@ -224,7 +241,9 @@ def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photograp
     """Needs the data root's datasets.yaml."""
     photographs.rename(tmp_path / "here")
     write(
-        "data/datasets.yaml", "mine:\n  folders: ../here\n  role: test\n  count: 2\n  conventions: {rgb: y, luma: y}\n"
+        "data/datasets.yaml",
+        "mine:\n  folders: ../here\n  role: test\n  count: 2\n  conventions: {rgb: y, luma: y}\n"
+        "other: {folders: ../there, role: train}\n",
     )
     result = nsr("eval benchmarks=[mine]")
     assert result.code == 0, result.err
@@ -237,7 +256,7 @@ def test_a_data_set_is_an_entry_of_datasets_yaml(nsr, tmp_path, write, photograp
     assert len(scores) == 2 and len({mean["psnr"] for mean in scores.values()}) == 2  # other images, another score
     refused = nsr(f"ablate train=mine {TINY}")
     assert refused.code == 2 and refused.err.startswith("nsr ablate: train=mine: a benchmark; training on it voids")
-    assert "mine" in nsr("data list").out
+    assert refused.err.endswith(", embedded_train, other\n") and "mine" in nsr("data list").out
 
 
 TASK = '''

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nsr_cli.commands.knobs import DEGRADATION, RUN, SPARSITY, as_typed, check_knobs
-from nsr_cli.data.catalog import DATASETS, find_dataset, is_folder, split_pair
+from nsr_cli.data.catalog import all_datasets, find_dataset, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
 from nsr_cli.data.regular import file_sha256
@@ -145,7 +145,9 @@ def check_together(values: Mapping, trains: bool) -> None:
             file_of("ckpt", values)  # says that there is no such file
         raise UserError(f"ckpt={values['ckpt']}: model={model['name']} has no weights to read; {NETWORK_EXPECTED}")
     if trains and not is_folder(values["train"]) and find_dataset(values["train"], Path(values["data"])).role == "test":
-        good = ", ".join(name for name, dataset in DATASETS.items() if dataset.role == "train")
+        good = ", ".join(
+            name for name, dataset in all_datasets(Path(values["data"])).items() if dataset.role == "train"
+        )
         raise UserError(
             f"train={values['train']}: a benchmark; training on it voids its scores; to train on there are: {good}"
         )

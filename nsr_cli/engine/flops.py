@@ -40,11 +40,14 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
     convolutions, extra = [], []
 
     def visit(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
-        if not isinstance(module, nn.Conv2d):
-            return
-        output = output[0] if isinstance(output, tuple) else output  # beside its global average
-        convolutions.append(output.numel() // module.out_channels * macs_per_pixel(module))
-        extra.append(macs_per_sample(module))
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            convolutions.append(inputs[0].numel() // module.in_channels * module.weight.numel())
+        elif isinstance(module, nn.modules.conv._ConvNd):
+            output = output[0] if isinstance(output, tuple) else output  # beside its global average
+            macs = macs_per_pixel(module) if isinstance(module, nn.Conv2d) else module.weight.numel()
+            convolutions.append(output.numel() // module.out_channels * macs)
+        if isinstance(module, nn.Conv2d):
+            extra.append(macs_per_sample(module))
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]
     training, device = model.training, device_of(model)

@@ -34,10 +34,11 @@ class GateUse:
     def _note(self, name: str) -> Callable:
         def hook(module: Gate, inputs: tuple, weights: Tensor) -> None:  # (B, k, d)
             with torch.no_grad():
-                sums = weights.sum(dim=1, keepdim=True)  # 0 where all sigmoids underflow: each share is then 0
-                shares = (weights / sums.clamp_min(torch.finfo(sums.dtype).tiny)).double()
+                sizes = weights.abs()  # a user's gate may have negative weights
+                sums = sizes.sum(dim=1, keepdim=True)  # 0 where all sigmoids underflow: each share is then 0
+                shares = (sizes / sums.clamp_min(torch.finfo(sums.dtype).tiny)).double()
                 entropy = torch.special.entr(shares).sum(dim=1)  # (B, d), in nats
-                chosen = F.one_hot(shares.argmax(dim=1), shares.shape[1]).transpose(1, 2).double()  # (B, k, d)
+                chosen = F.one_hot(weights.argmax(dim=1), shares.shape[1]).transpose(1, 2).double()  # (B, k, d)
                 parts = [shares.sum(0), entropy.sum(0), shares.amax(dim=1).sum(0), chosen.sum(0)]
                 before = self.sums.get(name)
                 self.sums[name] = parts if before is None else [a + b for a, b in zip(before, parts, strict=True)]
@@ -48,10 +49,10 @@ class GateUse:
     def statistics(self) -> dict[str, dict]:
         """Statistics by the layer's name, means over samples and cardinal groups; empty where nothing is gated.
 
-        ``largest``: the largest weight, from 1/k to 1. ``groups``: the effective number of groups, the exponential of
-        the mean entropy, from 1 to k. ``adaptivity``: the mutual information of sample and group in bits, the entropy
-        of the mean weights less the mean entropy; 0 for gates that ignore their input. ``chosen``: for each group the
-        share of samples in which its weight is the largest.
+        Weights are shares of the sum of their sizes. ``largest``: the largest share, from 1/k to 1. ``groups``: the
+        effective number of groups, the exponential of the mean entropy, from 1 to k. ``adaptivity``: the mutual
+        information of sample and group in bits, the entropy of the mean weights less the mean entropy; 0 for gates
+        that ignore their input. ``chosen``: for each group the share of samples in which its weight is the largest.
         """
         found = {}
         for name, (shares, entropy, largest, chosen) in self.sums.items():

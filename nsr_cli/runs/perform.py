@@ -129,8 +129,9 @@ def _train(
 ) -> None:
     """Train; if the training diverges, write records of that for the missing benchmarks."""
     write_text(run.folder / "spec.json", json.dumps(run.spec.weights_spec.content, indent=1) + "\n")
-    if not checkpoint.checkpoints(run.folder):
-        write_json(run.code_file, run.with_request(metrics=[]).own_code)
+    own = run.with_request(metrics=[]).own_code
+    if own and not checkpoint.checkpoints(run.folder):
+        write_json(run.code_file, own)
     try:
         begin(ranks)
         _divergence_file(run).unlink(missing_ok=True)

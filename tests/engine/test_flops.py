@@ -24,3 +24,11 @@ def test_a_network_that_pools_is_counted_on_an_input_that_is_large_enough():
     """Once on 8x8 pixels, where it failed after its training, or counted the padding too."""
     cost = count(Pooling(), 3, 48)
     assert cost.macs == 3 * 9 * (1 + 1 / 4 + 1 / 16 + 1 / 64 + 1 / 256)  # three channels, 3x3 kernels, five sizes
+
+
+def test_transposed_convolutions_and_those_of_other_dimensions_are_counted():
+    """As FSRCNN's last layer, which multiplies each of its input's pixels with its whole kernel."""
+    up = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ConvTranspose2d(5, 3, 9, stride=2, padding=4, output_padding=1))
+    assert count(up, 3, 48).macs == 3 * 5 + 5 * 3 * 9 * 9
+    depth = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 2, 3, padding=1), nn.Flatten(1, 2))
+    assert count(depth, 3, 48).macs == 3 * 2 * 27  # three planes, two kernels

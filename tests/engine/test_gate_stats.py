@@ -74,6 +74,15 @@ def test_sigmoid_weights_that_underflow_have_finite_statistics():
     assert all(math.isfinite(number) for number in (found["largest"], found["groups"], found["adaptivity"]))
 
 
+def test_negative_weights_count_by_their_size():
+    """As of tanh, a gate of one's own. Once the largest share was 1e37, the adaptivity NaN, and the choice wrong."""
+    gate = biased([0.0, 0.0])
+    gate.gate.activate = lambda logits, tau, training: logits * 0 + torch.tensor([[[-0.75], [0.25]]])
+    found = use_of(gate, torch.rand(3, 3, 8, 8))
+    of_sizes = math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))  # the exponential of their entropy
+    assert found == {"largest": 0.75, "groups": round(of_sizes, 6), "adaptivity": 0.0, "chosen": [0.0, 1.0]}
+
+
 def test_cardinal_groups_count_alike():
     """Group 0 in the first one, group 1 in the second; neither looks at the input."""
     found = use_of(biased([SURE, 0.0, 0.0, SURE], cardinality=2), torch.rand(3, 3, 8, 8))

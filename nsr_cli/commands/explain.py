@@ -24,15 +24,19 @@ def in_one_line(error: BaseException, verb: str) -> BaseException:
         mark = getattr(error, "problem_mark", None)
         where = f"{mark.name} is no YAML, line {mark.line + 1}" if mark else "a config is no YAML"
         return UserError(f"{where}: {getattr(error, 'problem', None) or error}")
-    if isinstance(error, ValueError) and raised_by_hydra(error):
-        return UserError(str(error).splitlines()[0])
+    if isinstance(error, (ValueError, TypeError)) and (source := raised_by(error)).startswith(THEIRS):
+        searches = "" if source.startswith("hydra.") else "hydra/sweeper=optuna: "
+        return UserError(searches + str(error).splitlines()[0])
     return error
 
 
-def raised_by_hydra(error: BaseException) -> bool:
-    """Whether Hydra's own code raised the error, as it does for group=null."""
+THEIRS = ("hydra.", "optuna.", "hydra_plugins.hydra_optuna_sweeper.")  # modules that refuse a user's values
+
+
+def raised_by(error: BaseException) -> str:
+    """The name of the module whose code raised an error; Hydra's own does for group=null."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("hydra.")
+    return frame.f_globals.get("__name__", "")
 
 
 def explain(error: Exception, verb: str) -> str:

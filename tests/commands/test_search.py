@@ -42,3 +42,19 @@ def test_without_the_package_it_is_named(nsr, monkeypatch):
         2,
         "nsr ablate: hydra/sweeper=optuna needs its package: pip install 'nsr[optuna]'\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("'tau=interval(2,1)'", "The `low` value must be smaller than or equal to the `high` value"),
+        ("'tau=tag(log,interval(0,10))'", "The `low` value must be larger than 0 for a log distribution"),
+        ("'tau=interval(1,2)' hydra.sweeper.direction=up", "Please set either 'minimize' or 'maximize' to direction."),
+        ("'tau=interval(1,2)' hydra.sweeper.n_trials=abc", "'>' not supported between instances of 'str' and 'int'"),
+    ],
+)
+def test_a_search_that_cannot_be_is_one_line(nsr, line, message):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    result = nsr(f"{SEARCH} {line}")
+    assert result.code == 2  # what Optuna logs stands before it
+    assert result.err.splitlines()[-1].startswith(f"nsr ablate: hydra/sweeper=optuna: {message}")

@@ -47,7 +47,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     start, init = file_of("init", values) if values["init"] else (None, None)
-    own_network = not values["model"]["network"]["_target_"].startswith("nsr_cli.")  # its gates are unknown
+    own_network = not str(values["model"]["network"]["_target_"]).startswith("nsr_cli.")  # its gates are unknown
     has_gates = own_network or values["sparsity"]["gate"] not in ("none", "uniform", "static")
     trained = values["model"]["trained"] and not ckpt
     spec = Spec(
@@ -214,7 +214,7 @@ def file_of(key: str, values: Mapping) -> tuple[str, str]:
     """(file, SHA-256) of the file of weights that a key names, as given or below the folder of data."""
     path = path_of(key, values)
     try:
-        return str(path), _sha256(path)
+        return str(path), _sha256(path.absolute())
     except UserError as error:
         raise UserError(f"{key}={path}: cannot be read ({error.__context__.strerror})") from None
 

@@ -194,7 +194,7 @@ def test_a_file_names_no_code_but_networks_and_tasks(saved, tmp_path, where):
 
 
 @pytest.mark.parametrize("where", ["model", "task", "gate"])
-@pytest.mark.parametrize("target", ["idlelib.idle.Net", "ensurepip.__main__.Net", "my_script.Net", "my_script.__name__"])
+@pytest.mark.parametrize("target", ["idlelib.idle.Net", "ensurepip.__main__.N", "my_script.Net", "my_script.__name__"])
 def test_no_module_is_imported_for_a_name_that_it_does_not_define(saved, write, tmp_path, where, target):
     write("my_script.py", f"open({str(tmp_path / 'pwned')!r}, 'w')")
     spec = renamed(read_spec(saved), where, target)

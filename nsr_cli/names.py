@@ -45,11 +45,16 @@ def imported_if_own(name: str) -> Any:
     return vars(importlib.import_module(module)).get(attribute)
 
 
+def is_of_nsr(name: str) -> bool:
+    """Whether a dotted name is of nsr."""
+    return name.partition(".")[0] == __name__.partition(".")[0]
+
+
 def is_own(module: str) -> bool:
     """Whether a module is of nsr, or of a package outside of Python's own folders; nothing is imported."""
-    top = module.partition(".")[0]
-    if top == __name__.partition(".")[0]:
+    if is_of_nsr(module):
         return True
+    top = module.partition(".")[0]
     found = find_spec(top) if top and top not in sys.stdlib_module_names else None
     places = [found.origin, *(found.submodule_search_locations or ())] if found else []
     installed = [Path(folder).resolve() for folder in sysconfig.get_paths().values()]
@@ -76,7 +81,7 @@ def source_of(module: str) -> bytes:
 def source_digests(names: Iterable[str]) -> dict[str, str]:
     """The start of the SHA-256 of each module that dotted names name, and that is not of nsr; empty without source."""
     modules = {name.rpartition(".")[0] for name in names} - {""}
-    own = sorted(module for module in modules if module.partition(".")[0] != __name__.partition(".")[0])
+    own = sorted(module for module in modules if not is_of_nsr(module))
     sources = {module: source_of(module) for module in own}
     return {module: hashlib.sha256(source).hexdigest()[:16] if source else "" for module, source in sources.items()}
 

@@ -13,8 +13,9 @@ from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine.schedule import fraction_of
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
+from nsr_cli.names import is_of_nsr
 from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
-from nsr_cli.runs.spec import Model, Spec, Training
+from nsr_cli.runs.spec import Model, Spec, Training, is_gated
 from nsr_cli.tasks import task_of
 
 _sha256 = functools.lru_cache(file_sha256)  # a file is read once for all cells of a sweep
@@ -47,8 +48,7 @@ def run_of(values: Mapping, verb: str) -> Run:
     task = signed_task(values["task"])
     ckpt, weights = weights_of(values, task) if values["ckpt"] else (None, None)
     start, init = file_of("init", values) if values["init"] else (None, None)
-    own_network = not str(values["model"]["network"]["_target_"]).startswith("nsr_cli.")  # its gates are unknown
-    has_gates = own_network or values["sparsity"]["gate"] not in ("none", "uniform", "static")
+    has_gates = is_gated(values["sparsity"]) or not is_of_nsr(str(values["model"]["network"]["_target_"]))
     trained = values["model"]["trained"] and not ckpt
     spec = Spec(
         task=task,
@@ -56,7 +56,7 @@ def run_of(values: Mapping, verb: str) -> Run:
         sparsity=gate_of(values),
         training=training_of(values, task.get("scale", 1), init) if trained else None,
         weights=weights,
-        tile=values["tile"] if has_gates else None,
+        tile=values["tile"] if has_gates else None,  # a user's network may have gates of its own
         inference=values["inference"],
         tiling=values.get("tiling", "usual"),
     )

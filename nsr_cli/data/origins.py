@@ -24,7 +24,7 @@ class Origins:
 
     def other(self, picture: Path, output: Path) -> str | None:
         """What else an existing output was made of, in words; None if it is what is asked for, or unknown."""
-        known = self._of(output)
+        known = self._last_line(output)
         if known is None or known["content"] is None:
             return None
         others = []
@@ -37,7 +37,7 @@ class Origins:
 
     def is_changed(self, output: Path) -> bool:
         """Whether an existing output is known not to be what was written: the user's own work, or damaged."""
-        known = self._of(output)
+        known = self._last_line(output)
         return known is not None and known["written"] not in (None, _sample(output))
 
     def note(self, picture: Path, output: Path) -> None:
@@ -53,7 +53,7 @@ class Origins:
         """Note, after it was written, what is in an output."""
         append_json_line(output.parent / FILE, {"output": output.name, "written": _sample(output)})
 
-    def _of(self, output: Path) -> dict | None:
+    def _last_line(self, output: Path) -> dict | None:
         """The last line that counts for an output."""
         lines = reversed(self._of_folder(output.parent).get(output.name, []))
         return next((line for line in lines if not line["replaces"] or line["replaces"] != _sample(output)), None)
@@ -68,10 +68,10 @@ class Origins:
                     origin = json.loads(line)
                     lines = known.setdefault(origin["output"], [])
                     if "written" in origin:
-                        lines[-1] = lines[-1] | {"written": origin["written"]}
-                        continue
-                    own = {name: origin[name] for name in ("picture", "content", "by", "replaces")}
-                    lines.append(own | {"written": None})
+                        lines[-1]["written"] = origin["written"]
+                    else:
+                        said = {name: origin[name] for name in ("picture", "content", "by", "replaces")}
+                        lines.append({**said, "written": None})
             self._read[folder] = read + len(new), known
         return known
 

@@ -113,7 +113,7 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
         with replacing(path) as temporary:
             with quiet_export(path):
                 temporary.write_bytes(form.encode(source))
-                odd = path.suffix != ".safetensors"  # whose network takes the sizes that it takes
+                odd = path.suffix != ".safetensors"  # it holds the network itself, which may refuse odd sizes
                 difference, largest = compare_outputs(form.open(temporary), network, channels, odd)
             if not difference <= TOLERANCE * max(1, largest):
                 raise Failed(f"{path}: not written: its output differs by {difference:.2g} from the network's")

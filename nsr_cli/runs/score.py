@@ -22,6 +22,7 @@ from nsr_cli.folders import code_digest
 from nsr_cli.models.authors_tiling import AuthorsTiling
 from nsr_cli.models.tiled import Tiling, device_of, tiling_of
 from nsr_cli.models.wdsr import WDSR
+from nsr_cli.names import is_of_nsr
 from nsr_cli.runs.partial import PartialScores
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
@@ -76,7 +77,7 @@ def is_kept_by_image(run: Run) -> bool:
     Networks are fast, and gates are counted over all images; a user's function may change in between.
     """
     is_classical = not run.trains and not run.request.ckpt
-    return is_classical and run.spec.model.target.startswith("nsr_cli.") and not run.request.save_images
+    return is_classical and is_of_nsr(run.spec.model.target) and not run.request.save_images
 
 
 def partial_file(run: Run, benchmark: str, conventions: list[Convention]) -> tuple[Path, str]:

@@ -125,9 +125,14 @@ def spec_of(content: dict) -> Spec:
     return Spec(**{**content, "model": Model(**content["model"]), "training": training and Training(**training)})
 
 
+def is_gated(sparsity: dict) -> bool:
+    """Whether the gates depend on their input."""
+    return sparsity["gate"] not in ("none", "uniform", "static")
+
+
 def is_adaptive(sparsity: dict) -> bool:
     """Whether the gates depend on their input and weigh more than one group."""
-    return sparsity["gate"] not in ("none", "uniform", "static") and sparsity.get("groups") != 1
+    return is_gated(sparsity) and sparsity.get("groups") != 1
 
 
 def _plain(value: Any) -> Any:

@@ -132,7 +132,7 @@ def print_scores(run: Run, records: dict[str, Record]) -> None:
     for name, record in records.items():
         print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
         own = record.made.get("own", {})
-        if changed := [name for name, digest in run.own_code.items() if digest and (own.get(name) or digest) != digest]:
+        if changed := [code for code, digest in run.own_code.items() if digest and (own.get(code) or digest) != digest]:
             advice = (
                 "rescore=true scores with the present code" + ", another model.name=... trains with it" * run.trains
             )

@@ -4,11 +4,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 import yaml
 from torch import nn
 
+from nsr_cli.data.images import read_image, write_png
 from nsr_cli.runs.record import Record, read_record
 
 TINY = "blocks=1 units=4 width=1 steps=4 batch=2 threads=1 device=cpu"
@@ -127,16 +128,39 @@ def test_a_module_without_parameters_is_a_method_without_training(nsr, tmp_path,
     assert records(tmp_path)["mine"].cost["parameters"] == 0
 
 
-def test_a_network_that_takes_even_sizes_alone_is_exported(nsr, tmp_path, write):
-    """Once the file was compared on odd ones, and it said that the network cannot be written."""
-    write("my_net.py", NETWORK.replace("*layers, ", "*layers, nn.PixelUnshuffle(2), nn.PixelShuffle(2), "))
+def test_a_network_whose_sides_are_multiples_restores_any_size(nsr, tmp_path, write, photographs):
+    """Once it ended in a traceback when it was scored, after its training."""
+    even = NETWORK.replace("*layers, ", "*layers, nn.PixelUnshuffle(4), nn.PixelShuffle(4), ")
+    write("my_net.py", even)
     write("own/model/mine.yaml", NETWORK_YAML)
-    conv = nn.Conv2d(3, 3, 3)
-    torch.save({f"module.body.0.{name}": value for name, value in conv.state_dict().items()}, tmp_path / "w.pth")
-    result = nsr("export --config-dir own model=mine ckpt=w.pth to=net.safetensors")
-    assert result.code == 0, result.err
-    refused = nsr("export --config-dir own model=mine ckpt=w.pth to=net.pt2")
-    assert refused.code == 1 and refused.err.startswith("nsr export: net.pt2: this network cannot be written as .pt2")
+    line = "--config-dir own model=mine batch=2 steps=2 threads=1"
+    refused = nsr(f"train {line} device=cpu benchmarks=[./photographs]")
+    assert refused.code == 2 and "model=mine: fails on (1, 3, 33, 35): " in refused.err
+    assert "see `multiple` in nsr_cli.models" in refused.err and refused.err.count("\n") == 1
+    write("my_net.py", even.replace("class Net(nn.Module):", "class Net(nn.Module):\n    multiple = 4\n"))
+    sys.modules.pop("my_net", None)
+    write_png(tmp_path / "odd.png", np.zeros((33, 27, 3), np.uint8))
+    for verb in ("train device=cpu benchmarks=[./photographs]", "restore odd.png", "export to=[net.pt2,net.safetensors]"):
+        result = nsr(f"{verb} {line}")
+        assert result.code == 0, result.err
+    assert "height and width multiples of 4" in result.out
+    assert read_image(tmp_path / "restored/odd-x2.png").shape == (66, 54, 3)
+    write("my_net.py", even.replace("class Net(nn.Module):", "class Net(nn.Module):\n    multiple = 0\n"))
+    sys.modules.pop("my_net", None)
+    assert "model=mine: multiple=0; expected an integer" in nsr(f"train {line} device=cpu seed=1").err
+
+
+def test_a_network_that_trains_on_another_output_is_refused(nsr, write):
+    """Once a tuple ended in a traceback at the first step, and a module named `tile` before it."""
+    write("own/model/mine.yaml", NETWORK_YAML)
+    line = "train --config-dir own model=mine batch=2 steps=4 device=cpu"
+    write("my_net.py", NETWORK.replace("return self.body(x)", "y = self.body(x); return (y, x) if self.training else y"))
+    result = nsr(line)
+    assert result.code == 2 and "turns (2, 3, 32, 32) in training into a tuple; expected (2, 3, 64, 64)" in result.err
+    write("my_net.py", NETWORK.replace("self.body", "self.tile"))
+    sys.modules.pop("my_net", None)
+    result = nsr(line)
+    assert result.code == 2 and "my_net.Net: has a part named tile, where nsr keeps the tile's side" in result.err
 
 
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):

@@ -2,48 +2,36 @@
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from nsr_cli.errors import UserError
-from nsr_cli.models.luma import GAIN, ColourByLuma, luma
+from nsr_cli.models.luma import GAIN, Adapter, ColourByLuma, luma
 
 
-class ByChannel(nn.Module):
+class ByChannel(Adapter):
     """A one-channel network, applied to each of R, G and B."""
-
-    def __init__(self, network: Callable):
-        super().__init__()
-        self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 3, scale * H, scale * W)."""
-        restored = self.network(x.flatten(0, 1)[:, None])  # (B * 3, 1, ...)
+        restored = self.restore(x.flatten(0, 1)[:, None])  # (B * 3, 1, ...)
         return restored.view(x.shape[0], x.shape[1], *restored.shape[2:])
 
 
-class ByLuma(nn.Module):
+class ByLuma(Adapter):
     """A one-channel network, applied to MATLAB's Y, as it was trained; chroma is kept."""
-
-    def __init__(self, network: Callable):
-        super().__init__()
-        self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB (B, 3, H, W) to (B, 3, H, W)."""
         y = luma(x)
-        return x + (self.network(y) - y) * GAIN
+        return x + (self.restore(y) - y) * GAIN
 
 
-class GreyAsRgb(nn.Module):
+class GreyAsRgb(Adapter):
     """An RGB network, applied to grey: returns the mean of the three restored channels."""
-
-    def __init__(self, network: Callable):
-        super().__init__()
-        self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 1, scale * H, scale * W)."""
-        return self.network(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
+        return self.restore(x.expand(-1, 3, -1, -1)).mean(1, keepdim=True)
 
 
 def adapt_channels(network: Callable, reads: int, channels: int, scale: int, colour: str) -> Callable:

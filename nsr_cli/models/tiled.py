@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nsr_cli.layers.sparse_conv import SparseConv2d
+from nsr_cli.models.padding import padded
 
 PAPER_PATCH = 48  # Sec. 4.1; for weights whose training patches are unknown
 
@@ -116,7 +117,7 @@ def _restore_row(
     for begin in range(0, len(columns), at_once):
         lefts = columns[begin : begin + at_once]
         tiles = torch.stack([strip[:, :, left : left + side] for left in lefts]).to(device)
-        for left, restored in zip(lefts, network(tiles).float().cpu(), strict=True):
+        for left, restored in zip(lefts, padded(network, tiles).float().cpu(), strict=True):
             first = 0 if left == 0 else tiling.margin
             last = side if left == columns[-1] else side - tiling.margin
             target = slice((left + first) * scale, (left + last) * scale)

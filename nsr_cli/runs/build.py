@@ -7,20 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
+from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.models.padding import at_least, multiple_of, padded
 from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of
+
+PROBE = 32  # side of the images that a network is tried on, if no patch is known
+MULTIPLE = "; where sides must be multiples of a number, the class says so: see `multiple` in nsr_cli.models"
 
 
 def build(run: Run, device: torch.device) -> Callable:
@@ -72,6 +77,8 @@ def fresh_method(spec: Spec) -> Callable:
         raise UserError(f"_target_={spec.model.target}: makes a {type(method).__name__}; expected a torch.nn.Module")
     if spec.training and not any(parameter.requires_grad for parameter in method.parameters()):
         raise UserError(f"_target_={spec.model.target}: has nothing to train; expected trained: false in its YAML")
+    if is_network and (parts := {"tile"} & {name for name, _ in (*method.named_children(), *method.named_parameters())}):
+        raise UserError(f"_target_={spec.model.target}: has a part named {parts.pop()}, where nsr keeps the tile's side")
     if spec.training:
         method.tile = spec.training.patch
     return method
@@ -167,28 +174,40 @@ def set_inference(method: Callable, inference: str) -> None:
 
 
 def check_network(spec: Spec, network: nn.Module) -> None:
-    """Raise UserError unless a network runs, and its output has the shape that the task, tiling and loss expect."""
-    task = task_of(spec.task)
-    given, scale = task.channels_given(spec.model.reads), task.scale
-    side = getattr(network, "tile", None) or 32
-    device = device_of(network)
-    training = network.training
+    """Raise UserError unless a network restores patches and images of odd sides, and trains on patches if it is to."""
+    multiple = multiple_of(network)
+    if not isinstance(multiple, int) or multiple < 1:
+        raise UserError(f"model={spec.model.name}: multiple={multiple!r}; expected an integer, at least 1")
+    side, training = getattr(network, "tile", None) or at_least(PROBE, network), network.training
+    images = functools.partial(torch.zeros, device=device_of(network))
+    channels = task_of(spec.task).channels_given(spec.model.reads)
+    with torch.no_grad():
+        check_output(spec, network.eval(), images(1, channels, side, side))
+        odd = images(1, channels, side + 1, side + 3)
+        check_output(spec, functools.partial(padded, network), odd, advice=MULTIPLE)
+        if spec.training:  # a copy, because some layers learn in a forward pass
+            batch = images(min(2, spec.training.batch), channels, side, side)
+            check_output(spec, copied(network).train(), batch, " in training")
+    network.train(training)
+
+
+def check_output(spec: Spec, network: Callable, images: Tensor, when: str = "", advice: str = "") -> None:
+    """Raise UserError, which ends with ``advice``, unless a network's output has the shape that its task expects."""
+    task, (batch, channels, height, width) = task_of(spec.task), images.shape
+    given = f"{tuple(images.shape)}{when}"
     try:
-        with torch.no_grad():
-            restored = network.eval()(torch.zeros(1, given, side, side, device=device))
+        restored = network(images)
     except Exception as error:  # of the user's own code
         if "memory" in str(error):
             raise
         last, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}".splitlines()[0]
         where = f"{Path(last.filename).name}, line {last.lineno}"
-        raise UserError(f"model={spec.model.name}: fails on (1, {given}, {side}, {side}): {what} ({where})") from error
-    network.train(training)
-    found, expected = tuple(getattr(restored, "shape", ())), (1, given, side * scale, side * scale)
+        raise UserError(f"model={spec.model.name}: fails on {given}: {what} ({where}){advice}") from error
+    found = tuple(restored.shape) if isinstance(restored, Tensor) else f"a {type(restored).__name__}"
+    expected = batch, channels, height * task.scale, width * task.scale
     if found != expected:
-        raise UserError(
-            f"model={spec.model.name}: {spec.model.target} turns (1, {given}, {side}, {side}) into {found}; "
-            f"expected {expected} for task={task.name}"
-        )
+        what = f"turns {given} into {found}; expected {expected} for task={task.name}"
+        raise UserError(f"model={spec.model.name}: {spec.model.target} {what}{advice}")
 
 
 def pick_device(name: str) -> torch.device:

@@ -19,6 +19,7 @@ from nsr_cli.errors import Failed, Reported, UserError, find_each
 from nsr_cli.files import check_file, replacing
 from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import is_gated
+from nsr_cli.models.padding import at_least, multiple_of
 from nsr_cli.models.tiled import tiling_of
 from nsr_cli.runs.build import check_network, set_inference, trained_network
 from nsr_cli.runs.portable import find_spec, metadata_of, open_network, portable_copy, to_bytes
@@ -77,9 +78,11 @@ def expected_input(network: nn.Module, spec: Spec) -> str:
     """The inputs and outputs of a network, in words."""
     task, reads, tiling = task_of(spec.task), spec.model.reads, tiling_of(network, spec.tile)
     channels, times = task.channels_given(reads), f"{task.scale} " * (task.scale > 1)
+    multiple = multiple_of(network)
+    sides = f", height and width multiples of {multiple}" * (multiple > 1)
     kind = {"rgb": "RGB"}.get(task.form(reads), task.form(reads))
     lines = [
-        f"  takes    image (batch, {channels}, height, width): {kind}, float32 in [0, 1]",
+        f"  takes    image (batch, {channels}, height, width): {kind}, float32 in [0, 1]{sides}",
         f"  returns  restored (batch, {channels}, {times}height, {times}width)",
     ]
     if tiling.overlap:
@@ -113,8 +116,7 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
         with replacing(path) as temporary:
             with quiet_export(path):
                 temporary.write_bytes(form.encode(source))
-                odd = path.suffix != ".safetensors"  # it holds the network itself, which may refuse odd sizes
-                difference, largest = compare_outputs(form.open(temporary), network, channels, odd)
+                difference, largest = compare_outputs(form.open(temporary), network, channels)
             if not difference <= TOLERANCE * max(1, largest):
                 raise Failed(f"{path}: not written: its output differs by {difference:.2g} from the network's")
             check_target(path, overwrite)  # again: another process may have made it
@@ -122,13 +124,12 @@ def export(network: nn.Module, spec: Spec, paths: Sequence[Path], overwrite: boo
 
 
 @torch.no_grad()
-def compare_outputs(
-    opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int, odd: bool
-) -> tuple[float, float]:
+def compare_outputs(opened: Callable[[Tensor], Tensor], network: nn.Module, channels: int) -> tuple[float, float]:
     """(largest difference, largest value) of two networks' outputs, for batches of square images and of odd ones."""
-    side, generator = getattr(network, "tile", None) or SIDE, torch.Generator().manual_seed(0)
+    side, generator = getattr(network, "tile", None) or at_least(SIDE, network), torch.Generator().manual_seed(0)
     differences, numbers = [], []
-    sizes = [(1, side, side), (3, side, side), *([(1, side - 3, side + 4), (2, side - 3, side + 4)] if odd else ())]
+    odd = at_least(side - 3, network), at_least(side + 4, network)
+    sizes = [(1, side, side), (3, side, side), (1, *odd), (2, *odd)]
     for batch, height, width in sizes:
         images = torch.rand(batch, channels, height, width, generator=generator)
         expected = network(images)
@@ -190,8 +191,10 @@ def export_program(network: nn.Module, channels: int) -> ExportedProgram:
     for layer in network.modules():
         if is_gated(layer) and layer.sparsity_groups <= BRANCHES:
             layer.form = "exact"
-    sizes = {axis: Dim(name, min=1) for axis, name in AXES.items()}
-    image = torch.zeros(2, channels, SIDE, SIDE + 1)
+    batch, *sides = (Dim(name, min=1) for name in AXES.values())
+    multiple = multiple_of(network)
+    sizes = dict(zip(AXES, (batch, *(multiple * side for side in sides)), strict=True))
+    image = torch.zeros(2, channels, at_least(SIDE, network), at_least(SIDE + 1, network))
     with torch.no_grad():
         program = torch.export.export(network, (image,), dynamic_shapes=(sizes,))
     for node in program.graph.nodes:

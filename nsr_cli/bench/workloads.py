@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nsr_cli.bench.timings import RESTORED
-from nsr_cli.engine.trainer import autocast
 from nsr_cli.layers import choice, per_sample
+from nsr_cli.layers.half import autocast
 from nsr_cli.layers.layout import best_layout
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.models.tiled import Tiling, restore_bands

@@ -16,6 +16,7 @@ from nsr_cli.engine.ranks import Exchange, Ranks
 from nsr_cli.engine.saver import Saver
 from nsr_cli.engine.schedule import Schedule
 from nsr_cli.errors import Failed
+from nsr_cli.layers.half import autocast
 from nsr_cli.layers.layout import best_layout, set_layout
 
 
@@ -107,12 +108,6 @@ def train(
         if interrupts.pending():
             interrupts.end_process()
     return final
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast of a forward pass in fp32, bf16 or fp16."""
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 
 def gradients_of(model: nn.Module, parameters: list[nn.Parameter]) -> list[Tensor]:

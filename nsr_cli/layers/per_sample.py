@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nsr_cli.layers.gates import pooling_dtype
+from nsr_cli.layers.half import is_in_software
 
 Pair = tuple[int, int]
 
@@ -115,7 +116,13 @@ def one_by_one(
     if not after.fits(computed_dtype(x)):
         return after.apply(one_by_one(x, kernels, biases, stride, padding, dilation, groups))
     tensors = cast_channels_last(x, kernels, biases, after.residual)
-    out, average = OneByOne.apply(*tensors, (stride, padding, dilation), groups, (after.relu, after.pools))
+    settings, dtype = ((stride, padding, dilation), groups, (after.relu, after.pools)), computed_dtype(x)
+    if is_in_software(x.device, dtype):
+        with torch.autocast(x.device.type, enabled=False):
+            out, average = OneByOne.apply(*(None if t is None else t.float() for t in tensors), *settings)
+        out = out.to(dtype)
+    else:
+        out, average = OneByOne.apply(*tensors, *settings)
     return (out, average) if after.pools else out
 
 

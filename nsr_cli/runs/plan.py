@@ -16,7 +16,7 @@ from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.engine.evaluator import restore
-from nsr_cli.engine.trainer import autocast
+from nsr_cli.layers.half import autocast
 from nsr_cli.runs.build import check_network, fresh_method, initialise
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for

@@ -18,6 +18,7 @@ from nsr_cli.engine import heap
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable, write_json, write_text
 from nsr_cli.folders import package_folder
+from nsr_cli.layers.choice import has_avx512
 from nsr_cli.runs.build import pick_device
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.stopwatch import ratio, time_in_turns
@@ -128,11 +129,12 @@ def machine_facts(device: torch.device) -> dict:
 
 
 def processor_name() -> str:
-    """The name of the CPU where the system tells it, else its architecture."""
+    """The name of the CPU where the system tells it, else its architecture; with its instructions, if not AVX512."""
+    name = platform.machine()
     with contextlib.suppress(OSError):
         if found := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-            return found[1].strip()
-    return platform.machine()
+            name = found[1].strip()
+    return name if has_avx512() else f"{name} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def file_stem(cfg: DictConfig, timing: Timing, device: str) -> str:

@@ -18,7 +18,7 @@ from nsr_cli.bench.workloads import (
     run_sample_by_sample,
     ways,
 )
-from nsr_cli.layers import per_sample
+from nsr_cli.layers import choice, per_sample
 
 CPU = torch.device("cpu")
 SMALL = {"batch": 3, "channels": 8, "size": 6, "kernel": 3, "cardinality": 2}
@@ -58,7 +58,8 @@ def test_a_plain_convolution_has_a_way_more_forward_than_backward():
     assert str(Convolution(4, 8, "as groups")) == "sparse, k = 4, 8 outputs, as groups"
 
 
-def test_the_way_that_a_layer_takes_by_itself():
+def test_the_way_that_a_layer_takes_by_itself(monkeypatch):
+    monkeypatch.setattr(choice, "has_avx512", lambda: True)
     small, large = (SMALL | {"channels": 64, "size": size, "precision": "fp32"} for size in (8, 64))
     assert [chosen_way(64, setting, CPU, False) for setting in (small, large)] == ["as groups", "one by one"]
 

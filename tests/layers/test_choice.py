@@ -128,6 +128,25 @@ def test_nothing_is_measured_on_a_cpu():
         (16, 24, 64, per_sample.ONE_BY_ONE),
     ],
 )
-def test_small_samples_of_a_cpu_are_groups_of_one_convolution_unless_channels_are_uneven(inputs, outputs, side, way):
+def test_small_samples_of_a_cpu_are_groups_of_one_convolution_unless_channels_are_uneven(
+    monkeypatch, inputs, outputs, side, way
+):
+    monkeypatch.setattr(choice, "has_avx512", lambda: True)
     x = torch.empty(16, inputs, side, side)
     assert choice.fastest(x, (outputs, inputs, 3, 3), (1, 1), (1, 1), (1, 1)) == way
+
+
+@pytest.mark.parametrize(
+    ("capability", "channels", "expected"),
+    [
+        ("AVX512", 64, "one by one"),
+        ("AVX2", 64, "as groups"),  # once it was one by one, and a training step took 1.4 times as long
+        ("AVX2", 42, "one by one"),
+        ("AVX512", 8, "as groups"),
+    ],
+)
+def test_without_measurement_large_samples_go_one_by_one_where_that_pays(monkeypatch, capability, channels, expected):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(choice, "has_avx512", choice.has_avx512.__wrapped__)
+    x = torch.rand(2, channels, 48, 48)
+    assert choice.fastest(x, (channels, channels, 3, 3), *SHAPE[1:]) == expected

@@ -13,13 +13,14 @@ from nsr_cli.layers import choice, per_sample
 from nsr_cli.layers.sparse_conv import SparseConv2d
 
 GATES = ("softmax", "sigmoid", "gumbel", "se", "static", "none")
-SIZES = {"small": (16, 24), "large": (64, 48)}  # channels and side; a CPU takes the samples of the large one by one
+SIZES = {"small": (16, 24), "large": (64, 48)}  # channels and side; with AVX512 the samples of the large go one by one
 
 
 @pytest.fixture(params=[*SIZES, "large, as groups"])
 def case(request, monkeypatch) -> tuple[SparseConv2d, Tensor]:
     """A layer in double precision and a batch of three."""
     name, _, way = request.param.partition(", ")
+    monkeypatch.setattr(choice, "has_avx512", lambda: True)
     if way:
         monkeypatch.setattr(choice, "LARGE", math.inf)
     torch.manual_seed(0)
@@ -32,7 +33,8 @@ def close(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_the_large_case_is_computed_one_by_one_without_a_transform():
+def test_the_large_case_is_computed_one_by_one_without_a_transform(monkeypatch):
+    monkeypatch.setattr(choice, "has_avx512", lambda: True)
     x, kernel = torch.empty(3, 64, 48, 48), (64, 64, 3, 3)
     assert choice.fastest(x, kernel, (1, 1), (1, 1), (1, 1)) == per_sample.ONE_BY_ONE
 

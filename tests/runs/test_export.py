@@ -14,7 +14,7 @@ from nsr_cli.runs.export import FORMATS, TOLERANCE, expected_input, export
 
 NEEDS_ONNX = "needs the extra onnx: pip install 'nsr[onnx]'"
 SMALL = "blocks=1 units=4 width=2 patch=24"
-LARGE = "blocks=1 units=32 width=2 patch=48"  # a CPU takes the samples of its layers one by one
+LARGE = "blocks=1 units=32 width=2 patch=48"  # with AVX512 the samples of its layers go one by one
 RUNS = [
     f"sparsity=none scale=3 {SMALL}",
     f"sparsity=softmax cardinality=2 task=denoise {SMALL}",

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from torch import nn
 
 from nsr_cli.data.images import read_image, write_png
 from nsr_cli.runs.record import Record, read_record
@@ -140,7 +139,8 @@ def test_a_network_whose_sides_are_multiples_restores_any_size(nsr, tmp_path, wr
     write("my_net.py", even.replace("class Net(nn.Module):", "class Net(nn.Module):\n    multiple = 4\n"))
     sys.modules.pop("my_net", None)
     write_png(tmp_path / "odd.png", np.zeros((33, 27, 3), np.uint8))
-    for verb in ("train device=cpu benchmarks=[./photographs]", "restore odd.png", "export to=[net.pt2,net.safetensors]"):
+    train = "train device=cpu benchmarks=[./photographs]"
+    for verb in (train, "restore odd.png", "export to=[net.pt2,net.safetensors]"):
         result = nsr(f"{verb} {line}")
         assert result.code == 0, result.err
     assert "height and width multiples of 4" in result.out
@@ -154,13 +154,14 @@ def test_a_network_that_trains_on_another_output_is_refused(nsr, write):
     """Once a tuple ended in a traceback at the first step, and a module named `tile` before it."""
     write("own/model/mine.yaml", NETWORK_YAML)
     line = "train --config-dir own model=mine batch=2 steps=4 device=cpu"
-    write("my_net.py", NETWORK.replace("return self.body(x)", "y = self.body(x); return (y, x) if self.training else y"))
+    pair = "y = self.body(x)\n        return (y, x) if self.training else y"
+    write("my_net.py", NETWORK.replace("return self.body(x)", pair))
     result = nsr(line)
     assert result.code == 2 and "turns (2, 3, 32, 32) in training into a tuple; expected (2, 3, 64, 64)" in result.err
     write("my_net.py", NETWORK.replace("self.body", "self.tile"))
     sys.modules.pop("my_net", None)
     result = nsr(line)
-    assert result.code == 2 and "my_net.Net: has a part named tile, where nsr keeps the tile's side" in result.err
+    assert result.code == 2 and "my_net.Net: has a part named tile, where nsr keeps the side of its tiles" in result.err
 
 
 def test_a_network_of_another_output_is_refused_before_its_first_step(nsr, tmp_path, write):

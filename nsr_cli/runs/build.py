@@ -77,8 +77,8 @@ def fresh_method(spec: Spec) -> Callable:
         raise UserError(f"_target_={spec.model.target}: makes a {type(method).__name__}; expected a torch.nn.Module")
     if spec.training and not any(parameter.requires_grad for parameter in method.parameters()):
         raise UserError(f"_target_={spec.model.target}: has nothing to train; expected trained: false in its YAML")
-    if is_network and (parts := {"tile"} & {name for name, _ in (*method.named_children(), *method.named_parameters())}):
-        raise UserError(f"_target_={spec.model.target}: has a part named {parts.pop()}, where nsr keeps the tile's side")
+    if isinstance(getattr(method, "tile", None), nn.Module | Tensor):
+        raise UserError(f"_target_={spec.model.target}: has a part named tile, where nsr keeps the side of its tiles")
     if spec.training:
         method.tile = spec.training.patch
     return method

@@ -37,10 +37,9 @@ def outcome(network: nn.Module, image: Tensor, context) -> list[Tensor]:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_products_in_fp32_equal_torchs_own_to_rounding(in_software, precision, way):
     torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), SparseConv2d(8, 8, 3, padding=1, gate="softmax", way=way), nn.Flatten(),
-        nn.Linear(8 * 6 * 5, 4),
-    )  # fmt: skip
+    sparse = SparseConv2d(8, 8, 3, padding=1, gate="softmax", way=way)
+    head = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()
+    network = nn.Sequential(*head, sparse, nn.Flatten(), nn.Linear(8 * 6 * 5, 4))
     image = torch.rand(2, 3, 6, 5)
     dtype = half.DTYPES[precision]
     in_software(False)

@@ -62,7 +62,7 @@ def sparsify(
     It replaces plain ``nn.Conv2d``, and those under torch's ``parametrizations.weight_norm``, whose sparse twins are
     weight-normalised too. It keeps subclasses of ``nn.Conv2d``, grouped and transposed convolutions, convolutions
     with other parametrisations (spectral norm, ...), and with hooks (the older ``torch.nn.utils.weight_norm``,
-    pruning, ...).
+    pruning, ...). Convolutions that share a weight share one afterwards, and have a gate each.
 
     Args:
         model: any torch module.
@@ -78,7 +78,8 @@ def sparsify(
         The replaced convolutions, in the order of the network; :func:`summary` makes a table of them.
 
     Raises:
-        ValueError: there is nothing to replace, or a knob is out of its range. The model is then unchanged.
+        ValueError: there is nothing to replace, a knob is out of its range, or a convolution shares its weight with
+            a layer that is not replaced. The model is then unchanged.
     """
     sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, **knobs)
     names: dict[nn.Conv2d, list[str]] = {}  # a module that is used twice stays one module
@@ -89,11 +90,30 @@ def sparsify(
         found = "is itself a convolution" if names else "has no plain convolution that `where` admits"
         raise ValueError(f"sparsify replaces convolutions inside of a module; {type(model).__name__} {found}")
     twins = {conv: sparse_twin(conv, sparsity, inference, keep_weights) for conv in names}
+    tie_parameters(model, names, twins)
     for conv, twin in twins.items():
         for name in names[conv]:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, twin)
     return [describe_replacement(tuple(names[conv]), conv, twin) for conv, twin in twins.items()]
+
+
+def tie_parameters(model: nn.Module, names: dict[nn.Conv2d, list[str]], twins: dict[nn.Conv2d, SparseConv2d]) -> None:
+    """Make the twins of convolutions that share a parameter share theirs.
+
+    Raises:
+        ValueError: a convolution shares a parameter with a layer that is not replaced.
+    """
+    inside = {module for conv in twins for module in conv.modules()}
+    kept = {p: name for name, m in model.named_modules() if m not in inside for p in m.parameters(recurse=False)}
+    shared: dict[nn.Parameter, nn.Parameter] = {}
+    for conv, twin in twins.items():
+        for path, parameter in conv.named_parameters():
+            if parameter in kept:
+                other = f"{names[conv][0]} shares its {path} with {kept[parameter]}"
+                raise ValueError(f"sparsify: {other}, which is not replaced; `where` must take both or neither")
+            owner, _, name = path.rpartition(".")
+            setattr(twin.get_submodule(owner), name, shared.setdefault(parameter, twin.get_parameter(path)))
 
 
 def describe_replacement(names: tuple[str, ...], conv: nn.Conv2d, twin: SparseConv2d) -> Replaced:

@@ -19,13 +19,18 @@ def provenance(device: torch.device) -> dict:
     submitted = os.environ.get(SUBMITTED_CODE)
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in ("torch", "numpy", "opencv-python-headless")},
         "commit": commit(),
         **({"code": "changed after it was submitted"} if submitted and submitted != code_digest() else {}),
     }
+
+
+def cpu() -> str:
+    """The architecture of the CPU, and its vector instructions, by which rounding differs."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 @lru_cache

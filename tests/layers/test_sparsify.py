@@ -48,6 +48,41 @@ def test_kept_weights_compute_what_the_network_did_before():
     torch.testing.assert_close(model(x), before)
 
 
+def tied(normalised: bool) -> nn.Sequential:
+    """Three convolutions, the first and the last of one weight."""
+    network = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)))
+    if normalised:
+        network = nn.Sequential(*map(weight_norm, network))
+        for name in ("original0", "original1"):
+            setattr(network[2].parametrizations.weight, name, getattr(network[0].parametrizations.weight, name))
+    else:
+        network[2].weight = network[0].weight
+    return network
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_tied_convolutions_stay_tied(normalised):
+    """Once each got kernels of its own, and a network more parameters than it was built with."""
+    network, x = tied(normalised), torch.rand(2, 4, 6, 6)
+    before = network(x)
+    sparsify(network, sparsity_groups=2, keep_weights=True)
+    torch.testing.assert_close(network(x), before)
+    weights = [
+        p for name, p in network.named_parameters(remove_duplicate=False) if "gate" not in name and "bias" not in name
+    ]
+    assert len({id(p) for p in weights}) == (4 if normalised else 2)
+    network(x).sum().backward()
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    assert torch.equal(network[0].weight, network[2].weight) and not torch.equal(network[0].bias, network[2].bias)
+
+
+def test_half_of_two_tied_convolutions_is_not_replaced():
+    network = tied(normalised=False)
+    with pytest.raises(ValueError, match="0 shares its weight with 2, which is not replaced"):
+        sparsify(network, where=lambda name, conv: name == "0")
+    assert type(network[0]) is nn.Conv2d
+
+
 def test_fresh_groups_are_distinct():
     model = small_network()
     sparsify(model, sparsity_groups=2)

@@ -17,8 +17,10 @@ from nsr_cli.models.vdsr import VDSR
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.models.weights import Loaded, check_fit, load_fitting_layers, load_weights
 
+KNOWN = ["state_dict", "params", "params_ema", "model", "model_state_dict"]
 
-@pytest.mark.parametrize("container", [None, "state_dict", "params", "params_ema", "model", "model_state_dict"])
+
+@pytest.mark.parametrize("container", [None, *KNOWN, "unet_of_ours"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_state_dicts_plain_or_contained(tmp_path, container, prefix, zipped):
@@ -116,6 +118,13 @@ def test_the_averaged_weights_are_preferred(tmp_path):
     torch.save({"params": plain.state_dict(), "params_ema": averaged.state_dict()}, tmp_path / "w")
     load_weights(model, tmp_path / "w")
     assert_same(model, own(averaged))
+
+
+def test_two_networks_under_unknown_names_are_named(tmp_path):
+    one, other, model = small_dncnn(), small_dncnn(), small_dncnn()
+    torch.save({"teacher": one.state_dict(), "student": other.state_dict(), "step": 3}, tmp_path / "w")
+    with pytest.raises(UserError, match=r"holds 2 networks \(teacher, student\); expected one, or one named "):
+        load_weights(model, tmp_path / "w")
 
 
 def test_precision_and_path_may_differ(tmp_path):

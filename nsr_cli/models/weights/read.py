@@ -100,13 +100,38 @@ def read_pytorch(path: Path) -> Content:
     content, metadata = torch.load(path, map_location="cpu", weights_only=True), {}
     for _ in range(2):  # a container in a container at most
         if isinstance(content, Mapping):
-            inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
-            if inner is not None:
-                metadata |= {key: value for key, value in content.items() if isinstance(value, int | float | str)}
-                content = inner
+            key = container_of(content, path)
+            if key is not None:
+                metadata |= {name: value for name, value in content.items() if isinstance(value, int | float | str)}
+                content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{path}: not network weights: it holds a {type(content).__name__}, not named tensors")
     return Content(check_tensors(content, path), metadata)
+
+
+def container_of(content: Mapping[Any, Any], path: Path) -> Any:
+    """The key under which a checkpoint keeps its state dict; None for a state dict.
+
+    It is one of CONTAINERS, or the only one that holds named tensors alone.
+
+    Raises:
+        UserError: there are several of unknown names.
+    """
+    known = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+    if known is not None:
+        return known
+    others = [key for key, value in content.items() if isinstance(value, Mapping) and is_state_dict(value)]
+    if len(others) > 1:
+        names = ", ".join(map(str, others))
+        raise UserError(
+            f"{path}: holds {len(others)} networks ({names}); expected one, or one named {', '.join(CONTAINERS)}"
+        )
+    return others[0] if others else None
+
+
+def is_state_dict(content: Mapping[Any, Any]) -> bool:
+    """Whether a mapping holds named tensors alone, and at least one."""
+    return bool(content) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
 
 
 def check_zip(path: Path) -> None:

@@ -97,6 +97,16 @@ def test_scores_of_changed_code_are_shown_as_such(nsr, tmp_path, write, photogra
         sys.modules.pop("my_net", None)
         result = nsr(f"{line} metrics=[my_metric.mae]")
         assert result.code == 0 and (other in result.out) == warned, result.out + result.err
+    write(
+        "table.yaml",
+        f'title: Mine\nrows: [{{label: Own, command: "nsr {line.replace("--config-dir own ", "")}"}}]\n'
+        "columns: [{label: PSNR, benchmark: ./photographs}]\n",
+    )
+    for form in ("markdown", "csv"):
+        result = nsr(f"table ./table.yaml --config-dir own format={form}")
+        assert result.code == 0 and "Scores from before a change of my_net: Own." in result.out + result.err
+    assert nsr("report protocols=[smoke]").code == 0
+    assert ", before a change of my_net</td>" in (tmp_path / "results/report.html").read_text()
     (tmp_path / "my_net.py").rename(tmp_path / "away.py")  # as on a machine that has the records alone
     assert other not in nsr(f"{line} metrics=[my_metric.mae]").out
     (tmp_path / "away.py").rename(tmp_path / "my_net.py")

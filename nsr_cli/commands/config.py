@@ -199,15 +199,20 @@ def weights_of(values: Mapping, task: dict) -> tuple[str, str]:
     if values["ckpt"] != "published":
         return file_of("ckpt", values)
     level = task_of(task).level
-    published = (values["model"].get("published") or {}).get(task["name"], {})
-    known = {str(key): file for key, file in published.items()}
+    published = values["model"].get("published") or {}
+    try:
+        listed = published.get(task["name"], {}).items()
+        known = {str(key): (str(Path(values["data"]) / file["file"]), str(file["sha256"])) for key, file in listed}
+    except (AttributeError, TypeError, KeyError):
+        expected = "by task, then by level or `any`, file: and sha256:, as in conf/model/dncnn.yaml"
+        raise UserError(f"model.published={as_typed(published)}: expected {expected}") from None
     chosen = known.get("any") or known.get(f"{level:g}")
     if chosen is None:
         where = f"model={values['model']['name']} task={task['name']}"
         raise UserError(
             f"ckpt=published: no weights known for {where} at {level}; there are: {', '.join(known) or 'none'}"
         )
-    return str(Path(values["data"]) / chosen["file"]), chosen["sha256"]
+    return chosen
 
 
 def file_of(key: str, values: Mapping) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from nsr_cli.errors import Failed, UserError
 from nsr_cli.files import check_writable, write_text
 from nsr_cli.folders import package_folder
 from nsr_cli.report.experiments import Experiment, load_experiment
+from nsr_cli.report.sheet import changed_code_notes
 from nsr_cli.report.study import Shown, Study
 from nsr_cli.report.tables import FORMATS, render
 
@@ -35,6 +36,8 @@ def main(cfg: DictConfig) -> None:
 
     shown, failed = complete_study(values, f"nsr table {values['table']}", study, meanwhile)
     missing = study.remarks(shown)
+    if values["format"] == "csv":
+        missing += changed_code_notes(experiment, shown.cells)  # other forms have them in the caption
     if values["run"] and not failed and not any(cell.record for cell in shown.cells):
         raise UserError(f"{experiment.name}: no cell can be made. {' '.join(missing)}")
     text = render(experiment, shown.cells, study.protocol, values["format"])

@@ -28,6 +28,7 @@ _READERS = {  # by the first bytes of a file; Image.open would also try formats 
 }
 _KINDS = "PNG, JPEG, BMP, TIFF or WebP"
 _TIFF_BITS_PER_SAMPLE = 258
+_GREY = ("1", "L", "LA", "La")  # Pillow's modes
 
 MAX_PIXELS = 2**28  # of one image: RGB takes 0.8 GB, and a few times that while it is scored
 MEGAPIXELS = "NSR_MAX_MEGAPIXELS"  # environment variable: another limit, in millions of pixels
@@ -92,6 +93,22 @@ def image_size(path: str | Path) -> tuple[int, int]:
             height, width = _size(path, file)
         _check_pixels(path, height, width)
         return height, width
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def is_grey(path: str | Path) -> bool:
+    """Whether an image file is stored as grey, from its header alone. Raises UserError: missing, or no such image."""
+    path = Path(path)
+    try:
+        with open_regular(path) as file:
+            if file.read(4) == b"RIFF":  # WebP, which has no grey
+                return False
+            file.seek(0)
+            with _open_reader(path, file) as image:
+                return image.mode in _GREY
     except UserError:
         raise
     except Exception as error:
@@ -188,7 +205,7 @@ def depth_of(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _grey_or_rgb(path: Path, image: PillowImage.Image) -> PillowImage.Image:
-    grey = image.mode in ("1", "L", "LA", "La")
+    grey = image.mode in _GREY
     if image.has_transparency_data:
         image = image.convert("LA" if grey else "RGBA")
         lowest = image.getextrema()[-1][0]

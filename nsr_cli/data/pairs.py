@@ -56,6 +56,7 @@ def low_resolution_paths(name: str, paths: Sequence[Path], root: Path, scale: in
     partners = lr_partners(paths, scale)
     if partners:
         _check_sizes(paths, partners, scale)
+        _check_colours(paths, partners)
     return partners
 
 
@@ -71,8 +72,8 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         Paths in the order of ``hr_paths``.
 
     Raises:
-        UserError: the folder is missing, an image has no partner or several, a partner has no image or the wrong
-            size; the text names the files.
+        UserError: the folder is missing, an image has no partner or several, a partner has no image, the wrong size,
+            or grey for colours; the text names the files.
     """
     if not lr_folder.is_dir():
         raise UserError(f"no folder {lr_folder.absolute()} of low-resolution images at 1/{scale}")
@@ -92,6 +93,7 @@ def find_partners(hr_paths: Sequence[Path], lr_folder: Path, scale: int) -> list
         raise UserError(f"{_first_names(unpaired)}: no low-resolution partner at 1/{scale} {where}")
     _check_unpaired(hr_paths, found, lr_folder, scale)
     _check_sizes(hr_paths, partners, scale)
+    _check_colours(hr_paths, partners)
     return partners
 
 
@@ -133,6 +135,18 @@ def _check_sizes(hr_paths: Sequence[Path], partners: Sequence[Path], scale: int)
     if wrong:
         more = f"; {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
         raise UserError(wrong[0] + more)
+
+
+def _check_colours(hr_paths: Sequence[Path], partners: Sequence[Path]) -> None:
+    """Raise UserError where one of two partners is grey and the other is not; a grey image may be stored as RGB."""
+    from nsr_cli.data.images import is_grey, read_image
+
+    for path, partner in zip(hr_paths, partners, strict=True):
+        if (grey := is_grey(partner)) != is_grey(path):
+            image = read_image(path if grey else partner)
+            if (image != image[..., :1]).any():
+                found, expected = ("grey", "RGB") if grey else ("RGB", "grey")
+                raise UserError(f"{partner} is {found}, expected {expected}, as {path.name} is")
 
 
 def _first_names(names: Sequence[str]) -> str:

@@ -24,12 +24,14 @@ class Claim:
         order: labels of two or more rows, or columns, the lowest first.
         pairs: (low, high) labels of each step, where the steps are no chain.
         margin: in dB; below 0 where a loss is allowed.
+        protocols: those at which the rows are what the claim speaks of; None: all.
     """
 
     says: str
     order: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     margin: float = 0.0
+    protocols: tuple[str, ...] | None = None
 
     @property
     def steps(self) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from nsr_cli.report.chapters import Chapter, scores_in_words
 from nsr_cli.report.tables import CONTROLS, GATES, RULE
 from nsr_cli.report.verdicts import steps_of
 from nsr_cli.runs.record import Record
+from nsr_cli.runs.stored import changed_code
 from nsr_cli.words import plural
 
 WIDEST = 1600  # pixels, the largest width of an embedded picture
@@ -98,7 +99,7 @@ def render_page(report: Report) -> str:
     environment.filters |= {"minus": minus, "strong": strong, "slug": slug, "strength": strength, "plot": plot}
     template = environment.get_template("page.html.j2")
     said = {"RULE": RULE, "CONTROLS": CONTROLS, "GATES": GATES, "MOST_OTHERS": MOST_OTHERS, "version": __version__}
-    helpers = {"steps_of": steps_of, "scores": scores_in_words, "plural": plural}
+    helpers = {"steps_of": steps_of, "scores": scores_in_words, "plural": plural, "changed_code": changed_code}
     return template.render(report=report, **said, **helpers).lstrip()
 
 

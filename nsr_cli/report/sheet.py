@@ -122,7 +122,7 @@ def _side_by_side(
     An ablation (whose printed numbers are of one benchmark) has a third digit, for its differences are small.
     """
     digits = 3 if experiment.printed_on else 2
-    comparable = not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
+    comparable = _is_comparable(experiment, cells)
     columns = columns or [Line(label) for label in dict.fromkeys(value.column for value in values)]  # benchmarks
     with_printed = not all(row.control for row in rows)
     head = [experiment.corner]
@@ -147,6 +147,11 @@ def _side_by_side(
             line += [Place(" / ".join(value.printed.values()))] * with_printed
         body.append(line)
     return Grid(head, body)
+
+
+def _is_comparable(experiment: Experiment, cells: list[Cell]) -> bool:
+    """Whether all cells were measured on the images of the printed numbers."""
+    return not experiment.printed_on or all(cell.benchmark == experiment.printed_on for cell in cells)
 
 
 def _parameters(column: Line, cells: list[Cell]) -> tuple[str, str]:
@@ -195,9 +200,10 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
             parts[-1] += f", and up to {overhead:.2g} M for gates and mixing"
     sentences = ["; ".join(parts) + "."]
     if not experiment.baseline:
-        sentences.append("Numbers in parentheses: measured - printed, where the printed digits differ.")
+        if _is_comparable(experiment, cells):
+            sentences.append("Numbers in parentheses: measured - printed, where the printed digits differ.")
         sentences.append("MACs are the multiply-accumulates of convolutions per input pixel, gates and mixing apart.")
-    if experiment.printed_on and benchmarks != [experiment.printed_on]:
+    if not _is_comparable(experiment, cells):
         sentences.append(
             f"Measured on other images than the printed numbers ({experiment.printed_on}), by smaller networks: "
             "compare the gains, not the levels."
@@ -205,7 +211,17 @@ def _caption(experiment: Experiment, cells: list[Cell], protocol: str) -> str:
     lines = [line for axis in experiment.lines(protocol) for line in axis]
     sentences += experiment.notes
     sentences += [f"{line.label}: {line.note}" for line in lines if line.note]
-    return " ".join(sentences)
+    return " ".join([*sentences, *changed_code_notes(experiment, cells)])
+
+
+def changed_code_notes(experiment: Experiment, cells: list[Cell]) -> list[str]:
+    """A sentence for each module of the user's own that has changed since scores of the table were made."""
+    commanded = {row.label for row in experiment.rows if row.command}
+    labels: dict[str, list[str]] = {}
+    for cell in cells:
+        for module in cell.changed:
+            labels.setdefault(module, []).append(cell.row if cell.row in commanded else cell.column)
+    return [f"Scores from before a change of {m}: {', '.join(dict.fromkeys(own))}." for m, own in labels.items()]
 
 
 def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[str]]:

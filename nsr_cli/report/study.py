@@ -9,7 +9,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
 from nsr_cli.runs.run import Run
-from nsr_cli.runs.stored import Store
+from nsr_cli.runs.stored import Store, changed_code
 
 Job = tuple[str, ...]  # a verb and its overrides
 
@@ -95,8 +95,9 @@ class Study:
                         find_dataset(name, self.data)  # raises UserError for an unknown name
                     if run.trains and name not in benchmarks:
                         continue  # a small protocol scores its networks on its own benchmarks alone
-                    label = column.label if column else name
-                    found.append(Cell(row.label, label, name, seed, store.record(run, name), job, run.trains))
+                    label, record = column.label if column else name, store.record(run, name)
+                    changed = tuple(m for m in changed_code(record) if m in run.own_code) if record else ()
+                    found.append(Cell(row.label, label, name, seed, record, job, run.trains, changed))
         return found
 
     def missing_commands(self, cells: list[Cell]) -> list[list[str]]:

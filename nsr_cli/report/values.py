@@ -20,6 +20,7 @@ class Cell:
         record: None where it is missing.
         job: the verb and the overrides that make it.
         trained: whether the job is a training.
+        changed: modules of the user's own that have changed since the record was made.
     """
 
     row: str
@@ -29,6 +30,7 @@ class Cell:
     record: Record | None
     job: tuple[str, ...] = ()
     trained: bool = True
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

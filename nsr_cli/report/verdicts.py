@@ -67,7 +67,7 @@ class Step:
 
 
 def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell], protocol: str) -> list[Verdict]:
-    """A verdict on each claim with at least one step that the table of a protocol shows.
+    """A verdict on each claim for the protocol with at least one step that its table shows.
 
     A claim whose labels are rows is tested in every column; one whose labels are columns, in every row.
     """
@@ -78,7 +78,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
         of_rows = not claim.labels <= {line.label for line in experiment.columns}
         there = rows if of_rows else columns
         shown = _shown_part(claim, there)
-        if not shown.steps:
+        if not shown.steps or (claim.protocols is not None and protocol not in claim.protocols):
             continue
         places = {cell.column if of_rows else cell.row: None for cell in cells}
         panels: dict[str, dict[str, Scores]] = {}

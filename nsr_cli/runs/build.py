@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.processes import local_rank, world_size
-from nsr_cli.errors import UserError
+from nsr_cli.errors import UserError, describe
+from nsr_cli.folders import PACKAGE
 from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
@@ -68,7 +69,7 @@ def fresh_method(spec: Spec) -> Callable:
     if not is_called:
         return functools.partial(target, **arguments)
     try:
-        method = target(**arguments)
+        method = _called(target, arguments)
         if spec.sparsity["gate"] != "none" and not spec.model.sparse:
             attach_sparsity(method, spec)
     except ValueError as error:  # a layer refuses its settings
@@ -82,6 +83,26 @@ def fresh_method(spec: Spec) -> Callable:
     if spec.training:
         method.tile = spec.training.patch
     return method
+
+
+def _called(target: Callable, arguments: dict) -> object:
+    """What a class makes of its arguments. Raises UserError where a layer of torch or nsr fails on them."""
+    try:
+        return target(**arguments)
+    except Exception as error:
+        place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        of_a_layer = any(place.is_relative_to(folder) for folder in (PACKAGE, Path(torch.__file__).parent))
+        if isinstance(error, ValueError) or describe(error)[2] or not of_a_layer:  # own code needs its traceback
+            raise
+        given = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        where = f"model.network: {target.__module__}.{target.__qualname__}({given})"
+        raise UserError(f"{where}: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    """An error of the user's own code: its kind, the first line of its text, and where it arose."""
+    last, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}".splitlines()[0]
+    return f"{what} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def check_network_arguments(target: Callable, arguments: dict, is_called: bool) -> None:
@@ -200,9 +221,7 @@ def check_output(spec: Spec, network: Callable, images: Tensor, when: str = "", 
     except Exception as error:  # of the user's own code
         if "memory" in str(error):
             raise
-        last, what = traceback.extract_tb(error.__traceback__)[-1], f"{type(error).__name__}: {error}".splitlines()[0]
-        where = f"{Path(last.filename).name}, line {last.lineno}"
-        raise UserError(f"model={spec.model.name}: fails on {given}: {what} ({where}){advice}") from error
+        raise UserError(f"model={spec.model.name}: fails on {given}: {_in_one_line(error)}{advice}") from error
     found = tuple(restored.shape) if isinstance(restored, Tensor) else f"a {type(restored).__name__}"
     expected = batch, channels, height * task.scale, width * task.scale
     if found != expected:

@@ -38,8 +38,8 @@ def plan_text(run: Run, method: Callable, device: torch.device) -> str:
         lines += [
             f"parameters      {cost.parameters:,}",
             f"MACs per pixel  {cost.macs / 1e6:.4g} M of the input, convolutions alone (the paper's FLOPs)",
-            f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}",
         ]
+        lines += [f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}"] * bool(cost.overhead)
     if run.trains:
         lines += training_lines(run, method, device)
     return "\n".join([*lines, "dry_run=true: nothing was trained"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
 from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import Failed, UserError, find_each
+from nsr_cli.names import source_digests
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import is_adaptive
@@ -127,12 +128,18 @@ class Store:
         return records
 
 
+def changed_code(record: Record) -> list[str]:
+    """The modules of the user's own that a record names, and that have changed since it was made."""
+    own = record.made.get("own", {})
+    now = source_digests(f"{module}." for module in own)
+    return [module for module, digest in own.items() if digest and (now.get(module) or digest) != digest]
+
+
 def print_scores(run: Run, records: dict[str, Record]) -> None:
     """Print the scores of a finished run, and the files of its records."""
     for name, record in records.items():
         print_line(f"{run.spec.name} on {name}: {record.scores_text()}\n  {run.record(name).resolve()}")
-        own = record.made.get("own", {})
-        if changed := [code for code, digest in run.own_code.items() if digest and (own.get(code) or digest) != digest]:
+        if changed := [module for module in changed_code(record) if module in run.own_code]:
             advice = (
                 "rescore=true scores with the present code" + ", another model.name=... trains with it" * run.trains
             )

@@ -93,6 +93,13 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("ablate sparsity.tau=abc", "nsr ablate: sparsity.tau=abc: expected a number above 0"),
         ("ablate width=0.01", "nsr ablate: width=0.01: expected at least 1/16"),
         ("ablate units=100000000", "nsr ablate: units=100000000: expected a whole number from 1 to 16384"),
+        (
+            "train model.network.units=-3",
+            "nsr train: model.network: nsr_cli.models.wdsr.WDSR(scale=2, channels=3, blocks=2, units=-3, width=4, "
+            "gate=none): RuntimeError: Trying to create tensor with negative dimension -3",
+        ),
+        ("train model=edsr model.network.units=-2 dry_run=true", "nsr train: model.network: nsr_cli.models.edsr.EDSR("),
+        ("train model.network.blocks=many", "nsr train: model.network: nsr_cli.models.wdsr.WDSR(scale=2, channels=3, "),
         ("ablate epochs=3", "nsr ablate: steps=2000 and epochs=3: expected one of them, and null for the other"),
         ("ablate steps=null epochs=1 patches_per_image=1 batch=100", "nsr ablate: batch=100: 7 patches in 1 epochs"),
         ("ablate lr_drops=[2]", "nsr ablate: lr_drops=[2]: expected a list of fractions"),

@@ -96,6 +96,15 @@ def test_a_level_without_published_weights(nsr, tmp_path, one_image, line, found
     assert error == f"nsr eval: ckpt=published: no weights known for {found}\n"
 
 
+@pytest.mark.parametrize("damage", ["5", "weights/dncnn", "{denoise: weights}", "{denoise: {25: {file: a.mat}}}"])
+def test_a_damaged_list_of_published_weights_in_a_config_of_ones_own(nsr, tmp_path, one_image, write, damage):
+    network = "{_target_: nsr_cli.models.dncnn.DnCNN, layers: 3}"
+    model = f"{{name: mine, trained: true, reads: [grey], network: {network}, published: {damage}}}"
+    write("own/model/mine.yaml", f"# @package _global_\nmodel: {model}\n")
+    error = refused(nsr, tmp_path, f"--config-dir own model=mine task=denoise ckpt=published {one_image}")
+    assert error.startswith("nsr eval: model.published=") and error.endswith("as in conf/model/dncnn.yaml\n")
+
+
 def test_published_weights_that_are_not_on_this_machine(nsr, tmp_path, one_image):
     error = refused(nsr, tmp_path, f"model=vdsr ckpt=published data=nowhere {one_image}")
     assert "nowhere/weights/vdsr/vdsr_official.mat" in error

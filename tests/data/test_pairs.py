@@ -93,6 +93,19 @@ def test_all_sizes_are_checked_by_headers_alone(tmp_path):
         find_partners(paths, tmp_path / "lr", 2)
 
 
+@pytest.mark.parametrize(("high", "low"), [("RGB", "grey"), ("grey", "RGB")])
+def test_a_grey_partner_of_colours_is_named_and_a_grey_image_may_be_stored_as_rgb(tmp_path, high, low):
+    """Once a grey partner was repeated to three channels without a word."""
+    shapes = {"grey": (), "RGB": (3,)}
+    paths = fill(tmp_path / "hr", "a.png", shape=(8, 10) + shapes[high])
+    partners = fill(tmp_path / "lr", "a.png", shape=(4, 5) + shapes[low])
+    assert find_partners(paths, tmp_path / "lr", 2) == partners
+    for path, shape in ((paths[0], (8, 10) + shapes[high]), (partners[0], (4, 5) + shapes[low])):
+        write_png(path, np.arange(np.prod(shape), dtype=np.uint8).reshape(shape))
+    with pytest.raises(UserError, match=f"^{re.escape(str(partners[0]))} is {low}, expected {high}, as a.png is$"):
+        find_partners(paths, tmp_path / "lr", 2)
+
+
 def test_a_missing_folder_and_a_broken_link_are_named(tmp_path):
     paths = fill(tmp_path / "hr", "a.png")
     with pytest.raises(UserError, match=rf"^no folder {tmp_path}/lr of low-resolution images at 1/2$"):

@@ -241,6 +241,31 @@ def test_claims_on_rows_that_a_protocol_does_not_show_are_left_out():
     assert "softmax helps" not in text
 
 
+def test_a_claim_of_other_protocols_is_left_out():
+    claim = Claim("softmax helps", ("N/A", "Softmax"), protocols=("paper",))
+    cells = [cell(label, level, seed) for label, level in (("N/A", 30.0), ("Softmax", 31.0)) for seed in range(3)]
+    for protocol in ("paper", "smoke"):
+        text = render(replace(EXAMPLE, claims=(claim,)), cells, protocol)
+        assert ("softmax helps" in text) == (protocol == "paper")
+
+
+def test_differences_are_explained_only_where_there_are_some():
+    grid = replace(GRID, printed_on="div2k_val")
+    for experiment, shown in ((GRID, True), (grid, False)):
+        assert (
+            "Numbers in parentheses" in render(experiment, [scored("Bicubic", psnr=33.6, ssim=0.9)], "smoke")
+        ) == shown
+
+
+def test_scores_from_before_a_change_of_ones_own_code_are_named():
+    changed = replace(cell("Softmax", 30.0), changed=("my_gate",))
+    for form in ("markdown", "latex"):
+        text = render(EXAMPLE, [cell("N/A", 30.0), changed], "smoke", form)
+        assert "Scores from before a change of my_gate: Softmax." in text
+    column = replace(scored("Bicubic", psnr=33.6, ssim=0.9), changed=("my_metric",))
+    assert "Scores from before a change of my_metric: Bicubic." in render(GRID, [column], "smoke")
+
+
 def test_gates_whose_weights_underflowed_are_left_out_of_the_mean():
     undefined = gated("Softmax", 30.1, 1, groups=None, adaptivity=None)
     _, _, told = render(

@@ -71,7 +71,7 @@ class Experiment:
         printed_on: the benchmark of the printed numbers, where no line names it.
         baseline: label of the row that gains are measured from.
         claims: of the paper.
-        own_claims: ours, on the rows that are controls.
+        own_claims: ours, on the rows or columns that are controls.
         gates: whether to show statistics of gates.
         variables: values by name, then by protocol; commands name them in braces.
         axis: ends of the PSNR axis of a figure, in dB as printed.

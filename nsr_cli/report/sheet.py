@@ -43,7 +43,7 @@ class Sheet:
     """A table at a protocol.
 
     Attributes:
-        paper, controls: the grids of the paper's rows, and of our controls.
+        paper, controls: the grids of the paper's rows and columns, and of our controls.
         caption: of both grids.
         conventions: the columns scored by each convention, by the convention in words.
         claims, own_claims: verdicts on the paper's claims, and on our questions.
@@ -65,24 +65,30 @@ def sheet_of(experiment: Experiment, cells: list[Cell], protocol: str) -> Sheet:
     """The table of an experiment's cells."""
     rows, columns = experiment.lines(protocol)
     values = values_of(experiment, cells, protocol)
-    paper, controls = ([row for row in rows if row.control == ours] for ours in (False, True))
+    (of_paper, own_rows), (columns_of_paper, own_columns) = map(_split_by_origin, (rows, columns))
+    controls = own_rows + own_columns
 
-    def grid(shown: list[Line]) -> Grid:
+    def grid(shown: list[Line], beside: list[Line], with_printed: bool) -> Grid:
         if experiment.baseline:
             return _gains(experiment, values, shown)
-        return _side_by_side(experiment, values, cells, shown, columns)
+        return _side_by_side(experiment, values, cells, shown, beside, with_printed)
 
     return Sheet(
         experiment,
         protocol,
-        paper=grid(paper),
-        controls=grid(controls) if controls else None,
+        paper=grid(of_paper, columns_of_paper, with_printed=True),
+        controls=grid(own_rows or rows, own_columns or columns, with_printed=False) if controls else None,
         caption=_caption(experiment, cells, protocol),
         conventions=_conventions(experiment, cells),
         claims=verdicts(experiment, experiment.claims, cells, protocol),
         own_claims=verdicts(experiment, experiment.own_claims, cells, protocol) if controls else [],
         gates=_gates_grid(rows, cells) if experiment.gates else None,
     )
+
+
+def _split_by_origin(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+    """The lines of the paper, and our controls."""
+    return [line for line in lines if not line.control], [line for line in lines if line.control]
 
 
 def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> Grid:
@@ -115,7 +121,12 @@ def _gains(experiment: Experiment, values: list[Value], rows: list[Line]) -> Gri
 
 
 def _side_by_side(
-    experiment: Experiment, values: list[Value], cells: list[Cell], rows: list[Line], columns: list[Line]
+    experiment: Experiment,
+    values: list[Value],
+    cells: list[Cell],
+    rows: list[Line],
+    columns: list[Line],
+    with_printed: bool,
 ) -> Grid:
     """Methods side by side: for each, measured (with its difference where the printed digits differ) and printed.
 
@@ -124,7 +135,6 @@ def _side_by_side(
     digits = 3 if experiment.printed_on else 2
     comparable = _is_comparable(experiment, cells)
     columns = columns or [Line(label) for label in dict.fromkeys(value.column for value in values)]  # benchmarks
-    with_printed = not all(row.control for row in rows)
     head = [experiment.corner]
     for column in columns:
         head += [column.label, *["printed"] * with_printed]

@@ -70,7 +70,7 @@ class Study:
         """
         known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
-        jobs = {(verb, *overrides) for row, _, verb, overrides in slots if not row.control}
+        jobs = {(verb, *job) for row, column, verb, job in slots if not (row.control or (column and column.control))}
         runs = [run for job, run in self.runs.items() if run.trains and job in jobs]
         found = {}
         for seed in sorted(set(known.values())):

@@ -212,6 +212,19 @@ def test_controls_stand_apart_with_claims_of_their_own():
     ]  # fmt: skip
 
 
+def test_a_column_may_be_a_control():
+    columns = (Line("Sparse"), Line("Uniform", control=True))
+    claim = Claim("a gate is above uniform weights", ("Uniform", "Sparse"))
+    rows = (Line("Set5 x2", "nsr ablate", printed={"Sparse": "31.0"}),)
+    grid = replace(GRID, rows=rows, columns=columns, claims=(), own_claims=(claim,), metrics=("psnr",))
+    cells = [replace(cell("Set5 x2", psnr), column=name) for name, psnr in (("Sparse", 30.1), ("Uniform", 30.0))]
+    paper, _, controls = render(grid, cells, "paper").partition("### Controls, not in the paper")
+    assert table_of(paper)[0] == ["Benchmark", "Sparse", "printed"]
+    head, _, row, *claims = table_of(controls)
+    assert head[1:] == ["Uniform"] and row == ["Set5 x2", "30.00"]
+    assert claims[2][:4] == [f"**undecided**: {claim.says}", "Set5 x2", "Sparse - Uniform", "+0.100"]
+
+
 def test_what_the_gates_do_is_a_mean_over_layers_and_seeds():
     cells = [cell("N/A", 30.0), *(gated("Softmax", 30.1, s, groups=1.5 + s / 4, adaptivity=s / 4) for s in (0, 1))]
     _, _, told = render(CONTROLLED, cells, "paper").partition("### What the gates do")

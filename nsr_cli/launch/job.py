@@ -99,7 +99,8 @@ def do_run(run: Run) -> dict[str, Record]:
         The records by benchmark, as :func:`nsr_cli.runs.perform.perform`.
     """
     store = Store()
-    store.images(run)
+    if not run.request.dry_run:  # which tells the cost before it looks for images
+        store.images(run)
     if world_size() == 1 and store.is_finished(run):
         records = store.finished_records(run)
         print_scores(run, records)

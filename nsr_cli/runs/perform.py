@@ -16,7 +16,7 @@ from nsr_cli.errors import UserError
 from nsr_cli.files import check_name, check_writable, hold_folder, remove_temporary_files, write_json, write_text
 from nsr_cli.ops.metrics import metric
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
-from nsr_cli.runs.plan import plan_text
+from nsr_cli.runs.plan import plan_lines
 from nsr_cli.runs.record import Record
 from nsr_cli.runs.run import Run, check_share
 from nsr_cli.runs.score import convention_table, save_record, score_run, tiling_for
@@ -37,7 +37,7 @@ def perform(run: Run) -> dict[str, Record]:
         UserError, Failed: in one line; finished results are kept.
     """
     store = Store()
-    images = store.images(run)
+    images = {} if run.request.dry_run else store.images(run)
     for name in run.request.metrics:
         metric(name)  # raises UserError for an unknown one before anything is trained
     device = pick_device(run.request.device)
@@ -47,7 +47,8 @@ def perform(run: Run) -> dict[str, Record]:
         check_share(run, ranks.world)
         if run.request.dry_run:
             if ranks.is_first:
-                print(plan_text(run, build(run, device), device))
+                for line in plan_lines(run, build(run, device), device, store):
+                    print_line(line)
         elif ranks.is_first:
             with ranks.calling_others() as call:
                 return _run_first_rank(run, store, images, device, ranks, call)

@@ -16,7 +16,8 @@ from nsr_cli.data.sampler import check_size
 from nsr_cli.engine import heap
 from nsr_cli.engine.conventions import Convention
 from nsr_cli.engine.evaluator import restore
-from nsr_cli.layers.half import autocast
+from nsr_cli.layers.half import DTYPES, autocast, is_in_software
+from nsr_cli.layers.layout import best_layout, set_layout
 from nsr_cli.runs.build import check_network, fresh_method, initialise
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.score import cost_of, tiling_for
@@ -25,44 +26,46 @@ from nsr_cli.runs.train import steps_of
 from nsr_cli.stopwatch import time_in_turns
 
 
-def plan_text(run: Run, method: Callable, device: torch.device) -> str:
-    """The text of a dry run."""
-    lines = [
-        yaml.safe_dump(run.spec.signed, sort_keys=False, default_flow_style=None).rstrip(),
-        "",
-        f"run folder      {run.folder.resolve()}",
-    ]
+def plan_lines(run: Run, method: Callable, device: torch.device, store: Store) -> Iterator[str]:
+    """Yield the lines of a dry run.
+
+    Raises:
+        UserError: images are missing or cannot be used; what is known without them was yielded before.
+    """
+    yield yaml.safe_dump(run.spec.signed, sort_keys=False, default_flow_style=None)
+    yield f"run folder      {run.folder.resolve()}"
     if isinstance(method, nn.Module):
         check_network(run.spec, method)
         cost, tile = cost_of(run, method), tiling_for(run, method).side
-        lines += [
-            f"parameters      {cost.parameters:,}",
-            f"MACs per pixel  {cost.macs / 1e6:.4g} M of the input, convolutions alone (the paper's FLOPs)",
-        ]
-        lines += [f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}"] * bool(cost.overhead)
+        yield f"parameters      {cost.parameters:,}"
+        yield f"MACs per pixel  {cost.macs / 1e6:.4g} M of the input, convolutions alone (the paper's FLOPs)"
+        if cost.overhead:
+            yield f"gates, mixing   {cost.overhead / 1e6:.4g} M more, on tiles of {tile}x{tile}"
+    store.images(run)
     if run.trains:
-        lines += training_lines(run, method, device)
-    return "\n".join([*lines, "dry_run=true: nothing was trained"])
+        yield from training_lines(run, method, device, store.training_images(run))
+    yield "dry_run=true: nothing was made"
 
 
-def training_lines(run: Run, network: nn.Module, device: torch.device) -> list[str]:
-    """The lines on the length, time and memory of a run's training."""
-    paths, task, spec = Store().training_images(run), run.task, run.spec.training
+def training_lines(run: Run, network: nn.Module, device: torch.device, paths: list[Path]) -> Iterator[str]:
+    """Yield the lines on the length, time and memory of a run's training on images."""
+    task, spec = run.task, run.spec.training
     run.task_on(run.request.train, paths)  # raises UserError for an image without a partner
     steps, sizes = steps_of(run, len(paths)), [image_size(path) for path in paths]
     for path, size in zip(paths, sizes, strict=True):
         check_size(path.name, size[0] // task.scale, size[1] // task.scale, spec.patch)
     channels = task.channels_given(run.reads)
     images = sum(height * width for height, width in sizes) * channels * (1 + 1 / task.scale**2)
+    if run.request.init:
+        yield f"init            {initialise(run, network)}"
     seconds, memory = measure_step(run, network, device)
     done = "" if run.lacks_weights else ", finished: would be skipped"
-    return [
-        *([f"init            {initialise(run, network)}"] if run.request.init else []),
-        f"training        {steps:,} steps of {spec.batch} patches{done}",
-        f"time            about {words.clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s",
-        f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations",
-        f"                and {images / 2**20:,.0f} MiB for {len(paths)} training images",
-    ]
+    yield f"training        {steps:,} steps of {spec.batch} patches{done}"
+    if is_in_software(device, DTYPES[spec.precision]):
+        yield f"precision       {spec.precision}, in the time of fp32: this CPU has no instructions for it"
+    yield f"time            about {words.clock(steps * seconds)} on this {device.type}, at {1 / seconds:.1f} steps/s"
+    yield f"memory          about {memory / 2**20:,.0f} MiB for weights, optimizer and activations"
+    yield f"                and {images / 2**20:,.0f} MiB for {len(paths)} training images"
 
 
 def measure_step(
@@ -78,6 +81,9 @@ def measure_step(
 
     spec = run.spec.training
     batch = torch.zeros(spec.batch, run.task.channels_given(run.reads), spec.patch, spec.patch, device=device)
+    layout = best_layout(network, spec.patch)  # as in training
+    set_layout(network, layout)
+    batch = batch.contiguous(memory_format=layout)
     durations = []
     with heap.keep_freed_memory():  # as in training
         for _ in range(steps):

@@ -20,6 +20,7 @@ from typing import Any
 
 from nsr_cli.engine.processes import start_time
 from nsr_cli.files import write_json
+from nsr_cli.regular import read_regular
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _deciding_state(states: list[dict]) -> dict | None:
 def _read_object(path: Path) -> dict | None:
     """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
-        content = json.loads(text := path.read_text(encoding="utf-8"))
+        content = json.loads(text := read_regular(path).decode())
         if "\\u" in text:
             json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be printed
     except (OSError, ValueError, RecursionError):

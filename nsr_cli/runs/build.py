@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError
@@ -18,6 +17,7 @@ from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
+from nsr_cli.regular import file_sha256
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of

@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nsr_cli.data.regular import read_regular
 from nsr_cli.engine.conventions import Convention, convention_of
 from nsr_cli.files import write_text
+from nsr_cli.regular import read_regular
 
 FORMAT = 2
 DIGEST = ',\n "digest": '

@@ -34,6 +34,8 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         verb, values = self.task.verb, resolved_values(self.config)
+        if not job_overrides:
+            raise UserError("hydra/sweeper=optuna: expected hydra.sweeper.n_jobs of 1 or above")
         for key in SAME_FOR_ALL:
             swept = dict.fromkeys(word for words in job_overrides for word in words if word.startswith(f"{key}="))
             if len(swept) > 1:

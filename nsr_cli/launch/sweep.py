@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -99,10 +100,14 @@ def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Swee
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
     sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, start_time(pid))
-    (folder / "states").mkdir(parents=True)
-    (folder / "logs").mkdir()
     head = {"title": title, "place": place, "host": sweep.host, "pid": pid, "started": sweep.started}
-    write_json(folder / "sweep.json", {"format": 1, **head, "jobs": [asdict(job) for job in jobs]})
+    try:
+        (folder / "states").mkdir(parents=True)
+        (folder / "logs").mkdir()
+        write_json(folder / "sweep.json", {"format": 1, **head, "jobs": [asdict(job) for job in jobs]})
+    except BaseException:  # as of a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return sweep
 
 

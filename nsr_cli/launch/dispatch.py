@@ -67,7 +67,8 @@ class Dispatcher:
                 groups.setdefault(cell.run.folder, []).append(cell)
         if dry_run:
             for folder, group in groups.items():
-                print_line(f"would be submitted: {'; '.join(cell.words for cell in group)}\n  {folder.resolve()}")
+                words = "; ".join(dict.fromkeys(cell.words for cell in group))
+                print_line(f"would be submitted: {words}\n  {folder.resolve()}")
         elif groups:
             adopted, new = self.adopt(list(groups.values()), results)
             watched = [*adopted, *(self.submit(title, new, results) if new else [])]

@@ -43,7 +43,7 @@ class Job:
     metrics: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "; ".join(self.cells) or self.run
+        return "; ".join(dict.fromkeys(self.cells)) or self.run
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import re
 import pytest
 from kept import records
 
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.runs.record import first_psnr, read_record
 
 SEARCH = "ablate -m hydra/sweeper=optuna"
@@ -36,6 +37,7 @@ def test_a_search_finds_the_highest_psnr_and_goes_on_where_it_was_stopped(nsr, t
 def test_without_the_package_it_is_named(nsr, monkeypatch):
     from hydra.core.config_store import ConfigStore
 
+    register_with_hydra()  # loads the package's configs, which are taken away then
     monkeypatch.setitem(ConfigStore.instance().repo["hydra"]["sweeper"], "sampler", {})
     result = nsr(f"{SEARCH} tau=1,2")
     assert (result.code, result.err) == (

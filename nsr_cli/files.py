@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nsr_cli.errors import Held, UserError
+from nsr_cli.regular import read_regular
 
 MAX_NAME = 255  # bytes of a file's name, on all usual file systems
 
@@ -111,7 +112,7 @@ def read_json_lines(path: Path) -> list[dict]:
     """The JSON objects of a file, one per line, without damaged lines; empty where there is no file."""
     found = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_regular(path).decode(errors="replace").splitlines():
             with contextlib.suppress(ValueError, RecursionError):
                 found += [content] if isinstance(content := json.loads(line), dict) else []
     return found
@@ -146,7 +147,7 @@ def hold_folder(folder: Path, wait: bool, say: Callable[[str], None]) -> Iterato
     except Timeout:
         who = ""
         with contextlib.suppress(OSError):  # the holder has not written it yet, or is ending
-            who = note.read_text(encoding="utf-8")
+            who = read_regular(note).decode(errors="replace")
         holder = f"{folder.resolve()} is held by {who or 'another process'}"
         if not wait:
             raise Held(f"{holder}; not waiting (wait=true would)") from None

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from nsr_cli.errors import UserError
-from nsr_cli.files import check_writable, name_file_in_errors, replacing, write_json, write_text
+from nsr_cli.files import check_writable, name_file_in_errors, read_json_lines, replacing, write_json, write_text
 
 SYSTEMS = {"with fcntl": "", "without fcntl": "import sys; sys.modules['fcntl'] = None"}
 HOLD = """
@@ -57,6 +57,12 @@ def test_folders_are_made_on_the_way(tmp_path):
 def test_a_text_may_name_files_of_any_bytes(tmp_path):
     write_text(tmp_path / "b.html", os.fsdecode(b"photos \xff"))
     assert (tmp_path / "b.html").read_text() == "photos \\udcff"
+
+
+def test_a_pipe_in_the_place_of_statistics_is_named(tmp_path):
+    os.mkfifo(tmp_path / "stats.jsonl")
+    with pytest.raises(OSError, match=f"a pipe or a socket, not a regular file: '{tmp_path}/stats.jsonl'"):
+        read_json_lines(tmp_path / "stats.jsonl")
 
 
 def test_what_the_system_refuses_names_the_file(tmp_path):

@@ -10,7 +10,7 @@ from nsr_cli.folders import PACKAGE
 
 ROOMS = ["cli", "commands", "launch", "report", "runs", "tasks", "bench", "engine", "models", "classical", "layers",
          "data", "ops", "base"]  # fmt: skip
-BASE = {"errors", "files", "folders", "names", "stopwatch", "words", "__init__"}
+BASE = {"errors", "files", "folders", "names", "regular", "stopwatch", "words", "__init__"}
 FILES = {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
 FILES = {path: tree for path, tree in FILES.items() if path.parts[0] not in ("plugins", "__main__.py")}
 

@@ -29,7 +29,8 @@ def cells_of(
         processes: number of processes per job, which share each batch.
         data: the folder of data of all cells; None: each config's own.
     """
-    same = set.intersection(*map(set, combinations)) if len(combinations) > 1 else set()
+    distinct = set(map(frozenset, combinations))
+    same = frozenset.intersection(*distinct) if len(distinct) > 1 else ()
     store, cells = Store(), []
     for overrides in combinations:
         words = " ".join(word for word in overrides if word not in same and not word.startswith("hydra"))

@@ -65,7 +65,7 @@ class Composer:
         except OmegaConfBaseException:
             self.compose(list(read))  # raises Hydra's own error
             raise
-        return resolved_values(config)
+        return _to_container(config)
 
     def is_plain(self, override: Override) -> bool:
         """Whether an override only sets a value, and chooses no option of a group."""
@@ -78,7 +78,11 @@ def resolved_values(config: DictConfig) -> dict:
     own = copy.copy(config)
     with open_dict(own):
         own.pop("hydra", None)
-    return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    return _to_container(own)
+
+
+def _to_container(config: DictConfig) -> dict:
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 @functools.lru_cache(maxsize=2**16)

@@ -9,11 +9,11 @@ from nsr_cli.commands.knobs import DEGRADATION, RUN, SPARSITY, as_typed, check_k
 from nsr_cli.data.catalog import all_datasets, find_dataset, is_folder, split_pair
 from nsr_cli.data.identity import data_name
 from nsr_cli.data.pairs import pair_text
-from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine.schedule import fraction_of
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 from nsr_cli.names import is_of_nsr
+from nsr_cli.regular import file_sha256
 from nsr_cli.runs.run import REQUEST_KEYS, Request, Run
 from nsr_cli.runs.spec import Model, Spec, Training, is_gated
 from nsr_cli.tasks import task_of

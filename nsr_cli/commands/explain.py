@@ -27,6 +27,8 @@ def in_one_line(error: BaseException, verb: str) -> BaseException:
     if isinstance(error, (ValueError, TypeError)) and (source := raised_by(error)).startswith(THEIRS):
         searches = "" if source.startswith("hydra.") else "hydra/sweeper=optuna: "
         return UserError(searches + str(error).splitlines()[0])
+    if isinstance(error, AssertionError) and raised_by(error) == THEIRS[2] + "_impl":  # has no text
+        return UserError("hydra/sweeper=optuna: expected choice(...), range(...) or interval(...) for what is searched")
     return error
 
 

@@ -15,7 +15,7 @@ from nsr_cli.commands.composing import Composer, resolved_values
 from nsr_cli.commands.knobs import VERB_KNOBS, check_knobs
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_writable
-from nsr_cli.launch.dispatch import Dispatcher
+from nsr_cli.launch.dispatch import Dispatcher, InProcess
 
 SAME_FOR_ALL = ("results", "wait", "dry_run")  # keys of a sweep as a whole
 
@@ -34,6 +34,11 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         verb, values = self.task.verb, resolved_values(self.config)
+        if not job_overrides:
+            raise UserError("hydra/sweeper=optuna: expected hydra.sweeper.n_jobs of 1 or above")
+        searches = self.config.hydra.runtime.choices["hydra/sweeper"] == "optuna"
+        if searches and not values["wait"] and self.kind is not InProcess:  # where wait=false leaves before the scores
+            raise UserError("hydra/sweeper=optuna: wait=false: it needs the scores of its runs; expected wait=true")
         for key in SAME_FOR_ALL:
             swept = dict.fromkeys(word for words in job_overrides for word in words if word.startswith(f"{key}="))
             if len(swept) > 1:

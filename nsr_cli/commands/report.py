@@ -11,10 +11,10 @@ from nsr_cli.bench.timings import convolution_caption, convolution_grids, load_t
 from nsr_cli.commands.composing import resolved_values
 from nsr_cli.commands.knobs import REPORT, check_knobs
 from nsr_cli.commands.table import composers, study_of
-from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.files import check_file, check_writable, write_text
 from nsr_cli.folders import package_folder
+from nsr_cli.regular import read_regular
 from nsr_cli.report.chapters import Chapter, add_table, add_unmeasured, needs_training, other_records
 from nsr_cli.report.experiments import load_experiment, read_yaml, table_names
 from nsr_cli.report.page import Report, pictures_of, render_page

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nsr_cli.data.datasets import DATASETS, Dataset
-from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError, did_you_mean
+from nsr_cli.regular import open_regular
 
 FILE = "datasets.yaml"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -69,7 +69,9 @@ def read_datasets(path: Path) -> Mapping[str, Dataset]:
     """
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            raise UserError(f"cannot read {path}: it links to {os.readlink(path)}, which is missing") from error
         return {}
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
 
-from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
+from nsr_cli.regular import open_regular
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _READERS = {  # by the first bytes of a file; Image.open would also try formats that start programs
@@ -180,7 +180,7 @@ def _check_pixels(path: Path, height: int, width: int) -> None:
         if not limit > 0:
             raise UserError(f"{MEGAPIXELS}={raised}: expected a number above 0, the limit in millions of pixels")
     if height * width > limit:
-        size, limit = f"{width}x{height}, {height * width / 1e6:,.0f} megapixels", f"{limit / 1e6:,.0f}"
+        size, limit = f"{width}x{height}, {height * width / 1e6:,.6g} megapixels", f"{limit / 1e6:,.6g}"
         raise UserError(f"{path} is {size}; expected at most {limit} ({MEGAPIXELS}=... raises the limit)")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nsr_cli.data.identity import sample_of
 from nsr_cli.files import append_json_line, read_json_lines
+from nsr_cli.regular import open_regular
 
 FILE = ".nsr-restored.jsonl"  # in each folder of outputs, two lines for each picture: before it is written, and after
 
@@ -60,7 +61,7 @@ class Origins:
 
     def _of_folder(self, folder: Path) -> dict[str, list[dict]]:
         read, known = self._read.get(folder, (0, {}))
-        with contextlib.suppress(FileNotFoundError), open(folder / FILE, "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open_regular(folder / FILE) as file:
             file.seek(read)
             new, _, _ = file.read().rpartition(b"\n")
             for line in new.splitlines():

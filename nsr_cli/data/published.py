@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nsr_cli.data.download import disk_errors, locked_downloads
 from nsr_cli.data.fetch import MirrorFailed, download
-from nsr_cli.data.regular import file_sha256
 from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
+from nsr_cli.regular import file_sha256
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from nsr_cli.errors import UserError
 from nsr_cli.files import write_text
+from nsr_cli.regular import read_regular
 
 PROJECT = "nsr"  # the project in W&B, and the experiment in MLflow
 
@@ -68,7 +69,7 @@ class Wandb:
         if not step or not remembered.exists():
             write_text(remembered, uuid.uuid4().hex)
         place = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": self.folder.name, "dir": str(self.folder)}
-        run = {"id": remembered.read_text(encoding="utf-8"), "resume": "allow", "config": dict(self.config or {})}
+        run = {"id": read_regular(remembered).decode(), "resume": "allow", "config": dict(self.config or {})}
         self.run = self.wandb.init(**place, **run)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
@@ -91,7 +92,7 @@ class Mlflow:
         remembered = self.folder / "mlflow-run.txt"
         self.mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         if step and remembered.exists():
-            self.mlflow.start_run(run_id=remembered.read_text(encoding="utf-8"))
+            self.mlflow.start_run(run_id=read_regular(remembered).decode())
             return
         write_text(remembered, self.mlflow.start_run(run_name=self.folder.name).info.run_id)
         self.mlflow.log_params(dict(flattened(self.config or {})))

@@ -10,6 +10,7 @@ from nsr_cli.launch.cells import Cell, Watched
 from nsr_cli.launch.job import do_run, job_text
 from nsr_cli.launch.progress import log_of
 from nsr_cli.launch.sweep import Job, create_sweep
+from nsr_cli.regular import read_regular
 from nsr_cli.runs.record import first_psnr
 from nsr_cli.runs.stored import Store
 from nsr_cli.words import print_line
@@ -66,7 +67,8 @@ class Dispatcher:
                 groups.setdefault(cell.run.folder, []).append(cell)
         if dry_run:
             for folder, group in groups.items():
-                print_line(f"would be submitted: {'; '.join(cell.words for cell in group)}\n  {folder.resolve()}")
+                words = "; ".join(dict.fromkeys(cell.words for cell in group))
+                print_line(f"would be submitted: {words}\n  {folder.resolve()}")
         elif groups:
             adopted, new = self.adopt(list(groups.values()), results)
             watched = [*adopted, *(self.submit(title, new, results) if new else [])]
@@ -163,6 +165,6 @@ def is_disk_full(folder: Path) -> bool:
 def last_lines(log: Path) -> str:
     """The last 15 lines of a file; empty where it cannot be read."""
     try:
-        return "".join(f"{line}\n" for line in log.read_text(errors="replace").splitlines()[-15:])
+        return "".join(f"{line}\n" for line in read_regular(log).decode(errors="replace").splitlines()[-15:])
     except OSError:
         return ""

@@ -48,7 +48,10 @@ def run(text: str) -> None:
             "world": world_size(),
         }
         when = {"time": time.time(), "seconds": round(time.monotonic() - began, 1), "attempt": attempt}
-        write_json(state_file(folder, job["index"], rank()), {"state": state, **who, **when, **more})
+        try:
+            write_json(state_file(folder, job["index"], rank()), {"state": state, **who, **when, **more})
+        except OSError as error:  # as of a full disk; the log, where it ends, is the last place to say so
+            sys.exit(failure_of(error)["code"])
 
     if rank() == 0:
         write_state("running")

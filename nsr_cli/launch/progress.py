@@ -13,6 +13,7 @@ from pathlib import Path
 from nsr_cli.engine.processes import start_time
 from nsr_cli.launch.slurm import Queued
 from nsr_cli.launch.sweep import Job, Sweep, local_log
+from nsr_cli.regular import open_regular
 from nsr_cli.runs.record import is_whole
 
 WORDS = ("done", "running", "pending", "failed", "missing")
@@ -47,7 +48,7 @@ Records = Callable[[str], float | None]
 def records_in(results: Path) -> Records:
     """A function from a record's file, as jobs name it, to when it was written in seconds since the epoch.
 
-    It returns None where there is no whole record. Each file is read at most once, and only if it is asked for.
+    It returns None where there is no whole record. Only the end of a file is read, once, and only if it is asked for.
     """
 
     @cache
@@ -120,8 +121,12 @@ def log_of(sweep: Sweep, job: Job, state: dict | None = None) -> Path:
 def _training_progress(sweep: Sweep, job: Job, state: dict, queued: Queued | None) -> Progress:
     """The progress of a running job, with the step of its training."""
     where = f"on {queued.nodes}" if queued else f"on {state['host']}"
-    line = last_line(sweep.results / "runs" / job.run / "stats.jsonl") or {}
-    step, steps, speed, loss = (line.get(key) for key in ("step", "steps", "steps_per_second", "loss"))
+    line, stats = None, sweep.results / "runs" / job.run / "stats.jsonl"
+    try:
+        line = last_line(stats)
+    except OSError as error:
+        where += f"; cannot read {stats}: {error.strerror}"
+    step, steps, speed, loss = ((line or {}).get(key) for key in ("step", "steps", "steps_per_second", "loss"))
     good = all(type(number) in (int, float) and 0 <= number < 2**40 for number in (step, steps, speed, loss))
     if not good or step > steps or not steps / 2**40 < speed:  # damaged, or NaN
         return Progress(job, "running", state, queued, detail=where)
@@ -147,11 +152,15 @@ def is_alive(process: dict) -> bool:
 
 
 def last_line(path: Path) -> dict | None:
-    """The object in the last whole line of a file of JSON lines, or None. Reads only the last 16 KiB."""
+    """The object in the last whole line of a file of JSON lines, or None. Reads only the last 16 KiB.
+
+    Raises:
+        OSError: the file is there, but cannot be read.
+    """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - 2**14))
             line = json.loads(file.read().rpartition(b"\n")[0].rpartition(b"\n")[2])
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return line if isinstance(line, dict) else None

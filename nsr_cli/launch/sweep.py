@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from typing import Any
 
 from nsr_cli.engine.processes import start_time
 from nsr_cli.files import write_json
+from nsr_cli.regular import read_regular
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Job:
     metrics: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return "; ".join(self.cells) or self.run
+        return "; ".join(dict.fromkeys(self.cells)) or self.run
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,14 @@ def create_sweep(results: Path, title: str, place: str, jobs: list[Job]) -> Swee
     name = f"{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     folder, pid = results.absolute() / "sweeps" / name, os.getpid()
     sweep = Sweep(folder, title, place, jobs, socket.gethostname(), pid, start_time(pid))
-    (folder / "states").mkdir(parents=True)
-    (folder / "logs").mkdir()
     head = {"title": title, "place": place, "host": sweep.host, "pid": pid, "started": sweep.started}
-    write_json(folder / "sweep.json", {"format": 1, **head, "jobs": [asdict(job) for job in jobs]})
+    try:
+        (folder / "states").mkdir(parents=True)
+        (folder / "logs").mkdir()
+        write_json(folder / "sweep.json", {"format": 1, **head, "jobs": [asdict(job) for job in jobs]})
+    except BaseException:  # as of a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return sweep
 
 
@@ -151,7 +157,7 @@ def _deciding_state(states: list[dict]) -> dict | None:
 def _read_object(path: Path) -> dict | None:
     """The object of a JSON file; None where there is none, or the file is damaged."""
     try:
-        content = json.loads(text := path.read_text(encoding="utf-8"))
+        content = json.loads(text := read_regular(path).decode())
         if "\\u" in text:
             json.dumps(content, ensure_ascii=False).encode()  # a lone surrogate cannot be printed
     except (OSError, ValueError, RecursionError):

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from nsr_cli import __version__
-from nsr_cli.data.regular import open_regular
+from nsr_cli.regular import open_regular
 from nsr_cli.report.chapters import Chapter, scores_in_words
 from nsr_cli.report.tables import CONTROLS, GATES, RULE
 from nsr_cli.report.verdicts import steps_of

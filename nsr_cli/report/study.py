@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
@@ -46,6 +47,11 @@ class Study:
     def __init__(self, experiment: Experiment, protocol: str, runs: Mapping[Job, Run], data: Path, results: Path):
         self.experiment, self.protocol, self.runs = experiment, protocol, runs
         self.data, self.results = data, results
+        self.run_of = lru_cache(maxsize=None)(self._run_of)  # its name takes long to compute
+
+    def _run_of(self, job: Job, seed: int) -> Run:
+        """The run of a trained job with a seed."""
+        return self.runs[job].with_seed(seed)
 
     def shown(self, seeds: list[int] | None = None, store: Store | None = None) -> Shown:
         """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0.
@@ -71,10 +77,11 @@ class Study:
         known = store.seeds_in(self.results / "records" / self.protocol)
         slots = self.experiment.slots(self.protocol)
         jobs = {(verb, *job) for row, column, verb, job in slots if not (row.control or (column and column.control))}
-        runs = [run for job, run in self.runs.items() if run.trains and job in jobs]
+        trained = [job for job, run in self.runs.items() if run.trains and job in jobs]
         found = {}
         for seed in sorted(set(known.values())):
-            there = [run.spec.signature in known or has_record_file(run) for run in (r.with_seed(seed) for r in runs)]
+            runs = [self.run_of(job, seed) for job in trained]
+            there = [run.spec.signature in known or has_record_file(run) for run in runs]
             found |= {seed: all(there)} if any(there) else {}
         return found
 
@@ -85,7 +92,7 @@ class Study:
             job = (verb, *overrides)
             if job not in known:
                 run = self.runs[job]
-                known[job] = {seed: run.with_seed(seed) for seed in seeds} if run.trains else {seeds[0]: run}
+                known[job] = {seed: self.run_of(job, seed) for seed in seeds} if run.trains else {seeds[0]: run}
             for seed, run in known[job].items():
                 benchmarks = run.request.benchmarks
                 benchmark = row.benchmark or (column.benchmark if column else None)

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nsr_cli.data.regular import file_sha256
 from nsr_cli.engine import checkpoint
 from nsr_cli.engine.processes import local_rank, world_size
 from nsr_cli.errors import UserError, describe
@@ -21,6 +20,7 @@ from nsr_cli.models.padding import at_least, multiple_of, padded
 from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
 from nsr_cli.names import imported
+from nsr_cli.regular import file_sha256
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
 from nsr_cli.tasks import task_of

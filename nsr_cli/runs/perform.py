@@ -15,6 +15,7 @@ from nsr_cli.engine.saver import Diverged
 from nsr_cli.errors import UserError
 from nsr_cli.files import check_name, check_writable, hold_folder, remove_temporary_files, write_json, write_text
 from nsr_cli.ops.metrics import metric
+from nsr_cli.regular import read_regular
 from nsr_cli.runs.build import build, check_network, pick_device, set_inference
 from nsr_cli.runs.plan import plan_lines
 from nsr_cli.runs.record import Record
@@ -161,7 +162,7 @@ def _divergence_file(run: Run) -> Path:
 def _known_divergence(run: Run) -> str:
     """How the run's training diverged before; empty where it did not, or where the file is empty."""
     path = _divergence_file(run)
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return read_regular(path).decode(errors="replace") if path.exists() else ""
 
 
 def _record_divergence(run: Run, method: nn.Module, missing: dict[str, list[Path]], what: str) -> None:

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import UserError, naming
 from nsr_cli.files import replacing
 from nsr_cli.layers.merge import copied, merged
 from nsr_cli.models.weights import load_weights
 from nsr_cli.models.weights.read import DIGEST, digest_of, read_content
 from nsr_cli.names import imported, imported_if_own, is_own
+from nsr_cli.regular import read_regular
 from nsr_cli.runs.build import check_network, fresh_method, set_inference
 from nsr_cli.runs.spec import Spec, spec_of
 from nsr_cli.tasks import Task

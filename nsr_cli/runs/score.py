@@ -23,6 +23,7 @@ from nsr_cli.models.authors_tiling import AuthorsTiling
 from nsr_cli.models.tiled import Tiling, device_of, tiling_of
 from nsr_cli.models.wdsr import WDSR
 from nsr_cli.names import is_of_nsr
+from nsr_cli.regular import read_regular
 from nsr_cli.runs.partial import PartialScores
 from nsr_cli.runs.provenance import provenance
 from nsr_cli.runs.record import Record, Score, write_record
@@ -113,7 +114,7 @@ def with_progress(scored: Iterator, what: str, paths: list[Path]) -> Iterator:
 def save_record(run: Run, method: Callable, benchmark: str, paths: list[Path], **found) -> None:
     """Write the record of a run on a benchmark; ``found`` are the measured entries of the Record."""
     network = isinstance(method, nn.Module)
-    own = run.own_code | (json.loads(run.code_file.read_bytes()) if run.code_file.exists() else {})  # of the training
+    own = run.own_code | (json.loads(read_regular(run.code_file)) if run.code_file.exists() else {})  # of the training
     device = device_of(method) if network else torch.device("cpu")
     content = Record(
         run=run.name,

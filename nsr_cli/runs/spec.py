@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -84,12 +84,15 @@ class Spec:
     @property
     def content(self) -> dict:
         """The Spec as numbers, texts, lists and dicts, without its defaults, for :func:`spec_of`."""
-        content = {key: value for key, value in asdict(self).items() if value not in (None, "soft", "usual")}
-        if self.training and self.training.init is None:
-            del content["training"]["init"]
+        content = {key: value for key, value in _entries(self).items() if value not in (None, "soft", "usual")}
+        content["model"] = _entries(self.model)
+        if self.training:
+            content["training"] = _entries(self.training)
+            if self.training.init is None:
+                del content["training"]["init"]
         return content
 
-    @cached_property
+    @property
     def signed(self) -> dict:
         """The content with whole floats as integers, for signatures; a user's class may tell 1.0 from 1."""
         return _plain(self.content)
@@ -107,6 +110,8 @@ class Spec:
     @cached_property
     def weights_spec(self) -> "Spec":
         """The Spec of the run that trained the weights."""
+        if (self.inference, self.tile, self.tiling) == ("soft", None, "usual"):
+            return self  # whose name is known already
         return replace(self, inference="soft", tile=None, tiling="usual")
 
     @property
@@ -133,6 +138,11 @@ def is_gated(sparsity: dict) -> bool:
 def is_adaptive(sparsity: dict) -> bool:
     """Whether the gates depend on their input and weigh more than one group."""
     return is_gated(sparsity) and sparsity.get("groups") != 1
+
+
+def _entries(part: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name; `asdict` would copy all that is in them, in many times the time."""
+    return {item.name: getattr(part, item.name) for item in fields(part)}
 
 
 def _plain(value: Any) -> Any:

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
-from nsr_cli.data.regular import read_regular
 from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.names import source_digests
+from nsr_cli.regular import read_regular
 from nsr_cli.runs.record import Damaged, Record, read_record
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import is_adaptive

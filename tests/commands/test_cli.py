@@ -181,3 +181,8 @@ def test_an_incomplete_benchmark_does_not_stop_the_others(nsr, tmp_path, monkeyp
     (folder / "one.png").write_bytes(b"")
     result = nsr("table 6 save=false")
     assert "benchmarks=[embedded_val]" in result.out and "live1 (nsr data get live1)" in result.out
+
+
+def test_cells_that_are_all_equal_are_named(nsr):
+    result = nsr("eval -m hydra/launcher=local dry_run=true model=bicubic scale=2,2")
+    assert result.code == 0 and "model=bicubic scale=2\n" in result.out and result.out.count("scale=2") == 1

@@ -5,6 +5,7 @@ import re
 import pytest
 from kept import records
 
+from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.runs.record import first_psnr, read_record
 
 SEARCH = "ablate -m hydra/sweeper=optuna"
@@ -36,6 +37,7 @@ def test_a_search_finds_the_highest_psnr_and_goes_on_where_it_was_stopped(nsr, t
 def test_without_the_package_it_is_named(nsr, monkeypatch):
     from hydra.core.config_store import ConfigStore
 
+    register_with_hydra()  # loads the package's configs, which are taken away then
     monkeypatch.setitem(ConfigStore.instance().repo["hydra"]["sweeper"], "sampler", {})
     result = nsr(f"{SEARCH} tau=1,2")
     assert (result.code, result.err) == (
@@ -51,6 +53,9 @@ def test_without_the_package_it_is_named(nsr, monkeypatch):
         ("'tau=tag(log,interval(0,10))'", "The `low` value must be larger than 0 for a log distribution"),
         ("'tau=interval(1,2)' hydra.sweeper.direction=up", "Please set either 'minimize' or 'maximize' to direction."),
         ("'tau=interval(1,2)' hydra.sweeper.n_trials=abc", "'>' not supported between instances of 'str' and 'int'"),
+        ("tau=1,2 hydra/launcher=slurm wait=false", "wait=false: it needs the scores of its runs"),
+        ("tau=1,2 hydra.sweeper.n_jobs=0", "expected hydra.sweeper.n_jobs of 1 or above"),
+        ("'tau=glob(*)'", "expected choice(...), range(...) or interval(...) for what is searched"),
     ],
 )
 def test_a_search_that_cannot_be_is_one_line(nsr, line, message):

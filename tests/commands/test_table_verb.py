@@ -11,6 +11,7 @@ from kept import records
 from nsr_cli.data.images import write_png
 from nsr_cli.ops.resize import imresize
 from nsr_cli.runs.record import read_record
+from nsr_cli.runs.spec import Spec
 
 
 @pytest.fixture
@@ -184,3 +185,14 @@ def test_a_seed_of_which_a_record_is_damaged_is_shown(nsr, tmp_path, tiny, train
     shown = nsr("table mine.yaml").out
     assert "; seeds 0, 3;" in shown and "(1 of 2 seeds)" in cells(shown)["softmax"][0]
     assert f"Damaged, and so missing: {path}: " in shown and "Not shown" not in shown
+
+
+def test_a_table_of_many_seeds_signs_each_run_once(nsr, tmp_path, monkeypatch):
+    """A table of a thousand seeds spent most of its time on that."""
+    (tmp_path / "results/records/smoke").mkdir(parents=True)
+    known = {"signature": "5a", "spec": {"training": {"seed": 7}}}
+    (tmp_path / "results/records/smoke/a.json").write_text(json.dumps(known))
+    signed, content = [], Spec.content
+    monkeypatch.setattr(Spec, "content", property(lambda spec: signed.append(repr(spec)) or content.fget(spec)))
+    assert nsr("table 1 save=false protocol=smoke seeds=[7,8,9]").code == 0
+    assert len(signed) == len(set(signed)) > 3

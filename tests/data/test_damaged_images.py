@@ -119,10 +119,12 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch, name, 
     (tmp_path / name).write_bytes(content)
     for function in (read_image, image_size):
         text = refusal(function, tmp_path / name)
-        expected = "50000x50000, 2,500 megapixels; expected at most 268 (NSR_MAX_MEGAPIXELS=... raises the limit)"
+        expected = "50000x50000, 2,500 megapixels; expected at most 268.435 (NSR_MAX_MEGAPIXELS=... raises the limit)"
         assert text == f"{tmp_path / name} is {expected}"
         monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "2499.9")
-        assert "expected at most 2,500 (" in refusal(function, tmp_path / name)
+        assert "expected at most 2,499.9 (" in refusal(function, tmp_path / name)
+        monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "0.02")
+        assert "expected at most 0.02 (" in refusal(function, tmp_path / name)
         monkeypatch.delenv("NSR_MAX_MEGAPIXELS")
     monkeypatch.setenv("NSR_MAX_MEGAPIXELS", "2500")
     assert image_size(tmp_path / name) == (50_000, 50_000)

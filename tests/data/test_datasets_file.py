@@ -123,3 +123,9 @@ def test_a_file_that_is_there_but_cannot_be_opened_is_named(tmp_path):
     with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/datasets.yaml: Too many levels of symbolic links$"):
         read_datasets(tmp_path / "datasets.yaml")
     assert read_datasets(tmp_path / "none/datasets.yaml") == {}
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    (tmp_path / "datasets.yaml").symlink_to("mine.yaml")
+    with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/datasets.yaml: it links to mine.yaml, which is mis"):
+        read_datasets(tmp_path / "datasets.yaml")

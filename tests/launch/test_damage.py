@@ -1,6 +1,7 @@
 """Damaged files of a sweep: whatever is in them, `nsr status` and the launchers go on with what is left."""
 
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -127,12 +128,35 @@ def nest(path: Path) -> None:
     path.write_text("[" * 100_000)
 
 
-@pytest.mark.parametrize("damage", [break_off, nest, Path.unlink, lambda path: (path.unlink(), path.mkdir())])
+def make_pipe(path: Path) -> None:
+    """Reading it would never end."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage", [break_off, nest, Path.unlink, lambda path: (path.unlink(), path.mkdir()), make_pipe]
+)
 def test_a_sweep_that_cannot_be_read_is_named_and_left_out(sweep, capsys, damage: Callable):
     damage(sweep.folder / "sweep.json")
     out = told(sweep, capsys)
     assert out.endswith(f"\nleft out, because their sweep.json cannot be read: {sweep.folder}\n")
     assert "nsr table 1, 1 run\n" in out and "nsr ablate" not in out
+
+
+def test_statistics_that_are_no_file_are_named(sweep, capsys):
+    make_pipe(stats := sweep.results / "runs/run1/stats.jsonl")
+    named = f"on n1; cannot read {stats}: a device, a pipe or a socket, not a regular file, job 5_1\n"
+    assert named in told(sweep, capsys)
+
+
+@pytest.mark.parametrize("name", ["arrays.json", "states/1.json", "../../records/smoke/run0.json"])
+def test_a_pipe_is_read_by_no_command(sweep, capsys, name):
+    (sweep.results / "records/smoke").mkdir(parents=True)
+    say(sweep, 0, "done")
+    make_pipe(sweep.folder / name)
+    assert "nsr ablate, 3 runs\n" in told(sweep, capsys)
+    launch(sweep)
 
 
 def test_where_no_sweep_can_be_read_that_is_an_error(sweep, capsys):

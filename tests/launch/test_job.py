@@ -1,14 +1,16 @@
 """What a job says of itself, where its end is not one that the tests of sweeps bring about."""
 
+import errno
 import json
 import signal
+from unittest.mock import Mock
 
 import pytest
 from samples import bicubic
 
 from nsr_cli.engine.interrupts import TIME_IS_UP
 from nsr_cli.errors import UserError
-from nsr_cli.launch import job
+from nsr_cli.launch import job, sweep
 from nsr_cli.launch.sweep import Job, create_sweep
 from nsr_cli.runs.run import Run
 
@@ -47,6 +49,25 @@ def test_a_job_does_the_runs_that_it_was_described_with(run):
     code, said = run(done.append)
     assert (code, said["state"]) == (0, "done") and done == RUNS
     assert {asked.spec.signature for asked in done} == {RUNS[0].spec.signature}
+
+
+def test_a_job_that_can_say_nothing_for_a_full_disk_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    planned = Job(0, "bicubic-0", ["tau=1"], [])
+    monkeypatch.setenv(job.SUBMITTED_CODE, "")
+    text = job.job_text(create_sweep(tmp_path / "results", "nsr eval", "local", [planned]), planned, RUNS)
+    full = OSError(errno.ENOSPC, "No space left on device", "states/0.json")
+    monkeypatch.setattr(job, "write_json", Mock(side_effect=full))
+    with pytest.raises(SystemExit) as ended:
+        job.run(text)
+    expected = "No space left on device: states/0.json; what was finished is kept\n"
+    assert (ended.value.code, capsys.readouterr().err) == (1, expected)
+
+
+def test_a_sweep_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "write_json", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError):
+        create_sweep(tmp_path, "nsr eval", "local", [])
+    assert list((tmp_path / "sweeps").iterdir()) == []
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from weights_files import assert_same, matconvnet_layers, own, refusal, save_matconvnet5, save_matconvnet73, small_dncnn
 
-from nsr_cli.data.regular import file_sha256
 from nsr_cli.errors import UserError
 from nsr_cli.models.dncnn import DnCNN
 from nsr_cli.models.weights import load_weights
+from nsr_cli.regular import file_sha256
 
 
 def test_a_missing_file(tmp_path):

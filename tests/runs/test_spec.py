@@ -102,7 +102,7 @@ def test_another_way_to_score_has_the_same_weights_and_other_records(asked, how)
     assert other.name == usual.name and other.weights == usual.weights
     assert other.spec.name != usual.spec.name and other.record("set5") != usual.record("set5")
     assert other.images_folder("set5") != usual.images_folder("set5")
-    assert other.spec.weights_spec == usual.spec == usual.spec.weights_spec
+    assert other.spec.weights_spec == usual.spec and usual.spec.weights_spec is usual.spec
 
 
 def test_another_seed_is_the_run_of_another_seed(asked):

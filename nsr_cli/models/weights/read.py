@@ -18,8 +18,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from nsr_cli.data.regular import open_regular
 from nsr_cli.errors import UserError
+from nsr_cli.regular import open_regular
 
 # Keys under which checkpoints keep their state dict; the first found is taken.
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()

@@ -47,7 +47,10 @@ def main(cfg: DictConfig) -> None:
         print(f"{paragraph}\n", file=aside)
     if values["save"]:
         path = Path(values["results"]) / "tables" / study.protocol / f"{shown.name}{FORMATS[values['format']]}"
-        write_text(path, text)
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise Failed(f"{path} cannot be written ({error.strerror}); save=false prints the table alone") from None
         print(path.resolve(), file=aside)
     if failed:
         raise Failed(f"not complete, these failed: {'; '.join(failed)}")

@@ -196,3 +196,12 @@ def test_a_table_of_many_seeds_signs_each_run_once(nsr, tmp_path, monkeypatch):
     monkeypatch.setattr(Spec, "content", property(lambda spec: signed.append(repr(spec)) or content.fget(spec)))
     assert nsr("table 1 save=false protocol=smoke seeds=[7,8,9]").code == 0
     assert len(signed) == len(set(signed)) > 3
+
+
+def test_a_table_that_cannot_be_saved_is_printed_all_the_same(nsr, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/tables").touch()
+    result = nsr("table 1 protocol=smoke")
+    assert result.code == 1 and "| Uniform" in result.out
+    assert result.err.count("\n") == 1 and "cannot be written (" in result.err and "save=false" in result.err
+    assert nsr("table 1 protocol=smoke save=false").code == 0

@@ -45,17 +45,18 @@ class WideProducts(TorchFunctionMode):
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
+        self.dtype = dtype
         self.round = partial(tree_map_only, Tensor, lambda tensor: rounded(tensor, dtype))
-        self.narrow = partial(torch.Tensor.to, dtype=dtype)
 
     def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
         kwargs = kwargs or {}
         if func not in PRODUCTS or not torch.is_autocast_enabled("cpu"):
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):  # no function below is widened again
-            return self.narrow(func(*self.round(args), **self.round(kwargs)))
+            out = func(*self.round(args), **self.round(kwargs))
+        return out.to(self.dtype) if out.dtype == torch.float32 else out
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A floating tensor in fp32, with the numbers of a 16-bit dtype; others as they are."""
-    return tensor.to(dtype).float() if tensor.is_floating_point() else tensor
+    """A tensor of 16 or 32 bits in fp32, with the numbers of a 16-bit dtype; others as they are, as under autocast."""
+    return tensor.to(dtype).float() if tensor.dtype in (torch.float32, torch.bfloat16, torch.float16) else tensor

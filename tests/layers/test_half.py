@@ -61,6 +61,8 @@ def test_numbers_are_rounded_before_and_after_and_summed_in_fp32(in_software):
         found = F.linear(x, weight), x @ weight.T
     expected = (x.bfloat16().double() @ weight.bfloat16().double().T).bfloat16()
     assert all(torch.equal(one, expected) for one in found)
+    with autocast(CPU, "bf16"):  # which leaves doubles alone
+        assert torch.equal(F.linear(x.double(), weight.double()), x.double() @ weight.double().T)
 
 
 def test_the_papers_network_trains(in_software):

@@ -7,6 +7,7 @@ from statistics import fmean
 from nsr_cli.report.experiments import Experiment, Line
 from nsr_cli.report.values import Cell, Value, is_scored, score_of, values_of
 from nsr_cli.report.verdicts import Verdict, verdicts
+from nsr_cli.runs.record import Record
 from nsr_cli.runs.spec import is_adaptive
 
 
@@ -251,20 +252,20 @@ def _conventions(experiment: Experiment, cells: list[Cell]) -> dict[str, list[st
 
 def _gates_grid(rows: Sequence[Line], cells: list[Cell]) -> Grid | None:
     """The grid of gate statistics: means over layers and seeds of the effective groups and of the adaptivity."""
-    columns = list(dict.fromkeys(cell.column for cell in cells))
-    body = []
-    for row in rows:
-        line = [row.label]
-        for column in columns:
-            own = [c.record for c in cells if (c.row, c.column) == (row.label, column) and is_scored(c.record)]
-            gated = [record for record in own if is_adaptive(record.spec["sparsity"])]
-            layers = [layer for record in gated for layer in (record.gates or {}).values()]
-            layers = [layer for layer in layers if None not in layer.values()]  # None: all weights underflowed
-            if layers:
-                groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
-                line.append(f"{groups:.2f} of {gated[0].spec['sparsity']['groups']}, {bits:.3f} bits")
-            else:
-                line.append("not measured" if gated else "")
-        if any(line[1:]):
-            body.append([Place(text) for text in line])
+    adaptive: dict[tuple[str, str], list[Record]] = {}  # by row and column
+    for cell in cells:
+        if is_scored(cell.record) and is_adaptive(cell.record.spec["sparsity"]):
+            adaptive.setdefault((cell.row, cell.column), []).append(cell.record)
+    told = {}
+    for place, gated in adaptive.items():
+        layers = [layer for record in gated for layer in (record.gates or {}).values()]
+        layers = [layer for layer in layers if None not in layer.values()]  # None: all weights underflowed
+        if layers:
+            groups, bits = (fmean(layer[key] for layer in layers) for key in ("groups", "adaptivity"))
+            told[place] = f"{groups:.2f} of {gated[0].spec['sparsity']['groups']}, {bits:.3f} bits"
+        else:
+            told[place] = "not measured"
+    labels, columns = {label for label, _ in told}, list(dict.fromkeys(column for _, column in told))
+    shown = [row.label for row in rows if row.label in labels]
+    body = [[Place(label), *(Place(told.get((label, column), "")) for column in columns)] for label in shown]
     return Grid(["", *columns], body) if body else None

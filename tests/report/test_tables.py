@@ -234,6 +234,14 @@ def test_what_the_gates_do_is_a_mean_over_layers_and_seeds():
     assert "What the gates do" not in render(CONTROLLED, [cell("N/A", 30.0)], "paper")
 
 
+def test_columns_without_gates_are_not_among_what_the_gates_do():
+    grid = replace(GRID, columns=(Line("Bicubic"), Line("Sparse")), claims=(), gates=True)
+    cells = [replace(gated("Set5 x2", 31.0, 0, groups=1.5, adaptivity=0.25), column="Sparse")]
+    cells = [replace(cell("Set5 x2", 30.0), column="Bicubic"), *cells]
+    _, _, told = render(grid, cells, "paper").partition("### What the gates do")
+    assert table_of(told)[::2] == [["", "Sparse"], ["Set5 x2", "1.50 of 2, 0.250 bits"]]
+
+
 def test_a_claim_may_compare_columns_in_every_row():
     rows = tuple(Line(f"{depth} blocks", "nsr ablate", pick=f"blocks={depth}") for depth in (2, 4))
     columns = (Line("k = 1"), Line("k = 2"))

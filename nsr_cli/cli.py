@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import io
 import os
 import re
@@ -119,7 +120,7 @@ def answer(word: str, arguments: list[str]) -> int:
 def run_verb(verb: str, rest: list[str]) -> int:
     """Run a verb, with the words after it. Returns the exit code."""
     if verb in WITHOUT_HYDRA:
-        return plain_function(verb)(rest)
+        return importlib.import_module(f"nsr_cli.commands.{verb}").run(rest)
     if verb in ("table", "figure") and not rest:
         print(verb_help(verb))
         return 0
@@ -158,34 +159,13 @@ def print_schema(verbs: list[str]) -> int:
     return 0
 
 
-def plain_function(verb: str) -> Callable[[list[str]], int]:
-    """The function that runs a verb without Hydra: arguments to exit code."""
-    if verb == "data":
-        from nsr_cli.commands.data import run
-    else:
-        from nsr_cli.commands.status import run
-    return run
-
-
 def task_function(verb: str) -> Callable:
     """The function that runs a verb on its config."""
-    if verb == "table":
-        from nsr_cli.commands.table import main
-    elif verb == "restore":
-        from nsr_cli.commands.restore import main
-    elif verb == "figure":
-        from nsr_cli.commands.figure import main
-    elif verb == "report":
-        from nsr_cli.commands.report import main
-    elif verb == "bench":
-        from nsr_cli.commands.bench import main
-    elif verb == "export":
-        from nsr_cli.commands.export import main
-    else:
+    if verb in ("train", "eval", "ablate"):
         from nsr_cli.commands import run
 
         return functools.partial(run.main, verb=verb)
-    return main
+    return importlib.import_module(f"nsr_cli.commands.{verb}").main
 
 
 def run_with_hydra(verb: str, *more: list[str]) -> int:

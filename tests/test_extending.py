@@ -214,7 +214,7 @@ def test_what_is_wrong_with_ones_own_is_one_line(nsr, tmp_path, write, code, con
     assert not (tmp_path / "results").exists()
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_network(nsr, tmp_path, write):
+def test_a_lack_of_memory_is_no_fault_of_the_network(nsr, write):
     write("my_net.py", NETWORK.replace("return self.body(x)", "raise RuntimeError('not enough memory')"))
     write("own/model/mine.yaml", NETWORK_YAML)
     sys.modules.pop("my_net", None)
@@ -222,7 +222,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_network(nsr, tmp_path, write):
     assert result.code == 1 and "not enough memory" in result.err and "fails on" not in result.err
 
 
-def test_a_network_of_ones_own_is_made_sparse(nsr, tmp_path, write):
+def test_a_network_of_ones_own_is_made_sparse(nsr, write):
     """Needs a sparsify that takes the gate's knobs."""
     write("my_net.py", NETWORK)
     write("own/model/mine.yaml", NETWORK_YAML)
@@ -452,7 +452,7 @@ def test_a_table_is_a_yaml_of_any_name(nsr, tmp_path, write, photographs):
         ("{title: x, rows: [{label: a}], claims: [{order: [a, a]}]}", "mine: a claim has no says; it has: order"),
     ],
 )
-def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, content, message):
+def test_a_file_that_describes_no_table_is_one_line(nsr, write, content, message):
     write("mine.yaml", content)
     for name, words in (("mine.yaml", message), ("nope.yaml", "nope.yaml: no such file")):
         result = nsr(f"table {name}")
@@ -475,7 +475,7 @@ def test_a_file_that_describes_no_table_is_one_line(nsr, tmp_path, write, conten
         ("sparsity", "groups: 2", "sparsity.gate=null: expected the name of a gate, or of a function of your own"),
     ],
 )
-def test_a_group_of_ones_own_that_lacks_something_is_one_line(nsr, tmp_path, write, file, content, message):
+def test_a_group_of_ones_own_that_lacks_something_is_one_line(nsr, write, file, content, message):
     write(f"own/{file}/mine.yaml", content)
     result = nsr(f"train --config-dir own {file}=mine dry_run=true train=embedded_train benchmarks=[embedded_val]")
     assert result.code == 2 and result.err.count("\n") == 1 and message in result.err, result.err

@@ -75,7 +75,7 @@ def check(names: list[str], root: Path) -> None:
     from nsr_cli.data.manifest import check_dataset
 
     datasets = {name: dataset for name, dataset in all_datasets(root).items() if not dataset.parts}
-    here = [name for name, d in datasets.items() if (folder := locate(d, root)) and own_images(d, folder)]
+    here = [name for name, d in datasets.items() if own_images(d, locate(d, root))]
     wrong, absent = [], []
     for name in names:
         find_dataset(name, root)

@@ -46,7 +46,7 @@ def with_network_of_file(values: dict, words: Iterable[str], composer: Callable[
         return values
     given = keys_of(words)
     check_agreement(path, spec, values, given)
-    found = {**values, **groups_of(spec, values), **{k: getattr(spec, k) for k in OF_SCORING if k not in given}}
+    found = {**values, **groups_of(spec), **{k: getattr(spec, k) for k in OF_SCORING if k not in given}}
     if "benchmarks" in values and "benchmarks" not in given:
         own = {"task": spec.task["name"], "protocol": spec.training.protocol if spec.training else None}
         choices = [f"{group}={option}" for group, option in own.items() if option not in (None, values[group]["name"])]
@@ -60,7 +60,7 @@ def with_network_of_file(values: dict, words: Iterable[str], composer: Callable[
     return found
 
 
-def groups_of(spec: Spec, values: Mapping) -> dict[str, dict]:
+def groups_of(spec: Spec) -> dict[str, dict]:
     """The groups task, model and sparsity of a config whose Spec is a given one."""
     task = {key: value for key, value in spec.task.items() if key != "target"}
     network = {"_target_": spec.model.target, **spec.model.arguments, **({"sparsity": {}} if spec.model.sparse else {})}

@@ -17,12 +17,12 @@ PAIR = re.compile(r"\{hr: (.+), lr: (.+)\}")
 MAX_FOLDERS = 1000  # that are looked into for images in subfolders
 
 
-def all_datasets(root: Path | None = None) -> Mapping[str, Dataset]:
+def all_datasets(root: Path) -> Mapping[str, Dataset]:
     """All data sets by name: those of the catalogue, then those of the data root's datasets.yaml."""
-    return DATASETS if root is None else {**DATASETS, **read_datasets(Path(root) / FILE)}
+    return {**DATASETS, **read_datasets(Path(root) / FILE)}
 
 
-def find_dataset(name: str, root: Path | None = None) -> Dataset:
+def find_dataset(name: str, root: Path) -> Dataset:
     """The data set of a name, from the catalogue or the data root's datasets.yaml.
 
     Raises:
@@ -41,7 +41,13 @@ def find_dataset(name: str, root: Path | None = None) -> Dataset:
     raise UserError(f"no data set '{name}'{hint}; there are: {', '.join(known)}")
 
 
-def convention_names(name: str, reads: Sequence[str], root: Path | None = None) -> list[str]:
+def check_known(name: str, root: Path) -> None:
+    """Raise UserError for an unknown name of a data set; a user's folder is not looked for."""
+    if not is_folder(name):
+        find_dataset(name, root)
+
+
+def convention_names(name: str, reads: Sequence[str], root: Path) -> list[str]:
     """The names (luma, y, y8, rgb) of a benchmark's conventions of super-resolution; the table shows the first.
 
     They are listed in the order of ``reads``, the kinds of input images of the method: luma, rgb or both.

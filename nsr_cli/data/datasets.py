@@ -62,10 +62,6 @@ class Dataset:
     conventions: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: IN_RGB, hash=False)
     low_resolution: str = ""
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        return tuple(source.url for source in self.sources)
-
 
 def _layouts(*names: str) -> tuple[str, ...]:
     """Folders of data sets by name: the folder itself, then the layouts of EDSR and BasicSR."""

@@ -18,7 +18,7 @@ from nsr_cli.data.manifest import Entry, check_dataset, checksum, compare_names,
 from nsr_cli.errors import UserError
 
 
-def get_dataset(name: str, root: Path, progress: bool = True) -> list[Path]:
+def get_dataset(name: str, root: Path) -> list[Path]:
     """Fetch a data set into the data root, unless it is already here and right.
 
     Mirrors are tried in turn. A dropped download resumes where it stopped, in this call or the next; until its data
@@ -27,7 +27,6 @@ def get_dataset(name: str, root: Path, progress: bool = True) -> list[Path]:
     Args:
         name: a name from the catalogue.
         root: the data root.
-        progress: show a progress bar if standard error is a terminal.
 
     Returns:
         The folders that hold the data set, absolute.
@@ -43,10 +42,7 @@ def get_dataset(name: str, root: Path, progress: bool = True) -> list[Path]:
         folders = [_folder_if_complete(part, root) for part in parts]
         if not all(folders):
             with locked_downloads(root) as downloads:
-                folders = [
-                    folder or _fetch(part, root, downloads, progress)
-                    for part, folder in zip(parts, folders, strict=True)
-                ]
+                folders = [folder or _fetch(part, root, downloads) for part, folder in zip(parts, folders, strict=True)]
                 _remove_downloads(parts, downloads)
     return folders
 
@@ -126,12 +122,12 @@ def _key(source: Source) -> str:
     return hashlib.sha256(source.url.encode()).hexdigest()[:8]
 
 
-def _fetch(dataset: Dataset, root: Path, downloads: Path, progress: bool) -> Path:
+def _fetch(dataset: Dataset, root: Path, downloads: Path) -> Path:
     folder = catalog.locate(dataset, root) or root / dataset.folders[0]
     failures = []
     for source in dataset.sources:
         try:
-            ready = _images_of(dataset, source, downloads, progress)
+            ready = _images_of(dataset, source, downloads)
         except MirrorFailed as failure:
             failures.append(f"{source.url}: {failure}")
             continue
@@ -140,7 +136,7 @@ def _fetch(dataset: Dataset, root: Path, downloads: Path, progress: bool) -> Pat
     raise UserError(f"{dataset.title} could not be fetched. " + "; ".join(failures))
 
 
-def _images_of(dataset: Dataset, source: Source, downloads: Path, progress: bool) -> Path:
+def _images_of(dataset: Dataset, source: Source, downloads: Path) -> Path:
     """Download from one mirror, unpack and compare; returns a folder with exactly the right images."""
     manifest = read_manifest(dataset.name)
     work = downloads / dataset.name
@@ -150,12 +146,11 @@ def _images_of(dataset: Dataset, source: Source, downloads: Path, progress: bool
         names = list(manifest) if manifest else list(dataset.files)
         for number, name in enumerate(names, 1):
             there = str(Path(name).with_suffix(source.suffix)) if source.suffix else name
-            label = f"{dataset.name} {number}/{len(names)}"
-            download(source.url + quote(there), None, unpacked / there, progress and label)
+            download(source.url + quote(there), None, unpacked / there, f"{dataset.name} {number}/{len(names)}")
         archive = None
     else:
         archive = _archive(source, downloads)
-        download(source.url, source.checksum, archive, progress and dataset.name)
+        download(source.url, source.checksum, archive, dataset.name)
         unpacked = work / "unpacked"
         unpacked.mkdir(parents=True)
         try:

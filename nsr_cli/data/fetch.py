@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -21,14 +20,14 @@ class MirrorFailed(Exception):
     """A mirror cannot provide the file; the next one may."""
 
 
-def download(url: str, checksum: str | None, path: Path, label: str | bool) -> None:
+def download(url: str, checksum: str | None, path: Path, label: str) -> None:
     """Download one file, resuming `<path>.part`; `path` appears only complete and with the right checksum.
 
     Args:
         url: of the file.
         checksum: "sha256:..." or "md5:..."; None if it is unknown.
         path: of the finished file.
-        label: of the progress bar; empty or False for no bar.
+        label: of the progress bar, which is shown on a terminal.
 
     Raises:
         MirrorFailed: no answer, an HTTP error, a wrong checksum, or too large a file.
@@ -56,7 +55,7 @@ def download(url: str, checksum: str | None, path: Path, label: str | bool) -> N
         logger.setLevel(level)
 
 
-def _resume(url: str, part: Path, output: Path, label: str | bool) -> None:
+def _resume(url: str, part: Path, output: Path, label: str) -> None:
     """Download into `part`, requesting only the rest after each dropped connection; then rename it to `output`."""
     import requests
 
@@ -81,7 +80,7 @@ def _resume(url: str, part: Path, output: Path, label: str | bool) -> None:
     raise MirrorFailed(f"{reason} (tried {ATTEMPTS} times)")
 
 
-def _request(url: str, part: Path, have: int, label: str | bool) -> bool:
+def _request(url: str, part: Path, have: int, label: str) -> bool:
     """One HTTP request for the bytes from `have` on; returns whether the file is now complete."""
     import requests
 
@@ -121,8 +120,7 @@ def _check_free_space(folder: Path, needed: int, total: int) -> None:
         raise UserError(f"disk full: {needed >> 20} MiB needed in {folder}, {free >> 20} MiB free")
 
 
-def _bar(label: str | bool, have: int, total: int | None) -> contextlib.AbstractContextManager:
+def _bar(label: str, have: int, total: int | None) -> contextlib.AbstractContextManager:
     from tqdm import tqdm
 
-    silent = not label or not sys.stderr.isatty()
-    return tqdm(desc=label or None, initial=have, total=total, unit="B", unit_scale=True, leave=False, disable=silent)
+    return tqdm(desc=label, initial=have, total=total, unit="B", unit_scale=True, leave=False, disable=None)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
 
+from nsr_cli.data.catalog import broken_link_text
 from nsr_cli.errors import UserError
 from nsr_cli.files import replacing
 from nsr_cli.regular import open_regular
@@ -64,7 +65,7 @@ def open_image(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
         UserError: the file is missing, damaged or no such image, or has more pixels than the limit or several frames.
             Errors inside of the context, as of decoding, become UserErrors too.
     """
-    try:
+    with _reporting(path):
         with open_regular(path) as file:
             _check_pixels(path, *_size(path, file))
             file.seek(0)
@@ -75,10 +76,6 @@ def open_image(path: Path) -> Iterator[tuple[ImageFile.ImageFile, bytes]]:
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise UserError(f"{path} has {frames} frames; expected one")
             yield image, data
-    except UserError:
-        raise
-    except Exception as error:  # Pillow's readers raise nearly anything when a file is damaged
-        raise _unreadable(path, error) from error
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -88,31 +85,22 @@ def image_size(path: str | Path) -> tuple[int, int]:
         UserError: the file is missing or no such image, or has more pixels than the limit.
     """
     path = Path(path)
-    try:
+    with _reporting(path):
         with open_regular(path) as file:
             height, width = _size(path, file)
         _check_pixels(path, height, width)
         return height, width
-    except UserError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def is_grey(path: str | Path) -> bool:
     """Whether an image file is stored as grey, from its header alone. Raises UserError: missing, or no such image."""
     path = Path(path)
-    try:
-        with open_regular(path) as file:
-            if file.read(4) == b"RIFF":  # WebP, which has no grey
-                return False
-            file.seek(0)
-            with _open_reader(path, file) as image:
-                return image.mode in _GREY
-    except UserError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+    with _reporting(path), open_regular(path) as file:
+        if file.read(4) == b"RIFF":  # WebP, which has no grey
+            return False
+        file.seek(0)
+        with _open_reader(path, file) as image:
+            return image.mode in _GREY
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
@@ -217,8 +205,15 @@ def _grey_or_rgb(path: Path, image: PillowImage.Image) -> PillowImage.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"cannot read {path}: {_reason(path, error)}")
+@contextlib.contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    """Turn any error of reading a file into a UserError: Pillow's readers raise nearly anything for a damaged one."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"cannot read {path}: {_reason(path, error)}") from error
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -230,7 +225,7 @@ def _reason(path: Path, error: Exception) -> str:
     while not parent.exists() and parent != parent.parent:
         missing, parent = parent, parent.parent
     if missing.is_symlink():
-        return f"a link to {os.readlink(missing)}, which does not exist"
+        return broken_link_text(missing)
     try:
         names = sorted(entry.name for entry in parent.iterdir() if not entry.name.startswith("."))
     except OSError:

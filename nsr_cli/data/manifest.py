@@ -69,7 +69,7 @@ def check_dataset(name: str, root: Path) -> Check:
             tuple(wrong for part in checks for wrong in part.wrong),
         )
     folder = catalog.locate(dataset, root)
-    paths = catalog.own_images(dataset, folder) if folder else []
+    paths = catalog.own_images(dataset, folder)
     if not paths:
         catalog.image_paths(name, root)  # raises UserError, which says what is missing
     links = catalog.images_of_dataset(dataset, catalog.broken_links(folder))

@@ -46,7 +46,7 @@ def published() -> tuple[Weights, ...]:
     return tuple(found)
 
 
-def get_weights(root: Path, progress: bool = True) -> list[Path]:
+def get_weights(root: Path) -> list[Path]:
     """Fetch all published weights that have a URL into the data root, unless they are there; returns their files.
 
     Raises:
@@ -56,7 +56,7 @@ def get_weights(root: Path, progress: bool = True) -> list[Path]:
     for weights in published():
         try:
             with disk_errors(weights.file, root):
-                there.append(_get(weights, root, progress))
+                there.append(_get(weights, root))
         except UserError as error:
             failures.append(str(error))
     if failures:
@@ -64,7 +64,7 @@ def get_weights(root: Path, progress: bool = True) -> list[Path]:
     return there
 
 
-def _get(weights: Weights, root: Path, progress: bool) -> Path:
+def _get(weights: Weights, root: Path) -> Path:
     """Fetch one file unless it is there; a file of other content under its name is never overwritten."""
     path = root / weights.file
     if path.exists():
@@ -76,7 +76,7 @@ def _get(weights: Weights, root: Path, progress: bool) -> Path:
     with locked_downloads(root) as downloads:
         half = downloads / f"{weights.sha256[:8]}-{path.name}"
         try:
-            download(weights.url, f"sha256:{weights.sha256}", half, progress and weights.file)
+            download(weights.url, f"sha256:{weights.sha256}", half, weights.file)
         except MirrorFailed as failure:
             raise UserError(f"{weights.file}: {weights.url}: {failure}; {weights.ask}") from None
         path.parent.mkdir(parents=True, exist_ok=True)

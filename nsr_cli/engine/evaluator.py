@@ -117,9 +117,7 @@ def evaluate(
     network = isinstance(method, nn.Module)
     if network:
         set_layout(method.eval(), torch.channels_last)  # halves the time of plain convolutions on a CPU
-    with (
-        parametrize.cached() if network else contextlib.nullcontext()
-    ):  # weights are normalised once, not for each tile
+    with parametrize.cached() if network else contextlib.nullcontext():  # weights are normalised once, not by tile
         for path in paths:
             image, outputs, scores = read_image(path), {}, {}
             check_large_enough(path, image.shape[:2], task, conventions)

@@ -36,13 +36,13 @@ class Logger(Protocol):
 class TensorBoard:
     """Events in the folder ``tensorboard`` of a run."""
 
-    def __init__(self, folder: Path, config: Mapping | None = None):
+    def __init__(self, folder: Path, config: Mapping):
         self.folder, self.config = folder / "tensorboard", config
         self.writer = _import_package("torch.utils.tensorboard", "tensorboard").SummaryWriter
 
     def start(self, step: int) -> None:
         self.board = self.writer(str(self.folder), purge_step=step + 1)
-        for name, value in flattened(self.config or {}) if not step else ():
+        for name, value in flattened(self.config) if not step else ():
             self.board.add_text(name, str(value))
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
@@ -61,7 +61,7 @@ class TensorBoard:
 class Wandb:
     """A run of Weights & Biases, in the project nsr; WANDB_MODE=offline keeps it in the run's folder."""
 
-    def __init__(self, folder: Path, config: Mapping | None = None):
+    def __init__(self, folder: Path, config: Mapping):
         self.folder, self.config, self.wandb = folder, config, _import_package("wandb", "wandb")
 
     def start(self, step: int) -> None:
@@ -69,7 +69,7 @@ class Wandb:
         if not step or not remembered.exists():
             write_text(remembered, uuid.uuid4().hex)
         place = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": self.folder.name, "dir": str(self.folder)}
-        run = {"id": read_regular(remembered).decode(), "resume": "allow", "config": dict(self.config or {})}
+        run = {"id": read_regular(remembered).decode(), "resume": "allow", "config": dict(self.config)}
         self.run = self.wandb.init(**place, **run)
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
@@ -85,7 +85,7 @@ class Wandb:
 class Mlflow:
     """A run of MLflow, in the experiment nsr at MLFLOW_TRACKING_URI."""
 
-    def __init__(self, folder: Path, config: Mapping | None = None):
+    def __init__(self, folder: Path, config: Mapping):
         self.folder, self.config, self.mlflow = folder, config, _import_package("mlflow", "mlflow")
 
     def start(self, step: int) -> None:
@@ -95,7 +95,7 @@ class Mlflow:
             self.mlflow.start_run(run_id=read_regular(remembered).decode())
             return
         write_text(remembered, self.mlflow.start_run(run_name=self.folder.name).info.run_id)
-        self.mlflow.log_params(dict(flattened(self.config or {})))
+        self.mlflow.log_params(dict(flattened(self.config)))
 
     def log(self, step: int, numbers: dict[str, float]) -> None:
         self.mlflow.log_metrics(numbers, step=step)

@@ -200,9 +200,7 @@ HEAD = {"title": _is_text, "place": PLACES.__contains__, "host": _is_text, "pid"
 JOB = {
     "index": _is_integer,
     "run": lambda value: _is_text(value) and re.fullmatch(r"[\w.-]{1,200}", value),  # a folder's name
-    "cells": lambda value: _is_list(value, _is_text),
-    "records": lambda value: _is_list(value, _is_text),
-    "metrics": lambda value: _is_list(value, _is_text),
+    **dict.fromkeys(("cells", "records", "metrics"), lambda value: _is_list(value, _is_text)),
 }
 STATE = {
     "state": WORDS.__contains__,

@@ -74,7 +74,6 @@ class Experiment:
         own_claims: ours, on the rows or columns that are controls.
         gates: whether to show statistics of gates.
         variables: values by name, then by protocol; commands name them in braces.
-        axis: ends of the PSNR axis of a figure, in dB as printed.
         notes: remarks for below the table.
     """
 
@@ -92,7 +91,6 @@ class Experiment:
     own_claims: tuple[Claim, ...] = ()
     gates: bool = False
     variables: dict[str, dict[str, object]] = field(default_factory=dict)
-    axis: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def is_for(self, protocol: str) -> bool:
@@ -261,7 +259,7 @@ def check_labels(experiment: Experiment) -> None:
     if experiment.baseline is not None and experiment.baseline not in rows:
         raise UserError(f"{experiment.name}: no row '{experiment.baseline}' (baseline); there are: {_listed(rows)}")
     for claim in (*experiment.claims, *experiment.own_claims):
-        for label in (label for step in claim.steps for label in step):
+        for label in itertools.chain(*claim.steps):
             if label not in rows and label not in columns:
                 there = _listed([*rows, *columns])
                 raise UserError(

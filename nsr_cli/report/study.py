@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
-from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
+from nsr_cli.data.catalog import check_known, find_dataset, image_paths, is_folder
 from nsr_cli.errors import UserError
 from nsr_cli.report.experiments import Experiment, expand_command
 from nsr_cli.report.values import Cell
@@ -47,11 +47,7 @@ class Study:
     def __init__(self, experiment: Experiment, protocol: str, runs: Mapping[Job, Run], data: Path, results: Path):
         self.experiment, self.protocol, self.runs = experiment, protocol, runs
         self.data, self.results = data, results
-        self.run_of = lru_cache(maxsize=None)(self._run_of)  # its name takes long to compute
-
-    def _run_of(self, job: Job, seed: int) -> Run:
-        """The run of a trained job with a seed."""
-        return self.runs[job].with_seed(seed)
+        self.run_of = cache(lambda job, seed: runs[job].with_seed(seed))  # its name takes long to compute
 
     def shown(self, seeds: list[int] | None = None, store: Store | None = None) -> Shown:
         """The cells of these seeds; without any, of all seeds that every row has, or else of seed 0.
@@ -98,8 +94,7 @@ class Study:
                 benchmark = row.benchmark or (column.benchmark if column else None)
                 named = [benchmark] if benchmark else benchmarks[:1] if column else benchmarks
                 for name in named:
-                    if not is_folder(name):
-                        find_dataset(name, self.data)  # raises UserError for an unknown name
+                    check_known(name, self.data)
                     if run.trains and name not in benchmarks:
                         continue  # a small protocol scores its networks on its own benchmarks alone
                     label, record = column.label if column else name, store.record(run, name)
@@ -154,8 +149,7 @@ class Study:
 
     def is_at_hand(self, benchmark: str) -> bool:
         """Whether a whole benchmark is on this machine."""
-        if not is_folder(benchmark):
-            find_dataset(benchmark, self.data)  # raises UserError for an unknown name
+        check_known(benchmark, self.data)
         try:
             return bool(image_paths(benchmark, self.data))
         except UserError:

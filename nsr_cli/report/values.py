@@ -101,7 +101,7 @@ def values_of(experiment: Experiment, cells: list[Cell], protocol: str) -> list[
             own = [cell for cell in cells if (cell.row, cell.column) == (row.label, label)]
             scores = {cell.seed: score_of(experiment, cell.record) for cell in own if is_scored(cell.record)}
             measured = {m: {seed: s.means[m] for seed, s in scores.items() if m in s.means} for m in experiment.metrics}
-            printed = printed_at(experiment, row, lines.get(label), label)
+            printed = printed_at(row, lines.get(label), label)
             diverged = sum(cell.record is not None for cell in own) - len(scores)
             trained = any(cell.trained for cell in own)
             images = frozenset(name for score in scores.values() for name in score.images)
@@ -127,7 +127,7 @@ def score_of(experiment: Experiment, record: Record) -> Score:
     return record.scores[name]
 
 
-def printed_at(experiment: Experiment, row: Line, column: Line | None, label: str) -> dict[str, str]:
+def printed_at(row: Line, column: Line | None, label: str) -> dict[str, str]:
     """The paper's numbers at a place, by metric; "33.66 .9299" is PSNR and SSIM, "27.82 8x8 .7800" the 8x8 one."""
     numbers = row.printed.get(label) or (column.printed.get(row.label) if column else None)
     if not numbers:

@@ -77,7 +77,7 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
     for claim in claims:
         of_rows = not claim.labels <= {line.label for line in experiment.columns}
         there = rows if of_rows else columns
-        shown = _shown_part(claim, there)
+        shown = replace(claim, order=(), pairs=tuple(step for step in claim.steps if there.issuperset(step)))
         if not shown.steps or (claim.protocols is not None and protocol not in claim.protocols):
             continue
         places = {cell.column if of_rows else cell.row: None for cell in cells}
@@ -92,11 +92,6 @@ def verdicts(experiment: Experiment, claims: Sequence[Claim], cells: list[Cell],
         hidden = tuple(label for label in dict.fromkeys(chain(*claim.steps)) if label not in there)
         found.append(Verdict(shown, findings_by_column(shown, panels), gone, hidden))
     return found
-
-
-def _shown_part(claim: Claim, shown: set[str]) -> Claim:
-    """The steps of a claim between labels that are shown."""
-    return replace(claim, order=(), pairs=tuple(step for step in claim.steps if set(step) <= shown))
 
 
 def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, str], Scores], Counter]:

@@ -62,7 +62,6 @@ def run_source(run: Run) -> Source:
         UserError: the run has no weights.
     """
     if run.lacks_weights:
-        where = run.folder.resolve()
-        raise UserError(f"no weights of this run in {where}; `nsr train` with these overrides trains it")
+        raise UserError(f"no weights of this run in {run.folder.resolve()}; `nsr train` with these overrides trains it")
     open_method = trained_network if run.trains or run.request.ckpt else build
     return Source(run.spec.name, run.spec, lambda device: open_method(run, device))

@@ -5,7 +5,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from nsr_cli.data.catalog import find_dataset, image_paths, is_folder
+from nsr_cli.data.catalog import check_known, image_paths
 from nsr_cli.errors import Failed, UserError, find_each
 from nsr_cli.names import source_digests
 from nsr_cli.regular import read_regular
@@ -35,8 +35,7 @@ class Store:
         """
         benchmarks = run.request.benchmarks
         for name in benchmarks:
-            if not is_folder(name):
-                find_dataset(name, run.data)  # raises UserError for an unknown name before any missing images
+            check_known(name, run.data)  # before any missing images
         try:
             return find_each(lambda name: self._images(name, run.data), benchmarks)
         except UserError as error:

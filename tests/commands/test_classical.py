@@ -49,7 +49,7 @@ def test_a_colour_image_and_one_that_is_too_small_are_named(nsr, tmp_path, small
 
 
 @pytest.mark.parametrize("line", ["model=sadct task=denoise", "model=wnnm task=dejpeg", "model=sadct task=sr"])
-def test_each_is_for_its_task(nsr, tmp_path, line):
+def test_each_is_for_its_task(nsr, line):
     result = nsr(f"eval {line}")
     assert result.code == 2 and f"model={line[6:11].strip()} is not for it; it does: " in result.err
 

@@ -175,7 +175,7 @@ def test_csv_on_stdout_is_csv_alone(nsr):
     assert "Missing; run=true runs these:" in result.err
 
 
-def test_an_incomplete_benchmark_does_not_stop_the_others(nsr, tmp_path, monkeypatch):
+def test_an_incomplete_benchmark_does_not_stop_the_others(nsr, tmp_path):
     folder = tmp_path / "data/LIVE1"
     folder.mkdir(parents=True)
     (folder / "one.png").write_bytes(b"")

@@ -45,7 +45,7 @@ def test_a_file_of_weights_is_exported_as_the_network_that_it_says(nsr, tmp_path
     assert not (tmp_path / "other.pt2").exists()
 
 
-def test_published_weights(nsr, tmp_path, nsr_data):
+def test_published_weights(nsr, nsr_data):
     result = nsr(f"export model=arcnn task=dejpeg quality=20 ckpt=published data={nsr_data} to=arcnn.pt2")
     assert result.code == 0, result.err
     assert "image (batch, 1, height, width): luma, float32 in [0, 1]" in result.out
@@ -60,7 +60,7 @@ class Net(nn.Sequential):
 """
 
 
-def test_a_network_of_ones_own_with_sparse_convolutions_attached(nsr, tmp_path, write):
+def test_a_network_of_ones_own_with_sparse_convolutions_attached(nsr, write):
     write("my_net.py", MINE)
     network = "{_target_: my_net.Net, width: 8}"
     write(

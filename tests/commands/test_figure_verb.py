@@ -60,7 +60,7 @@ def test_what_is_measured_is_drawn_and_what_is_not_is_said(nsr, tmp_path, tiny, 
     assert drawn(tmp_path, name) != files
 
 
-def test_the_heading_counts_missing_values(nsr, tmp_path, tiny, monkeypatch):
+def test_the_heading_counts_missing_values(nsr, tiny, monkeypatch):
     headings = []
     monkeypatch.setattr(figure, "load_experiment", lambda folder, stem: small(tiny, stem, columns=False))
     monkeypatch.setattr(figure.plots, "against_cardinality", lambda panels, heading: headings.append((panels, heading)))
@@ -87,7 +87,7 @@ def test_figure_5_trains_what_is_missing_and_repeats_to_the_byte(nsr, tmp_path, 
     assert nsr(line).code == 0 and drawn(tmp_path, f"figure5-{run.name}") == files
 
 
-def test_hard_inference_is_compared_as_it_is_scored(nsr, tmp_path, tiny, monkeypatch):
+def test_hard_inference_is_compared_as_it_is_scored(nsr, tiny, monkeypatch):
     from nsr_cli.report import pictures
 
     shown, draw = [], pictures.side_by_side

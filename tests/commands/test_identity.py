@@ -96,7 +96,7 @@ def test_every_knob_of_the_gate_that_is_signed_is_built(nsr, model):
     assert exact.code == 0 and "form: exact" in exact.out and count(exact.out) == count(plain.out)
 
 
-def test_a_gate_that_cannot_be_shared_is_refused(nsr, tmp_path):
+def test_a_gate_that_cannot_be_shared_is_refused(nsr):
     result = nsr("train model=edsr sparsity=softmax shared_gate=true blocks=1 units=4 batch=2 dry_run=true")
     expected = "nsr train: shared_gate=true: sparse convolutions attached to model=edsr share no gates\n"
     assert (result.code, result.err) == (2, expected)
@@ -121,7 +121,7 @@ def test_a_name_is_a_name_of_files_or_refused(nsr, tmp_path, group, name):
 
 
 @pytest.mark.parametrize("key", ["tau", "units", "seed", "scale", "learning_rate", "threads", "sparsity.tau"])
-def test_an_environment_variable_that_is_no_number_is_one_line(nsr, tmp_path, monkeypatch, key):
+def test_an_environment_variable_that_is_no_number_is_one_line(nsr, monkeypatch, key):
     monkeypatch.setenv("HOME", "/home/somebody")
     result = nsr(f"ablate '{key}=${{oc.env:HOME}}'")
     assert result.code == 2 and result.err.count("\n") == 1 and result.out == "", result.err

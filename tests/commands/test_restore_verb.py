@@ -269,7 +269,7 @@ def test_a_folder_in_the_place_of_an_output_is_no_restored_picture(nsr, tmp_path
 
 
 @pytest.mark.parametrize("instant", ["before", "after"])
-def test_a_kill_around_a_write_leaves_no_wrong_origin(nsr, tmp_path, photo, monkeypatch, instant):
+def test_a_kill_around_a_write_leaves_no_wrong_origin(nsr, photo, monkeypatch, instant):
     from nsr_cli.runs import restore
 
     write = restore.restore_picture
@@ -355,7 +355,7 @@ def test_a_comparison_is_of_the_picture_beside_it(nsr, tmp_path, photo):
     assert comparison.read_bytes() != before and restored(tmp_path) == ["photo-x2-compare.png", "photo-x2.png"]
 
 
-def test_progress_is_shown_without_a_terminal(nsr, tmp_path, photo, monkeypatch):
+def test_progress_is_shown_without_a_terminal(nsr, photo, monkeypatch):
     from nsr_cli.runs import restore
 
     monkeypatch.setattr(restore, "SAY_EVERY", -1)

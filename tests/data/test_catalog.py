@@ -51,7 +51,7 @@ def test_every_data_set_is_well_formed():
         assert not dataset.parts or sum(DATASETS[part].count for part in dataset.parts) == dataset.count
         assert set(dataset.conventions) == set(CONVENTIONS)
         assert all(set(names) <= set(CONVENTIONS[kind]) for kind, names in dataset.conventions.items())
-        assert all(url.startswith(("https://", "http://")) for url in dataset.urls)
+        assert all(source.url.startswith(("https://", "http://")) for source in dataset.sources)
         assert all("\n" not in text for text in (dataset.title, dataset.licence, dataset.source, dataset.ask))
 
 
@@ -97,7 +97,7 @@ def test_images_are_sorted_and_other_files_left_out(tmp_path):
     ],
 )
 def test_conventions_are_those_of_the_printed_columns(benchmark, rgb, luma, both):
-    found = [convention_names(benchmark, reads) for reads in (["rgb"], ["luma"], ["luma", "rgb"])]
+    found = [convention_names(benchmark, reads, Path()) for reads in (["rgb"], ["luma"], ["luma", "rgb"])]
     assert found == [rgb.split(), luma.split(), both.split()]
 
 

@@ -122,7 +122,7 @@ def test_an_archive_that_two_parts_share_is_fetched_once(server, toy, images, ro
     toy(Source(server.url("both.zip")), name="two")
     pair = Dataset("pair", "Pair", 10, True, "test", "none", "noise", parts=("one", "two"))
     monkeypatch.setitem(DATASETS, "pair", pair)
-    assert download.get_dataset("pair", root, progress=False) == [root / "One", root / "Two"]
+    assert download.get_dataset("pair", root) == [root / "One", root / "Two"]
     assert same(root / "One", images) and same(root / "Two", images)
     assert len(server.requests) == 1
     assert check_dataset("pair", root).found == 10
@@ -140,7 +140,7 @@ def test_what_is_half_fetched_for_another_data_set_stays(server, toy, images, ro
     get(root)
     assert sorted(path.name for path in other.parent.iterdir()) == [other.name, "lock"]
     server.files["other.zip"] = body
-    download.get_dataset("other", root, progress=False)
+    download.get_dataset("other", root)
     assert server.requests[-1] == ("other.zip", "bytes=500-")
     assert sorted(path.name for path in root.iterdir()) == ["Other", "Toy"]
 
@@ -205,7 +205,7 @@ def test_other_images_of_the_same_names_are_never_overwritten(server, toy, image
 
 def test_a_data_set_without_a_source_says_where_to_ask(root):
     with pytest.raises(UserError) as error:
-        download.get_dataset("manga109", root, progress=False)
+        download.get_dataset("manga109", root)
     assert str(error.value) == (
         f"Manga109 can't be fetched: ask its authors at http://www.manga109.org; its images belong into {root}/Manga109"
     )

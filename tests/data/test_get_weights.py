@@ -36,7 +36,7 @@ def offered(server, monkeypatch):
 def test_what_has_an_address_is_fetched_and_of_the_rest_is_said_where_to_ask(server, offered, root):
     server.drops, server.cut = 1, 500  # and resumed
     with pytest.raises(UserError) as error:
-        get_weights(root, progress=False)
+        get_weights(root)
     assert str(error.value) == (
         f"2 of 3 published weights are in {root}; weights/other/c.mat: its authors publish it at http://other"
     )
@@ -45,13 +45,13 @@ def test_what_has_an_address_is_fetched_and_of_the_rest_is_said_where_to_ask(ser
     assert sorted(path.name for path in root.iterdir()) == ["weights"]
     asked = len(server.requests)
     with pytest.raises(UserError, match="^2 of 3"):
-        get_weights(root, progress=False)
+        get_weights(root)
     assert len(server.requests) == asked == 3
 
 
 def test_when_all_are_there_their_paths_are_returned(server, offered, root, monkeypatch):
     monkeypatch.setattr(module, "published", lambda: tuple(offered))
-    assert get_weights(root, progress=False) == [root / weights.file for weights in offered]
+    assert get_weights(root) == [root / weights.file for weights in offered]
 
 
 def test_other_content_is_refused_from_the_server_and_kept_on_the_disk(server, offered, root):
@@ -60,7 +60,7 @@ def test_other_content_is_refused_from_the_server_and_kept_on_the_disk(server, o
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     with pytest.raises(UserError) as error:
-        get_weights(root, progress=False)
+        get_weights(root)
     said = str(error.value)
     assert said.startswith(f"0 of 3 published weights are in {root}; weights/net/a.mat: {server.url('a.mat')}: wrong ")
     assert "; ask http://net; weights/net/b.mat: another file than the published one lies there" in said

@@ -91,7 +91,7 @@ def sha256(data: bytes) -> str:
 
 
 def get(root: Path) -> Path:
-    (folder,) = download.get_dataset("toy", root, progress=False)
+    (folder,) = download.get_dataset("toy", root)
     return folder
 
 

@@ -87,7 +87,7 @@ def test_wandb_is_told_of_one_run_across_a_resume(tmp_path, monkeypatch):
     assert [(step, found) for step, found in numbers if "loss" in found] == lines
     assert numbers[-1] == (12, {"restored/a.png": (4, 6, 3), "restored/b.png": (4, 6)})
     assert [call[1] for call in fake.calls if call[0] == "finish"] == [1, 0]  # killed, then finished
-    run(tmp_path / "another", loggers=[Wandb(tmp_path / "another")])
+    run(tmp_path / "another", loggers=[Wandb(tmp_path / "another", CONFIG)])
     assert [call[1]["id"] for call in fake.calls if call[0] == "init"][-1] != first["id"]
 
 
@@ -207,4 +207,4 @@ def test_a_logger_that_fails_later_does_not_stop_the_training(tmp_path, call, li
 def test_a_package_that_is_not_installed_is_one_line(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, {"tensorboard": "torch.utils.tensorboard"}.get(name, name), None)
     with pytest.raises(UserError, match=rf"^logging to {name} needs it installed: pip install 'nsr\[{name}\]'"):
-        LOGGERS[name](tmp_path)
+        LOGGERS[name](tmp_path, CONFIG)

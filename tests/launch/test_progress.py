@@ -135,7 +135,7 @@ def test_on_this_machine_a_job_lives_as_long_as_its_process(tmp_path):
     assert words(local, {}) == ["failed"]
 
 
-def test_only_records_that_jobs_name_are_read(sweep, monkeypatch, capsys):
+def test_only_records_that_jobs_name_are_read(sweep, monkeypatch):
     record(sweep, 0)
     other = sweep.results / "records/smoke/other.json"
     other.write_bytes((sweep.results / sweep.jobs[0].records[0]).read_bytes())

@@ -22,12 +22,12 @@ class Release:
 
     Attributes:
         recognised: tells whether the content of a file is of this release.
-        renamed: takes the content of the file, and its path for errors; returns tensors with our names.
+        renamed: takes the content of the file; returns tensors with our names.
         tile: side of the degraded training patches in pixels; None if unknown.
     """
 
     recognised: Callable[[dict[str, Any]], bool]
-    renamed: Callable[[dict[str, Any], Path], State]
+    renamed: Callable[[dict[str, Any]], State]
     tile: int | None = None
 
 
@@ -66,7 +66,7 @@ def block_modules(content: State, first: int) -> dict[str, str]:
 # WDSR, as the authors of the NSR paper release it
 
 
-def from_nsr_authors(content: State, path: Path) -> State:
+def from_nsr_authors(content: State) -> State:
     inside = block_modules(content, first=1)
     modules = {"body.0": "head", **inside, f"body.{len(inside) // 2 + 1}": "tail", "skip.0": "skip"}
     parameters = {
@@ -88,13 +88,13 @@ WDSR = Architecture(
 # EDSR, as EDSR-PyTorch releases it
 
 
-def from_edsr_pytorch(content: State, path: Path) -> State:
+def from_edsr_pytorch(content: State) -> State:
     for name, sign in (("sub_mean", -1), ("add_mean", 1)):  # fixed layers, which are constants of our EDSR
         expected = sign * 255 * torch.tensor(DIV2K_MEAN)
         shift = content.get(f"{name}.bias", expected).float()
         if shift.shape != expected.shape or not torch.allclose(shift, expected):
             found = f"{name}.bias is {shift.tolist()}, expected {expected.tolist()}"
-            raise UserError(f"{path}: EDSR of another mean or range: {found}")
+            raise UserError(f"EDSR of another mean or range: {found}")
     content = {key: value for key, value in content.items() if not key.startswith(("sub_mean.", "add_mean."))}
     inside = block_modules(content, first=0)
     modules = {"head.0": "head", f"body.{len(inside) // 2}": "body_end", "tail.1": "tail", **inside}
@@ -111,16 +111,16 @@ def is_matconvnet(content: dict[str, Any]) -> bool:
     return isinstance(content.get("net"), dict) and "layers" in content["net"]
 
 
-def from_matconvnet(content: dict[str, Any], path: Path) -> State:
+def from_matconvnet(content: dict[str, Any]) -> State:
     layers = content["net"]["layers"]
     other = sorted({layer["type"] for layer in layers} - {"conv", "relu"})
     if other:
         found = ", ".join(other)
-        raise UserError(f"{path}: layers of type {found}; expected conv (batch norm merged) and relu")
+        raise UserError(f"layers of type {found}; expected conv (batch norm merged) and relu")
     return sequence_state("noise", [layer["weights"] for layer in layers if layer["type"] == "conv"])
 
 
-def from_kair(content: State, path: Path) -> State:
+def from_kair(content: State) -> State:
     return rename_modules(content, {"model": "noise"})
 
 
@@ -138,7 +138,7 @@ def is_vdsr(content: dict[str, Any]) -> bool:
     return isinstance(content.get("model"), dict) and {"weight", "bias"} <= content["model"].keys()
 
 
-def from_vdsr(content: dict[str, Any], path: Path) -> State:
+def from_vdsr(content: dict[str, Any]) -> State:
     return sequence_state("residual", list(zip(content["model"]["weight"], content["model"]["bias"], strict=True)))
 
 
@@ -151,7 +151,7 @@ def is_arcnn(content: dict[str, Any]) -> bool:
     return all(f"{kind}_{name}" in content for name in ARCNN_LAYERS.values() for kind in ("weights", "biases"))
 
 
-def from_arcnn(content: dict[str, Any], path: Path) -> State:
+def from_arcnn(content: dict[str, Any]) -> State:
     state = {}
     for ours, name in ARCNN_LAYERS.items():
         weight, bias = content[f"weights_{name}"], content[f"biases_{name}"]
@@ -249,6 +249,8 @@ def architecture_of(state: dict[str, Any]) -> str | None:
 
 def _rename_checked(release: Release, content: dict[str, Any], path: Path) -> State:
     try:
-        return release.renamed(content, path)
+        return release.renamed(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"{path}: arrays that do not fit together as a network ({error})") from None

@@ -58,7 +58,7 @@ def test_dry_run_tells_the_cost_where_images_are_missing(nsr):
     """Once it refused: nobody saw what protocol=paper costs without DIV2K."""
     result = nsr("train protocol=paper dry_run=true data=nothing")
     assert result.code == 2 and "`nsr data get div2k_train` fetches it" in result.err
-    assert result.err.count("\n") == 1 and "MACs per pixel  1.19" in result.out and "time" not in result.out
+    assert result.err.count("\n") == 1 and "MACs per pixel  1.185 M" in result.out and "time" not in result.out
 
 
 def test_a_sweep_makes_one_run_for_each_cell(nsr, tmp_path, tiny):

@@ -184,7 +184,11 @@ def test_on_a_read_only_disk_what_writes_is_one_line_and_what_reads_works(nsr, t
         (f"eval model=wdsr {run} save_images=true", 2, refused),
         (f"eval model=bicubic results={results}", 2, refused),
         (f"table 1 results={results} save=false", 0, None),
-        (f"table 1 results={results}", 1, f"Read-only file system: {results}/tables"),
+        (
+            f"table 1 results={results}",
+            1,
+            f"{results}/tables/smoke/table1.md cannot be written (Read-only file system); ",
+        ),
         (compare, 2, refused),
     ):
         ended, out, err = nsr(line)

@@ -48,7 +48,7 @@ Records = Callable[[str], float | None]
 def records_in(results: Path) -> Records:
     """A function from a record's file, as jobs name it, to when it was written in seconds since the epoch.
 
-    It returns None where there is no whole record. Only the end of a file is read, once, and only if it is asked for.
+    It returns None where there is no whole record. Each file is read at most once, and only if it is asked for.
     """
 
     @cache

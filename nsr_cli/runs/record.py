@@ -6,8 +6,6 @@ The last entry of the file is a SHA-256 of all text before it. The means must eq
 import hashlib
 import json
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,11 +14,10 @@ from typing import Any
 
 from nsr_cli.engine.conventions import Convention, convention_of
 from nsr_cli.files import write_text
-from nsr_cli.regular import open_regular, read_regular
+from nsr_cli.regular import read_regular
 
 FORMAT = 2
 DIGEST = ',\n "digest": '
-END = re.compile(DIGEST.encode() + rb'"[0-9a-f]{64}"\n}\n')
 ENTRY_TYPES = {
     **dict.fromkeys(("run", "signature", "benchmark"), str),
     **dict.fromkeys(("spec", "scores", "made"), dict),
@@ -146,13 +143,12 @@ def read_record(path: Path) -> Record | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file ends as a record does, which a torn one does not. Only `read_record` finds a changed byte."""
+    """Whether a file is an undamaged record, by its digest alone."""
     try:
-        with open_regular(path) as file:
-            file.seek(-len(DIGEST + _digest_line("")), os.SEEK_END)
-            return END.fullmatch(file.read()) is not None
-    except OSError:
+        text, found, digest = read_regular(path).decode().rpartition(DIGEST)
+    except (OSError, ValueError):
         return False
+    return bool(found) and digest == _digest_line(text)
 
 
 @lru_cache(maxsize=8)  # a run's records are read to see what is missing, and again to be shown

@@ -82,6 +82,7 @@ def test_a_torn_file_is_refused(path, cut):
 def test_an_edited_score_is_refused_even_with_a_digest(path):
     edited = path.read_text().replace("30.0,", "39.0,", 1)
     path.write_text(edited)
+    assert not is_whole(path)
     with pytest.raises(Damaged, match="it was changed since it was written"):
         read_record(path)
     content = json.loads(edited)

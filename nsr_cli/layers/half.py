@@ -11,9 +11,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-CONVOLUTIONS = F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
+HAS_INSTRUCTIONS = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 PRODUCTS = {
-    *CONVOLUTIONS, F.linear, F.bilinear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum,
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+    F.linear, F.bilinear, torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum,
     Tensor.matmul, Tensor.__matmul__, Tensor.__rmatmul__, Tensor.mm, Tensor.bmm, Tensor.addmm, Tensor.baddbmm,
 }  # fmt: skip
 
@@ -34,10 +35,9 @@ def autocast(device: torch.device, precision: str) -> Iterator[None]:
 @lru_cache
 def is_in_software(device: torch.device, dtype: torch.dtype | None) -> bool:
     """Whether torch has no fast convolution of a 16-bit dtype on a device: a CPU without instructions for it."""
-    if device.type != "cpu" or dtype not in (torch.bfloat16, torch.float16):
+    if device.type != "cpu" or dtype not in HAS_INSTRUCTIONS:
         return False
-    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}[dtype]
-    return not (torch.backends.mkldnn.is_available() and getattr(torch.ops.mkldnn, name)())
+    return not (torch.backends.mkldnn.is_available() and getattr(torch.ops.mkldnn, HAS_INSTRUCTIONS[dtype])())
 
 
 class WideProducts(TorchFunctionMode):

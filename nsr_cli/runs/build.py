@@ -19,7 +19,7 @@ from nsr_cli.layers.sparsify import sparsify
 from nsr_cli.models.padding import at_least, multiple_of, padded
 from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
-from nsr_cli.names import imported
+from nsr_cli.names import imported, is_of_nsr
 from nsr_cli.regular import file_sha256
 from nsr_cli.runs.run import Run
 from nsr_cli.runs.spec import Spec
@@ -195,7 +195,10 @@ def set_inference(method: Callable, inference: str) -> None:
 
 
 def check_network(spec: Spec, network: nn.Module) -> None:
-    """Raise UserError unless a network restores patches and images of odd sides, and trains on patches if it is to."""
+    """Raise UserError unless a network restores a patch.
+
+    A network of the user's own must restore an image of odd sides, and be ready to be trained, too.
+    """
     multiple = multiple_of(network)
     if not isinstance(multiple, int) or multiple < 1:
         raise UserError(f"model={spec.model.name}: multiple={multiple!r}; expected an integer, at least 1")
@@ -204,11 +207,12 @@ def check_network(spec: Spec, network: nn.Module) -> None:
     channels = task_of(spec.task).channels_given(spec.model.reads)
     with torch.no_grad():
         check_output(spec, network.eval(), images(1, channels, side, side))
-        odd = images(1, channels, side + 1, side + 3)
-        check_output(spec, functools.partial(padded, network), odd, advice=MULTIPLE)
-        if spec.training:  # a copy, because some layers learn in a forward pass
-            batch = images(min(2, spec.training.batch), channels, side, side)
-            check_output(spec, copied(network).train(), batch, " in training")
+        if not is_of_nsr(spec.model.target):  # nsr's networks do; a large one takes seconds for a pass
+            odd = images(1, channels, side + 1, side + 3)
+            check_output(spec, functools.partial(padded, network), odd, advice=MULTIPLE)
+            if spec.training:  # a copy, because some layers learn in a forward pass
+                batch = images(min(2, spec.training.batch), channels, side, side)
+                check_output(spec, copied(network).train(), batch, " in training")
     network.train(training)
 
 

@@ -144,7 +144,7 @@ class SparseConv2d(nn.Conv2d):
             same weights for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k)
             and ``static`` (softmax of k learned logits in each cardinal group). Or the dotted name of a user's
             function, as in ``my_module.sparsemax``: see :func:`~nsr_cli.layers.gates.activation_of`.
-        tau: temperature of the gate, > 0.
+        tau: temperature of the gate, > 0. ``layer.gate.tau`` may change at any time.
         gate_hidden, learn_tau, form, gate_options: as in :class:`Sparsity`.
         own_gate: False for a layer that is always called with the gate of another layer.
         inference: ``soft`` evaluates the mixture; ``hard`` evaluates the group of the largest gate alone (Eq. 5 and

@@ -293,10 +293,19 @@ def test_a_learned_temperature_starts_at_tau_stays_positive_and_gets_a_gradient(
     learned.load_state_dict(fixed.state_dict(), strict=False)
     x = torch.randn(2, 5, 6, 6)
     torch.testing.assert_close(learned(x), fixed(x))
+    assert "tau=0.5, learn_tau=True\n" in repr(learned) and "tau=0.5\n" in repr(fixed)
     learned(x).square().sum().backward()
     assert learned.gate.log_tau.grad.abs() > 0
     learned.gate.log_tau.data -= 5  # however far it is pushed down
     assert torch.isfinite(learned.gate(x)).all() and learned.gate(x).max() > fixed.gate(x).max()
+
+
+def test_the_temperature_may_change_at_any_time():
+    torch.manual_seed(0)
+    layer, other = SparseConv2d(5, 8, 3, tau=2.0), SparseConv2d(5, 8, 3, tau=0.1)
+    other.load_state_dict(layer.state_dict())
+    layer.gate.tau, x = 0.1, torch.randn(2, 5, 6, 6)
+    assert torch.equal(layer(x), other(x)) and "tau=0.1\n" in repr(layer)
 
 
 def test_the_gate_of_another_layer_takes_the_place_of_its_own():

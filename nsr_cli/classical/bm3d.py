@@ -26,7 +26,9 @@ def bm3d(x: Tensor, sigma: float) -> Tensor:
     if x.dim() != 4 or x.shape[1] != 1:
         raise UserError(f"BM3D restores grey images (B, 1, H, W); these are {tuple(x.shape)}")
     if min(x.shape[2:]) < BLOCK or x.shape[2:].numel() == BLOCK**2:  # on a single block the package crashes
-        raise UserError(f"BM3D compares blocks of {BLOCK}x{BLOCK} pixels, two at least; these images are {tuple(x.shape)}")
+        raise UserError(
+            f"BM3D compares blocks of {BLOCK}x{BLOCK} pixels, two at least; these images are {tuple(x.shape)}"
+        )
     try:
         import bm3d as package
     except ImportError as error:

@@ -26,7 +26,9 @@ def test_colour_is_refused():
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 30), (30, 1)])
 def test_images_of_no_two_blocks_are_refused(size):
-    with pytest.raises(UserError, match=r"^BM3D compares blocks of 8x8 pixels, two at least; these images are \(1, 1, "):
+    with pytest.raises(
+        UserError, match=r"^BM3D compares blocks of 8x8 pixels, two at least; these images are \(1, 1, "
+    ):
         bm3d(torch.rand(1, 1, *size), 25)  # once the end of the process by a segmentation fault, or a ValueError
 
 

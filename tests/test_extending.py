@@ -408,7 +408,7 @@ def test_a_metric_is_a_function_and_old_records_are_filled(nsr, tmp_path, write,
         ("metrics=[lpips]", "no metric 'lpips'; there are: psnr, ssim, ssim8, or a function as in my_metrics.lpips"),
         ("metrics=[my_metric.nothing]", "photographs/a.png: metrics=[my_metric.nothing]: it returned nan; expected a"),
         ("metrics=[my_metric.words]", "metrics=[my_metric.words]: it returned 'much'; expected a number"),
-        ("metrics=[my_metric.mse]", "my_metric.mse: expected a class or function that can be imported; "),
+        ("metrics=[my_metric.mse]", "metrics=[my_metric.mse]: expected a class or function that can be imported; "),
     ):
         refused = nsr(f"{line} {bad}")
         assert refused.code == 2 and words in refused.err and refused.err.count("\n") == 1, refused.err

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from nsr_cli.errors import UserError
 
+BLOCK = 8  # pixels a side, of the default profile
+
 
 def bm3d(x: Tensor, sigma: float) -> Tensor:
     """Remove white Gaussian noise of known strength, by the package's default profile, in one thread.
@@ -19,10 +21,14 @@ def bm3d(x: Tensor, sigma: float) -> Tensor:
         (B, 1, H, W), in the dtype and on the device of ``x``, not clipped.
 
     Raises:
-        UserError: the package is missing, or the images are not grey.
+        UserError: the package is missing, or the images are not grey or hold at most one block.
     """
     if x.dim() != 4 or x.shape[1] != 1:
         raise UserError(f"BM3D restores grey images (B, 1, H, W); these are {tuple(x.shape)}")
+    if min(x.shape[2:]) < BLOCK or x.shape[2:].numel() == BLOCK**2:  # on a single block the package crashes
+        raise UserError(
+            f"BM3D compares blocks of {BLOCK}x{BLOCK} pixels, two at least; these images are {tuple(x.shape)}"
+        )
     try:
         import bm3d as package
     except ImportError as error:

@@ -117,7 +117,8 @@ class Gate(nn.Module):
         cardinality: d, the number of cardinal groups, which are gated independently.
         activation: ``softmax``, ``sigmoid``, ``gumbel``, ``se`` (a sigmoid; k = 1, d = C_out), or a dotted name; see
             :func:`activation_of`.
-        tau: temperature that the logits are divided by, > 0.
+        tau: temperature that the logits are divided by, > 0. An attribute that may change at any time, as in annealing;
+            with ``learn_tau`` it is only where the training starts.
         hidden: units of a ReLU layer before the linear one; 0 for none, as in the authors' code.
         learn_tau: train the temperature, starting from ``tau``, by its logarithm, so that it stays above 0.
         options: keyword arguments of the activation.
@@ -168,7 +169,7 @@ class Gate(nn.Module):
         return gates
 
     def extra_repr(self) -> str:
-        return f"{self.activation}, tau={self.tau}"
+        return f"{self.activation}, tau={self.tau}" + ", learn_tau=True" * (self.log_tau is not None)
 
 
 class StaticGate(nn.Module):

@@ -117,7 +117,7 @@ def one_by_one(
         return after.apply(one_by_one(x, kernels, biases, stride, padding, dilation, groups))
     tensors = cast_channels_last(x, kernels, biases, after.residual)
     settings, dtype = ((stride, padding, dilation), groups, (after.relu, after.pools)), computed_dtype(x)
-    if is_in_software(x.device, dtype):
+    if is_in_software(x.device, dtype) and tensors[1].dtype == dtype:  # others are refused by torch
         with torch.autocast(x.device.type, enabled=False):
             out, average = OneByOne.apply(*(None if t is None else t.float() for t in tensors), *settings)
         out = out.to(dtype)

@@ -144,7 +144,7 @@ class SparseConv2d(nn.Conv2d):
             same weights for every input, at the cost of a plain convolution: ``uniform`` (d = 1, every weight 1/k)
             and ``static`` (softmax of k learned logits in each cardinal group). Or the dotted name of a user's
             function, as in ``my_module.sparsemax``: see :func:`~nsr_cli.layers.gates.activation_of`.
-        tau: temperature of the gate, > 0.
+        tau: temperature of the gate, > 0. ``layer.gate.tau`` may change at any time.
         gate_hidden, learn_tau, form, gate_options: as in :class:`Sparsity`.
         own_gate: False for a layer that is always called with the gate of another layer.
         inference: ``soft`` evaluates the mixture; ``hard`` evaluates the group of the largest gate alone (Eq. 5 and
@@ -189,7 +189,7 @@ class SparseConv2d(nn.Conv2d):
     ):
         sparsity = Sparsity(sparsity_groups, cardinality, gate, tau, gate_hidden, learn_tau, form, gate_options)
         sparsity = sparsity.fitted(out_channels)
-        if out_channels % groups:
+        if groups < 1 or out_channels % groups:
             raise ValueError(f"groups={groups}: expected a divisor of the layer's {out_channels} output channels")
         if way not in (None, *per_sample.WAYS):
             raise ValueError(f"way={way}: expected one of {', '.join(per_sample.WAYS)}")
@@ -221,20 +221,24 @@ class SparseConv2d(nn.Conv2d):
                 is a pair: the output, and its global average (B, C_out), or None where it was not computed.
 
         Raises:
-            ValueError: the layer has no gate of its own, and none is given; or the given one is of another k.
+            ValueError: the input has another shape or other channels; or the layer has no gate of its own, and none is
+                given; or the mixing weights are those of another k, or of another batch.
         """
         if not self.is_gated:
             return after.apply(self._conv_forward(x, *self.shared_kernel(self.chooses)))
         if x.dim() == 3:
             return after.apply(self.forward(x[None], gate)[0])
+        if x.dim() != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"an input of shape {tuple(x.shape)}: expected (B, {self.in_channels}, H, W)")
         if x.shape[0] == 0:  # one blank sample gives the shape, and zero gradients
             blank = None if gate is None else F.pad(gate, (0, 0, 0, 0, 0, 1))
             return after.apply(self.forward(F.pad(x, (0, 0, 0, 0, 0, 0, 0, 1)), blank)[:0])
         if gate is None and self.gate is not None:
             gate = self.gate(x if average is None else average)
-        if gate is None or gate.shape[1] != self.sparsity_groups:
+        expected = x.shape[0], self.sparsity_groups
+        if gate is None or gate.shape[:-1] != expected:
             found = "own_gate=False" if gate is None else f"a gate of shape {tuple(gate.shape)}"
-            raise ValueError(f"{found}: expected the gate of another layer, (B, k, d) with k = {self.sparsity_groups}")
+            raise ValueError(f"{found}: expected the gate of another layer, (B, k, d) with (B, k) = {expected}")
         conv = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
         if self.padding_mode != "zeros" or isinstance(self.padding, str):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode

@@ -70,8 +70,9 @@ def sparsify(
         cardinality: d, at least 1; a layer with fewer output channels, as an RGB output, takes d = its channels.
         where: takes the name of a convolution and the convolution; returns whether to replace it.
         keep_weights: start every group from the present kernel, so that a trained network computes the same as
-            before, if its gates sum to 1 (all but sigmoid and se); frozen ones stay frozen. By default the groups
-            start from fresh, distinct kernels.
+            before, if its gates sum to 1 (all but sigmoid and se); frozen ones stay frozen. The groups of ``uniform``
+            and ``static`` then get the same gradients, and stay alike. By default the groups start from fresh,
+            distinct kernels.
         **knobs: gate_hidden, learn_tau, form and gate_options, as in :class:`SparseConv2d`.
 
     Returns:

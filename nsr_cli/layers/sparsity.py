@@ -43,7 +43,7 @@ class Sparsity:
     def __post_init__(self):
         activation = None if self.gate in INPUT_INDEPENDENT else activation_of(self.gate)
         if self.sparsity_groups < 1:
-            raise ValueError(f"groups={self.sparsity_groups}: the number of sparsity groups is at least 1")
+            raise ValueError(f"sparsity_groups={self.sparsity_groups}: the number of sparsity groups is at least 1")
         if self.cardinality < 1:
             raise ValueError(f"cardinality={self.cardinality}: the number of cardinal groups is at least 1")
         if not 0 < self.tau < math.inf:

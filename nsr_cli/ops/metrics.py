@@ -28,12 +28,12 @@ def psnr(restored: np.ndarray, truth: np.ndarray, peak: float = 255.0) -> float:
 
     Args:
         restored, truth: (H, W) or (H, W, C) of one shape, uint8 or float (they may differ), in 0..peak.
-        peak: the value of white, 255 or 1.
+        peak: the value of white: 255, 1, or 65535.
 
     Raises:
-        UserError: the shapes differ, or are not those of images.
+        UserError: the shapes differ, or are not those of images; or the peak is not above 0.
     """
-    restored, truth = _checked_pair("psnr", restored, truth)
+    restored, truth = _checked_pair("psnr", restored, truth, peak)
     total = 0.0
     for rows, cols in _tiles(*truth.shape[:2]):
         error = restored[rows, cols].astype(np.float64)
@@ -52,14 +52,15 @@ def ssim(restored: np.ndarray, truth: np.ndarray, window: str = "gaussian", peak
     Args:
         restored, truth: (H, W) or (H, W, C) of one shape, uint8 or float (they may differ), in 0..peak.
         window: "gaussian", 11x11 with sigma 1.5; or "uniform", 8x8.
-        peak: the value of white, 255 or 1.
+        peak: the value of white: 255, 1, or 65535.
 
     Raises:
-        UserError: the shapes differ, a side is smaller than the window, or the window is unknown.
+        UserError: the shapes differ, a side is smaller than the window, the window is unknown, or the peak is not
+            above 0.
 
     Source: Z. Wang et al., IEEE Trans. Image Processing 13(4), 2004, Eq. 13.
     """
-    restored, truth = _checked_pair("ssim", restored, truth)
+    restored, truth = _checked_pair("ssim", restored, truth, peak)
     if window not in WINDOWS:
         raise UserError(f"no SSIM window '{window}'; there are: {', '.join(WINDOWS)}")
     kernel = WINDOWS[window]
@@ -96,7 +97,11 @@ def metric(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
         return METRICS[name]
     if "." not in name:
         raise UserError(f"no metric '{name}'; there are: {', '.join(METRICS)}, or a function as in my_metrics.lpips")
-    return imported(name)
+    try:
+        return imported(name)
+    except UserError as error:
+        reason = str(error).removeprefix(f"_target_={name}: ")
+        raise UserError(f"metrics=[{name}]: {reason}") from None
 
 
 def _ssim_sum(x: np.ndarray, y: np.ndarray, kernel: np.ndarray, c1: float, c2: float) -> float:
@@ -137,12 +142,16 @@ def _filter(field: np.ndarray, kernel: np.ndarray, gain: float = 1.0, offset: fl
     return filtered[before : height - after, before : width - after]
 
 
-def _checked_pair(name: str, restored: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked_pair(name: str, restored: np.ndarray, truth: np.ndarray, peak: float) -> tuple[np.ndarray, np.ndarray]:
     restored, truth = np.asarray(restored), np.asarray(truth)
     if restored.shape != truth.shape:
         raise UserError(f"{name}: shapes {restored.shape} and {truth.shape}; expected one shape")
-    if truth.ndim not in (2, 3) or truth.size == 0:
+    if truth.ndim not in (2, 3):
         raise UserError(f"{name}: an image of shape {truth.shape}; expected (H, W) or (H, W, C)")
+    if truth.size == 0:
+        raise UserError(f"{name}: an image of shape {truth.shape} has no pixels")
+    if not peak > 0:
+        raise UserError(f"{name}: peak={peak}; expected the value of white, above 0")
     return restored, truth
 
 

@@ -84,7 +84,7 @@ def _checked_sizes(
         if not (np.ndim(scale) == 0 and 0 < scale < math.inf):
             raise UserError(f"imresize: scale={scale}; expected one positive number")
         return [math.ceil(n * scale) for n in lengths], [float(scale)] * 2
-    if np.shape(size) != (2,) or not all(m == int(m) and m > 0 for m in size):
+    if np.shape(size) != (2,) or not all(0 < m < math.inf and m == int(m) for m in size):
         raise UserError(f"imresize: size={size}; expected (height, width) in whole pixels, both positive")
     size = [int(m) for m in size]
     return size, [m / n for m, n in zip(size, lengths, strict=False)]

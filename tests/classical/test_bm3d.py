@@ -24,6 +24,14 @@ def test_colour_is_refused():
         bm3d(torch.rand(1, 3, 16, 16), 25)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (7, 30), (30, 1)])
+def test_images_of_no_two_blocks_are_refused(size):
+    with pytest.raises(
+        UserError, match=r"^BM3D compares blocks of 8x8 pixels, two at least; these images are \(1, 1, "
+    ):
+        bm3d(torch.rand(1, 1, *size), 25)  # once the end of the process by a segmentation fault, or a ValueError
+
+
 def test_images_of_a_batch_are_denoised_one_by_one():
     pytest.importorskip("bm3d")
     x = 0.5 + 0.1 * torch.randn(2, 1, 24, 20, generator=torch.Generator().manual_seed(0))

@@ -34,6 +34,14 @@ def outcome(network: nn.Module, image: Tensor, context) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("way", per_sample.EVERYWHERE)
+@pytest.mark.parametrize("yes", [False, True])
+def test_half_precision_in_a_float32_layer_is_refused_as_by_torch(in_software, yes, way):
+    in_software(yes)  # once one by one took it, where 16 bits are computed in fp32
+    with pytest.raises(RuntimeError, match="type|dtype"):
+        SparseConv2d(8, 8, 3, way=way)(torch.rand(2, 8, 6, 5, dtype=torch.half))
+
+
+@pytest.mark.parametrize("way", per_sample.EVERYWHERE)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_products_in_fp32_equal_torchs_own_to_rounding(in_software, precision, way):
     torch.manual_seed(0)

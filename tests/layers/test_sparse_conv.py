@@ -1,5 +1,7 @@
 """The sparse convolution against its definition, written out as plain loops."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -262,8 +264,9 @@ def test_a_module_of_another_precision(gate, dtype, tolerance):
         ({"gate_hidden": -1}, "gate_hidden=-1: expected at least 0, for a gate without a hidden layer"),
         ({"tau": float("inf")}, "tau=inf: the gate's temperature is above 0"),
         ({"groups": 3, "sparsity_groups": 3}, "groups=3: expected a divisor of the layer's 8 output channels"),
+        ({"groups": 0}, "groups=0: expected a divisor of the layer's 8 output channels"),
         ({"cardinality": 0}, "cardinality=0: the number of cardinal groups is at least 1"),
-        ({"sparsity_groups": 0}, "groups=0: the number of sparsity groups is at least 1"),
+        ({"sparsity_groups": 0}, "sparsity_groups=0: the number of sparsity groups is at least 1"),
         ({"cardinality": 999}, "cardinality=999: expected 1 to 8, the layer's output channels"),
         ({"tau": -1}, "tau=-1: the gate's temperature is above 0"),
         ({"way": "fast"}, "way=fast: expected one of as groups, one by one, as products, fused"),
@@ -290,10 +293,19 @@ def test_a_learned_temperature_starts_at_tau_stays_positive_and_gets_a_gradient(
     learned.load_state_dict(fixed.state_dict(), strict=False)
     x = torch.randn(2, 5, 6, 6)
     torch.testing.assert_close(learned(x), fixed(x))
+    assert "tau=0.5, learn_tau=True\n" in repr(learned) and "tau=0.5\n" in repr(fixed)
     learned(x).square().sum().backward()
     assert learned.gate.log_tau.grad.abs() > 0
     learned.gate.log_tau.data -= 5  # however far it is pushed down
     assert torch.isfinite(learned.gate(x)).all() and learned.gate(x).max() > fixed.gate(x).max()
+
+
+def test_the_temperature_may_change_at_any_time():
+    torch.manual_seed(0)
+    layer, other = SparseConv2d(5, 8, 3, tau=2.0), SparseConv2d(5, 8, 3, tau=0.1)
+    other.load_state_dict(layer.state_dict())
+    layer.gate.tau, x = 0.1, torch.randn(2, 5, 6, 6)
+    assert torch.equal(layer(x), other(x)) and "tau=0.1\n" in repr(layer)
 
 
 def test_the_gate_of_another_layer_takes_the_place_of_its_own():
@@ -304,9 +316,28 @@ def test_the_gate_of_another_layer_takes_the_place_of_its_own():
     first, second = layer.weight.chunk(2), layer.bias.chunk(2)
     expected = torch.cat([F.conv2d(x[i : i + 1], first[i], second[i]) for i in range(2)])
     torch.testing.assert_close(layer(x, gate), expected)
-    with pytest.raises(ValueError, match=r"^a gate of shape \(2, 1, 1\): expected .*, \(B, k, d\) with k = 2$"):
-        layer(x, gate[:, :1])  # once an output of twice the channels
-    with pytest.raises(
-        ValueError, match=r"^own_gate=False: expected the gate of another layer, \(B, k, d\) with k = 2$"
-    ):
+    expected = r"expected the gate of another layer, \(B, k, d\) with \(B, k\) = \(2, 2\)$"
+    for wrong in (gate[:, :1], gate[:1], gate[0]):  # once an output of twice the channels, or of half the samples
+        with pytest.raises(ValueError, match=rf"^a gate of shape {re.escape(str(tuple(wrong.shape)))}: {expected}"):
+            layer(x, wrong)
+    with pytest.raises(ValueError, match=f"^own_gate=False: {expected}"):
         layer(x)
+
+
+@pytest.mark.parametrize("way", [None, *per_sample.EVERYWHERE])
+def test_mixing_weights_of_another_batch_are_refused(way):
+    layer = SparseConv2d(5, 8, 3, sparsity_groups=2, way=way)
+    x = torch.randn(4, 5, 6, 6)
+    for samples in (1, 2, 8):  # 8 channels, which are divisible by the batch: once the samples' outputs were mixed up
+        with pytest.raises(ValueError, match=rf"^a gate of shape \({samples}, 2, 1\): .* \(B, k\) = \(4, 2\)$"):
+            layer(x, torch.rand(samples, 2, 1))
+        with pytest.raises(ValueError, match=rf"^a gate of shape \({samples}, 2, 1\): .* \(B, k\) = \(4, 2\)$"):
+            layer(x, average=torch.rand(samples, 5))
+
+
+@pytest.mark.parametrize("form", ["reduced", "exact"])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 6), (0, 4, 6, 6), (4, 6, 6), (2, 5), (2, 5, 6, 6, 6)])
+def test_inputs_of_other_shapes_are_named(form, shape):
+    given = re.escape(str((1, *shape) if len(shape) == 3 else shape))
+    with pytest.raises(ValueError, match=rf"^an input of shape {given}: expected \(B, 5, H, W\)$"):
+        SparseConv2d(5, 8, 3, form=form)(torch.zeros(shape))

@@ -60,6 +60,16 @@ def tied(normalised: bool) -> nn.Sequential:
     return network
 
 
+@pytest.mark.parametrize(("gate", "alike"), [("uniform", True), ("static", True), ("softmax", False)])
+def test_kept_weights_part_in_training_only_where_a_gate_weighs_them_differently(gate, alike):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3))
+    sparsify(model, 2, gate=gate, keep_weights=True)
+    model(torch.rand(2, 3, 5, 5)).square().sum().backward()
+    first, second = model[0].weight.grad.chunk(2)
+    assert torch.equal(first, second) == alike
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_tied_convolutions_stay_tied(normalised):
     """Once each got kernels of its own, and a network more parameters than it was built with."""

@@ -114,6 +114,25 @@ def test_a_traced_layer_takes_any_batch_height_and_width(case):
         close(traced(other), layer(other))
 
 
+@pytest.mark.parametrize("cardinality", [4, 3])
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@torch.no_grad()
+def test_the_older_onnx_exporter_takes_the_layer(tmp_path, cardinality):
+    """torch.onnx.export by a trace, as KAIR and BasicSR do it; once the size of the kernel was unknown to it."""
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    runtime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    layer = nn.Sequential(SparseConv2d(8, 8, 3, stride=2, padding=1, cardinality=cardinality)).eval()
+    axes = {"x": {0: "batch", 2: "height", 3: "width"}}
+    x, path = torch.randn(2, 8, 9, 10), tmp_path / "layer.onnx"
+    torch.onnx.export(layer, (x,), path, dynamo=False, input_names=["x"], dynamic_axes=axes)
+    session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for image in (x, torch.randn(3, 8, 12, 7)):
+        (found,) = session.run(None, {"x": image.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), layer(image))
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_compiled_graphs_of_any_size_have_the_same_values_and_gradients(size):
     """Forward and backward as torch.compile traces them, in one graph with all sizes left open; run without codegen."""

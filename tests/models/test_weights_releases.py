@@ -57,6 +57,26 @@ def test_edsr_pytorch_files_compute_what_the_release_does(tmp_path, scale):
     torch.testing.assert_close(255 * model(image), expected, rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_basicsr_files_are_the_same_edsr_by_other_names(tmp_path, scale):
+    """The names of edsr_arch.py in BasicSR and traiNNer-redux, whose forward pass is that of EDSR-PyTorch."""
+    source, model = (EDSR(scale, blocks=3, units=4) for _ in range(2))
+    theirs = {
+        "head.": "conv_first.",
+        "body_end.": "conv_after_body.",
+        "tail.": "conv_last.",
+        "upsample.1": "upsample.2",
+    }
+    state = source.state_dict()
+    for ours, name in theirs.items():
+        state = {key.replace(ours, name): value for key, value in state.items()}
+    torch.save({"params": dict.fromkeys(state, torch.zeros(1)), "params_ema": state}, tmp_path / "w")
+    assert load_weights(model, tmp_path / "w").architecture == "EDSR"
+    assert_same(model, own(source))
+    message = refusal(WDSR(scale, blocks=3, units=4), tmp_path / "w")
+    assert message == "weights of EDSR, but the model is WDSR"
+
+
 def test_edsr_of_another_range_is_refused(tmp_path):
     state = edsr_release(2, blocks=1, units=4)
     state["sub_mean.bias"] /= 255

@@ -130,12 +130,25 @@ def test_unknown_window():
         ((20, 20), (20, 21), r"shapes \(20, 20\) and \(20, 21\); expected one shape"),
         ((20, 20), (20, 20, 1), r"shapes \(20, 20\) and \(20, 20, 1\)"),
         ((20,), (20,), r"shape \(20,\); expected \(H, W\) or \(H, W, C\)"),
-        ((0, 20), (0, 20), r"shape \(0, 20\)"),
+        ((0, 20), (0, 20), r"shape \(0, 20\) has no pixels$"),
     ],
 )
 def test_bad_pairs(metric, first, second, text):
     with pytest.raises(UserError, match=text):
         metric(np.zeros(first), np.zeros(second))
+
+
+@pytest.mark.parametrize("metric", [psnr, ssim])
+@pytest.mark.parametrize("peak", [0, -1, math.nan])
+def test_a_peak_that_is_no_white(metric, peak):
+    with pytest.raises(UserError, match=f": peak={peak}; expected the value of white, above 0$"):
+        metric(np.zeros((20, 20)), np.ones((20, 20)), peak=peak)
+
+
+@pytest.mark.parametrize("name", ["no_such_module.lpips", "math.no_such_function"])
+def test_a_metric_that_cannot_be_imported_is_named_by_its_key(name):
+    with pytest.raises(UserError, match=rf"^metrics=\[{name}\]: expected a class or function that can be imported; "):
+        metrics.metric(name)
 
 
 def test_psnr_by_hand():

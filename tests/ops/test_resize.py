@@ -209,6 +209,8 @@ def test_temporaries_are_bounded(scale, size):
         ({"scale": (2, 3)}, "expected one positive number"),
         ({"size": (3, 0)}, "expected (height, width)"),
         ({"size": (3.5, 4)}, "expected (height, width)"),
+        ({"size": (math.nan, 4)}, "size=(nan, 4); expected (height, width)"),
+        ({"size": (3, math.inf)}, "size=(3, inf); expected (height, width)"),
         ({"size": 7}, "expected (height, width)"),
         ({"scale": 2, "axes": (0, 3)}, "axes (0, 3) of shape (4, 5, 3)"),
         ({"scale": 2, "axes": (1, -2)}, "both axes are axis 1"),

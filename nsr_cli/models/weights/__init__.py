@@ -34,9 +34,9 @@ def load_weights(model: nn.Module, path: str | Path) -> Loaded:
     """Copy the weights of a file into ``model``; if anything is wrong, nothing is copied.
 
     The format is recognised by content, never by the file's name: MatConvNet (DnCNN), ARCNN or VDSR arrays in MATLAB
-    files; PyTorch or .safetensors state dicts with the names of KAIR (DnCNN), EDSR-PyTorch, the authors of the NSR
-    paper (WDSR) or this package, plain, in a checkpoint, wrapped by a trainer, or folded by `nsr export`. No code of
-    the file is run.
+    files; PyTorch or .safetensors state dicts with the names of KAIR (DnCNN), EDSR-PyTorch, BasicSR (EDSR), the
+    authors of the NSR paper (WDSR) or this package, plain, in a checkpoint, wrapped by a trainer, or folded by
+    `nsr export`. No code of the file is run.
 
     Args:
         model: a network of this package, or any module if the file holds its state dict.

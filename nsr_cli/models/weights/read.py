@@ -144,6 +144,8 @@ def check_zip(path: Path) -> None:
         members = archive.infolist()
         if any(re.match(r"[^/]+/code/", member.filename) for member in members):
             raise _needs_code(path, "a TorchScript program")
+        if any(re.fullmatch(r"[^/]+/models/model\.json", member.filename) for member in members):
+            raise UserError(f"{path}: a program of torch.export; expected {FORMATS}, which `nsr export` writes too")
         if (total := sum(member.file_size for member in members)) > os.path.getsize(path):
             raise UserError(f"{path}: not as torch.save writes it: it unpacks to {total:,} bytes, more than it has")
         if damaged := archive.testzip():

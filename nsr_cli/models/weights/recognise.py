@@ -101,6 +101,12 @@ def from_edsr_pytorch(content: State) -> State:
     return rename_modules(content, {**modules, "tail.0.0": "upsample.0", "tail.0.2": "upsample.1"})
 
 
+# EDSR, as BasicSR and traiNNer-redux release it; most of its tensors have our names
+
+BASICSR_EDSR = {"conv_first": "head", "conv_after_body": "body_end", "conv_last": "tail", "upsample.2": "upsample.1"}
+is_basicsr_edsr = has_tensors("conv_first.weight", "body.0.conv1.weight", "conv_after_body.weight", "upsample.0.weight")
+
+
 EDSR = Architecture("EDSR", "body_end.", (Release(has_tensors("head.0.weight", "tail.0.0.weight"), from_edsr_pytorch),))
 
 
@@ -183,12 +189,11 @@ def convolution_state(name: str, weight: np.ndarray, bias: np.ndarray) -> State:
 # Networks inside of checkpoints
 
 ARCHITECTURES = (WDSR, EDSR, DNCNN, VDSR, ARCNN)
-WRAPPERS = ("module.", "_orig_mod.", "net.", "model.", "generator.", "netG.", "params_ema.", "params.")
 TRAINER_KEYS = re.compile(  # keys of trainers beside a network: losses, metrics, discriminators, averages
     r"(n_averaged|discriminator|netD|criterion|perceptual|lpips|vgg|metrics|(net|model|generator)_ema|ema(_\w+)?"
     r"|\w*loss\w*|(train|val|test)_\w+)(\.|$)"
 )
-MAX_WRAPPERS = 6  # nested wrappers
+MAX_WRAPPERS = 6  # nested wrappers, as in module._orig_mod.net_g.
 
 
 class Recognised(NamedTuple):
@@ -233,12 +238,14 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
 
 
 def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield a state dict, then the ones inside of it: under a wrapper's prefix, with only TRAINER_KEYS beside it."""
+    """Yield a state dict, then those inside of it: below a part of any name, with only TRAINER_KEYS beside it."""
     yield content
-    for wrapper in WRAPPERS:
+    if is_basicsr_edsr(content):
+        yield rename_modules(content, BASICSR_EDSR)
+    for wrapper in dict.fromkeys(key[: key.index(".") + 1] for key in content if "." in key):
         inner = {key.removeprefix(wrapper): value for key, value in content.items() if key.startswith(wrapper)}
         rest = (key for key in content if not key.startswith(wrapper))
-        if inner and depth < MAX_WRAPPERS and all(map(TRAINER_KEYS.match, rest)):
+        if depth < MAX_WRAPPERS and all(map(TRAINER_KEYS.match, rest)):
             yield from unwrap(inner, depth + 1)
 
 

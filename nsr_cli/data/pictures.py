@@ -29,7 +29,8 @@ OPTIONS = {  # JPEG at high quality; the others are lossless
 }
 PNG_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # colour types of PNG, by channels
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-ORIENTATION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT = 274, 262, 277, 339  # tags of TIFF and EXIF
+ORIENTATION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 262, 277, 338, 339  # tags of TIFF and EXIF
+PREMULTIPLIED = 1  # an extra sample: alpha that the colours are already multiplied by
 EXIF_IFD, GPS_IFD, WIDTH, HEIGHT = 34665, 34853, 40962, 40963
 TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", 306: "DateTime", 315: "Artist", 33432: "Copyright"}
 KEPT_TAGS = (*TEXTS, 282, 283, 296, 305, 316, 18246, 18249, *range(40091, 40096))  # resolution, software, titles
@@ -105,9 +106,13 @@ def _read_16_bit(path: Path, image: PillowImage.Image, data: bytes) -> np.ndarra
         tags, samples = image.tag_v2, image.tag_v2.get(SAMPLES, 1)
         if tags.get(PHOTOMETRIC) not in (1, 2) or max(np.atleast_1d(tags.get(SAMPLE_FORMAT, 1))) != 1:
             raise UserError(f"{path}: a TIFF of 16 bits that is not grey or RGB in unsigned whole numbers")
+        if PREMULTIPLIED in np.atleast_1d(tags.get(EXTRA_SAMPLES, ())):
+            raise UserError(f"{path}: a TIFF of 16 bits whose colours are multiplied by alpha; expected straight alpha")
         with tifffile.TiffFile(buffer := BytesIO(data), mode="r+") as file:
             if tag := file.pages[0].tags.get(ORIENTATION):
                 tag.overwrite(1)  # some versions of OpenCV would turn the picture
+            if file.pages[0].planarconfig == tifffile.PLANARCONFIG.SEPARATE:  # OpenCV would mix up the channels
+                return np.moveaxis(file.pages[0].asarray(), 0, -1)
         data = buffer.getvalue()
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:

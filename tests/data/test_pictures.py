@@ -143,9 +143,25 @@ def test_16_bits_of_a_compressed_tiff_of_another_program(tmp_path):
     np.testing.assert_array_equal(read_picture(tmp_path / "a.tif").colour, pixels[:, :, ::-1])
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bits_of_a_tiff_of_separate_planes(tmp_path, channels):
+    """Once other pixels, without a word."""
+    pixels = random(channels, np.uint16)
+    extra = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    planes = np.moveaxis(pixels, -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", metadata=None, **extra)
+    np.testing.assert_array_equal(all_channels(read_picture(tmp_path / "a.tif")), pixels)
+
+
+def premultiplied(path):
+    form = {"photometric": "rgb", "planarconfig": "contig", "extrasamples": ["assocalpha"]}
+    tifffile.imwrite(path, random(4, np.uint16), **form)
+
+
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
+        ("a.tif", premultiplied, "colours are multiplied by alpha; expected straight alpha"),
         ("a.jpg", lambda p: Image.new("CMYK", (4, 4)).save(p), "is stored as CMYK; expected grey or RGB"),
         ("a.tif", lambda p: tifffile.imwrite(p, np.zeros((4, 4), np.float32)), "has 32 bits per channel"),
         ("a.tif", lambda p: tifffile.imwrite(p, np.zeros((4, 4), np.int16)), "not grey or RGB in unsigned"),

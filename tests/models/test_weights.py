@@ -113,9 +113,12 @@ def test_safetensors(tmp_path):
     assert refusal(small_dncnn(), tmp_path / "w") == "not network weights: it holds no tensors"
 
 
-def test_the_averaged_weights_are_preferred(tmp_path):
+@pytest.mark.parametrize(
+    "names", [("params", "params_ema"), ("model", "model_ema"), ("state_dict", "ema_state_dict"), ("net", "ema")]
+)
+def test_the_averaged_weights_are_preferred(tmp_path, names):
     plain, averaged, model = small_dncnn(), small_dncnn(), small_dncnn()
-    torch.save({"params": plain.state_dict(), "params_ema": averaged.state_dict()}, tmp_path / "w")
+    torch.save(dict(zip(names, (plain.state_dict(), averaged.state_dict()), strict=True)), tmp_path / "w")
     load_weights(model, tmp_path / "w")
     assert_same(model, own(averaged))
 

@@ -203,7 +203,6 @@ def test_whole_models_and_settings_objects_are_refused(tmp_path):
     assert "(argparse.Namespace); save the tensors alone" in refusal(small_dncnn(), tmp_path / "args")
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_a_program_of_torch_export_is_named(tmp_path):
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), tmp_path / "w.pt2")
     message = refusal(small_dncnn(), tmp_path / "w.pt2")
@@ -211,6 +210,7 @@ def test_a_program_of_torch_export_is_named(tmp_path):
     assert message.endswith(".safetensors, which `nsr export` writes too")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_torchscript_is_refused(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w")
     assert "(a TorchScript program); save the tensors alone" in refusal(small_dncnn(), tmp_path / "w")

@@ -21,7 +21,8 @@ from torch import Tensor
 from nsr_cli.errors import UserError
 from nsr_cli.regular import open_regular
 
-# Keys under which checkpoints keep their state dict; the first found is taken.
+# Keys under which checkpoints keep their state dict; the first found is taken, and before all an average of weights.
+AVERAGE = re.compile(r"(\w+_)?ema(_\w+)?")
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
 MAX_NUMBERS = 2**28  # in one array: 1 GiB of float32
@@ -112,15 +113,19 @@ def read_pytorch(path: Path) -> Content:
 def container_of(content: Mapping[Any, Any], path: Path) -> Any:
     """The key under which a checkpoint keeps its state dict; None for a state dict.
 
-    It is one of CONTAINERS, or the only one that holds named tensors alone.
+    It is that of an average (EMA), as params_ema; else one of CONTAINERS, or the only one that holds named tensors
+    alone.
 
     Raises:
         UserError: there are several of unknown names.
     """
+    others = [key for key, value in content.items() if isinstance(value, Mapping) and is_state_dict(value)]
+    averages = [key for key in others if AVERAGE.fullmatch(str(key))]
+    if len(averages) == 1:
+        return averages[0]
     known = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
     if known is not None:
         return known
-    others = [key for key, value in content.items() if isinstance(value, Mapping) and is_state_dict(value)]
     if len(others) > 1:
         names = ", ".join(map(str, others))
         raise UserError(

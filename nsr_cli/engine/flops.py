@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nsr_cli.layers.cost import macs_per_pixel, macs_per_sample
+from nsr_cli.models.evaluating import evaluating
 from nsr_cli.models.padding import at_least
 from nsr_cli.models.tiled import device_of
 
@@ -51,13 +52,11 @@ def count(model: nn.Module, channels: int, tile: int) -> Cost:
             extra.append(macs_per_sample(module))
 
     hooks = [module.register_forward_hook(visit) for module in model.modules()]
-    training, device = model.training, device_of(model)
     side = at_least(PROBE if hasattr(model, "halo") else LARGE, model)
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, channels, side, side, device=device))
+        with torch.no_grad(), evaluating(model):
+            model(torch.zeros(1, channels, side, side, device=device_of(model)))
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     parameters = sum(p.numel() for p in model.parameters())

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsr_cli.layers.gates import Gate
+from nsr_cli.models.evaluating import evaluating
 
 
 class GateUse:
@@ -75,9 +76,8 @@ def gate_statistics(network: nn.Module, x: Tensor) -> dict[str, dict]:
     Returns:
         As :meth:`GateUse.statistics`; empty where nothing is gated.
     """
-    training = network.training
     with GateUse(network) as use:
         if use.gates:
-            network.eval()(x)
-            network.train(training)
+            with evaluating(network):
+                network(x)
     return use.statistics()

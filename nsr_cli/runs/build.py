@@ -16,6 +16,7 @@ from nsr_cli.folders import PACKAGE
 from nsr_cli.layers.merge import copied
 from nsr_cli.layers.sparse_conv import SparseConv2d
 from nsr_cli.layers.sparsify import sparsify
+from nsr_cli.models.evaluating import evaluating
 from nsr_cli.models.padding import at_least, multiple_of, padded
 from nsr_cli.models.tiled import device_of
 from nsr_cli.models.weights import load_fitting_layers, load_weights
@@ -202,18 +203,17 @@ def check_network(spec: Spec, network: nn.Module) -> None:
     multiple = multiple_of(network)
     if not isinstance(multiple, int) or multiple < 1:
         raise UserError(f"model={spec.model.name}: multiple={multiple!r}; expected an integer, at least 1")
-    side, training = getattr(network, "tile", None) or at_least(PROBE, network), network.training
+    side = getattr(network, "tile", None) or at_least(PROBE, network)
     images = functools.partial(torch.zeros, device=device_of(network))
     channels = task_of(spec.task).channels_given(spec.model.reads)
-    with torch.no_grad():
-        check_output(spec, network.eval(), images(1, channels, side, side))
+    with torch.no_grad(), evaluating(network):
+        check_output(spec, network, images(1, channels, side, side))
         if not is_of_nsr(spec.model.target):  # nsr's networks do; a large one takes seconds for a pass
             odd = images(1, channels, side + 1, side + 3)
             check_output(spec, functools.partial(padded, network), odd, advice=MULTIPLE)
             if spec.training:  # a copy, because some layers learn in a forward pass
                 batch = images(min(2, spec.training.batch), channels, side, side)
                 check_output(spec, copied(network).train(), batch, " in training")
-    network.train(training)
 
 
 def check_output(spec: Spec, network: Callable, images: Tensor, when: str = "", advice: str = "") -> None:

@@ -32,3 +32,11 @@ def test_transposed_convolutions_and_those_of_other_dimensions_are_counted():
     assert count(up, 3, 48).macs == 3 * 5 + 5 * 3 * 9 * 9
     depth = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 2, 3, padding=1), nn.Flatten(1, 2))
     assert count(depth, 3, 48).macs == 3 * 2 * 27  # three planes, two kernels
+
+
+def test_a_frozen_batch_norm_stays_frozen():
+    """Once a count put it into training mode."""
+    network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3))
+    network[1].eval()
+    count(network, 3, 48)
+    assert [module.training for module in network.modules()] == [True, True, False]

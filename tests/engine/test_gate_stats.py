@@ -117,3 +117,10 @@ def test_the_network_is_left_as_it_was():
     gate_statistics(network, torch.rand(2, 3, 8, 8))
     assert network.training and not network[0].gate._forward_hooks
     assert not any(p.grad is not None for p in network.parameters())
+
+
+def test_each_module_keeps_its_mode():
+    network = nn.Sequential(biased([0.0, 0.0]), nn.BatchNorm2d(6))
+    network[1].eval()
+    gate_statistics(network, flat((1, 2, 3)))
+    assert network.training and network[0].training and not network[1].training

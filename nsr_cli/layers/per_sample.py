@@ -91,11 +91,12 @@ def as_products(
     """The same as :func:`as_groups`, by a matrix product for each sample, of its kernels and its unfolded input."""
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    columns = F.unfold(x, kernels.shape[3:], dilation, padding, stride)  # (B, C_in * kh * kw, H' * W')
+    window = [int(side) for side in kernels.shape[3:]]  # numbers, which exporters of traces need
+    columns = F.unfold(x, window, dilation, padding, stride)  # (B, C_in * kh * kw, H' * W')
     columns, rows = columns.unflatten(1, (groups, -1)), kernels.flatten(2).unflatten(1, (groups, -1))
     out = torch.matmul(rows, columns).flatten(1, 2)  # (B, C_out, H' * W')
     out = out if biases is None else out + biases[..., None].to(out.dtype)
-    return out.reshape(*kernels.shape[:2], *output_size(x, kernels.shape[3:], stride, padding, dilation))
+    return out.reshape(*kernels.shape[:2], *output_size(x, window, stride, padding, dilation))
 
 
 def one_by_one(

@@ -3,7 +3,9 @@
 import copy
 import functools
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -41,6 +43,8 @@ def with_protocols(words: list[str]) -> list[str]:
 class Composer:
     """Composes configs to plain values. Configs that differ only in plain keys share one slow composition of Hydra.
 
+    Those that differ only in keys to which nothing refers, such as the seed, share their resolved values too.
+
     Args:
         compose: a function from a list of overrides to a config.
     """
@@ -48,22 +52,31 @@ class Composer:
     def __init__(self, compose: Callable[[list[str]], DictConfig]):
         self.compose = compose
         self.groups = {path.name for path in package_folder("conf").iterdir() if path.is_dir()}
-        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        self.composed: dict[tuple[str, ...], tuple[DictConfig, set[str]]] = {}
+        self._resolved = functools.lru_cache(2**10)(self._resolve)
 
     def __call__(self, overrides: Iterable[str]) -> dict:
         read = {text: parse_override(text) for text in overrides}
         chosen = tuple(text for text, override in read.items() if not self.is_plain(override))
         if chosen not in self.composed:
-            self.composed[chosen] = base = self.compose(list(chosen))
+            base = self.compose(list(chosen))
             with open_dict(base):
                 base.pop("hydra", None)
-        config = copy.deepcopy(self.composed[chosen])
+            self.composed[chosen] = base, _keys_without_reference(base)
+        counts = Counter(override.key_or_group for override in read.values())
+        free = {key for key in self.composed[chosen][1] if counts[key] == 1}
+        last = {o.key_or_group: o.value() for o in read.values() if o.key_or_group in free and _is_literal(o.value())}
+        others = tuple(text for text, override in read.items() if override.key_or_group not in last)
+        return copy.deepcopy(self._resolved(chosen, others)) | last
+
+    def _resolve(self, chosen: tuple[str, ...], others: tuple[str, ...]) -> dict:
+        """The resolved values by the overrides ``others``, of which ``chosen`` are not plain."""
+        config = copy.deepcopy(self.composed[chosen][0])
         try:
-            for text, override in read.items():
-                if text not in chosen:
-                    OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            for override in (parse_override(text) for text in others if text not in chosen):
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
         except OmegaConfBaseException:
-            self.compose(list(read))  # raises Hydra's own error
+            self.compose(list(others))  # raises Hydra's own error
             raise
         return _to_container(config)
 
@@ -83,6 +96,27 @@ def resolved_values(config: DictConfig) -> dict:
 
 def _to_container(config: DictConfig) -> dict:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+
+def _keys_without_reference(config: DictConfig) -> set[str]:
+    """The keys of single values that are set, and that no interpolation in a config mentions."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    single = {key for key, value in raw.items() if not isinstance(value, (dict, list)) and value != "???"}
+    return single - {word for text in _interpolations(raw) for word in re.findall(r"\w+", text)}
+
+
+def _interpolations(value: Any) -> Iterator[str]:
+    """Yield every text with an interpolation in an unresolved container."""
+    if isinstance(value, (dict, list)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _interpolations(part)
+    elif isinstance(value, str) and "${" in value:
+        yield value
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a value stands for itself: no list, no interpolation, not the mark of a missing value."""
+    return not isinstance(value, (dict, list)) and not re.search(r"\$\{|^\?\?\?$", str(value))
 
 
 @functools.lru_cache(maxsize=2**16)

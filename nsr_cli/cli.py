@@ -124,21 +124,22 @@ def run_verb(verb: str, rest: list[str]) -> int:
     if verb in ("table", "figure") and not rest:
         print(verb_help(verb))
         return 0
-    if verb in ("table", "figure") and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
-        rest[0] = f"{verb}={rest[0]}"
-    elif verb == "table" and re.fullmatch(r"[^=]+\.yaml", rest[0]):
-        rest[0] = f'table="{rest[0]}"'
+    from nsr_cli.commands.composing import checked_overrides, with_protocols
+    from nsr_cli.commands.flags import own_groups, problem_of_flags, split_flags
+
     if verb == "restore":
         from nsr_cli.commands.restore import split_paths
 
         paths, rest = split_paths(rest)
-    from nsr_cli.commands.composing import checked_overrides, with_protocols
-    from nsr_cli.commands.flags import flags_first, problem_of_flags
-
-    rest = with_protocols(rest) if verb == "report" else rest
     if problem := problem_of_flags(verb, rest):
         return print_error(f"nsr {verb}", problem)
-    sys.argv = [f"nsr {verb}", *flags_first(checked_overrides(verb, rest))]
+    flags, rest = split_flags(rest)
+    if verb in ("table", "figure") and rest and re.fullmatch(r"[\w./~][\w./~-]*", rest[0]):
+        rest[0] = f"{verb}={rest[0]}"
+    elif verb == "table" and rest and re.fullmatch(r"[^=]+\.yaml", rest[0]):
+        rest[0] = f'table="{rest[0]}"'
+    rest = with_protocols(rest) if verb == "report" else rest
+    sys.argv = [f"nsr {verb}", *flags, *checked_overrides(verb, rest, own_groups(flags))]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised to here; Hydra would print long messages
     return run_with_hydra(verb, *([paths] if verb == "restore" else []))
 

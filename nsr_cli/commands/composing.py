@@ -16,15 +16,22 @@ from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 
 
-def checked_overrides(verb: str, overrides: Iterable[str]) -> list[str]:
+def checked_overrides(verb: str, overrides: Iterable[str], groups: Iterable[str] = ()) -> list[str]:
     """Overrides that neither add nor remove a key: ``+key=...`` becomes ``key=...``, which must exist.
 
-    Keys that nsr does not list may be added: Hydra's, sbatch's parameters, and arguments of a user's own network.
+    Keys that nsr does not list may be added: Hydra's, sbatch's parameters, arguments of a user's own network, and
+    groups of the user's own, folders in that of --config-dir.
+
+    Args:
+        verb: of the command.
+        overrides: as typed.
+        groups: of the user's own.
 
     Raises:
         UserError: an override removes a key.
     """
     own = r"|model\.network\." if verb in ("train", "eval", "ablate", "export", "restore") else ""
+    own += "".join(rf"|{re.escape(group)}=" for group in groups)
     unknown = re.compile(rf"[+~]+(hydra\.(?!launcher\.)|hydra\.launcher\.additional_parameters\.{own})")
     words = [word if unknown.match(word) else word.lstrip("+") for word in overrides]
     for word in words:
@@ -99,9 +106,9 @@ def _to_container(config: DictConfig) -> dict:
 
 
 def _keys_without_reference(config: DictConfig) -> set[str]:
-    """The keys of single values that no interpolation in a config mentions."""
+    """The keys of single values that are set, and that no interpolation in a config mentions."""
     raw = OmegaConf.to_container(config, resolve=False)
-    single = {key for key, value in raw.items() if not isinstance(value, (dict, list))}
+    single = {key for key, value in raw.items() if not isinstance(value, (dict, list)) and value != "???"}
     return single - {word for text in _interpolations(raw) for word in re.findall(r"\w+", text)}
 
 

@@ -2,9 +2,12 @@
 
 import itertools
 import re
+from itertools import pairwise
+from pathlib import Path
 
 from nsr_cli.engine.processes import world_size
 from nsr_cli.errors import did_you_mean
+from nsr_cli.folders import package_folder
 
 SWEEP = ("-m", "--multirun")
 NEVER_SWEPT = ("table", "figure", "report", "bench", "restore", "export")  # verbs that make no runs
@@ -16,14 +19,22 @@ VALUE_FLAGS = {  # flags of Hydra that take a value; () allows any value
 }
 
 
-def flags_first(arguments: list[str]) -> list[str]:
-    """The same command line with its flags in front: argparse refuses overrides on both sides of one."""
+def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(flags with their values, overrides) of a command line: argparse refuses overrides on both sides of a flag."""
     flags, overrides, words = [], [], iter(arguments)
     for word in words:
         (flags if word.startswith("-") else overrides).append(word)
         if word in VALUE_FLAGS:
             flags += itertools.islice(words, 1)
-    return [*flags, *overrides]
+    return flags, overrides
+
+
+def own_groups(flags: list[str]) -> list[str]:
+    """The config groups that only the user has: the folders in that of --config-dir, without those of nsr."""
+    words = [part for flag in flags for part in flag.split("=", 1)]
+    folders = [Path(value) for word, value in pairwise(words) if word in ("--config-dir", "-cd")]
+    found = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+    return sorted(found - {path.name for path in package_folder("conf").iterdir()})
 
 
 def problem_of_flags(verb: str, arguments: list[str]) -> str | None:

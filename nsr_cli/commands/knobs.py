@@ -1,5 +1,6 @@
 """Every knob once: its default, type, range and help. Help texts, errors and the schema come from here."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -195,9 +196,11 @@ def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """A value as it is typed on a command line."""
+    """A value as it is typed on a command line; a text that looks like a number has quotes."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false|null", value, re.IGNORECASE):
+        return repr(value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

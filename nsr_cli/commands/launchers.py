@@ -31,14 +31,17 @@ class SweepLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
+        if config.hydra.runtime.choices["hydra/sweeper"] == "optuna":  # asked before it begins, and stores, a study
+            if config.dry_run:
+                what = "what it tries depends on scores; without hydra/sweeper=optuna it shows the run of one choice"
+                raise UserError(f"hydra/sweeper=optuna: dry_run=true: {what}")
+            if not config.wait and self.kind is not InProcess:  # where wait=false leaves before the scores
+                raise UserError("hydra/sweeper=optuna: wait=false: it needs the scores of its runs; expected wait=true")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         verb, values = self.task.verb, resolved_values(self.config)
         if not job_overrides:
             raise UserError("hydra/sweeper=optuna: expected hydra.sweeper.n_jobs of 1 or above")
-        searches = self.config.hydra.runtime.choices["hydra/sweeper"] == "optuna"
-        if searches and not values["wait"] and self.kind is not InProcess:  # where wait=false leaves before the scores
-            raise UserError("hydra/sweeper=optuna: wait=false: it needs the scores of its runs; expected wait=true")
         for key in SAME_FOR_ALL:
             swept = dict.fromkeys(word for words in job_overrides for word in words if word.startswith(f"{key}="))
             if len(swept) > 1:

@@ -38,10 +38,15 @@ class OnThisMachine(Dispatcher):
         return watched
 
     def follow(self, watched: list[Watched]) -> None:
-        with contextlib.closing(run_jobs(watched[0].sweep, self.texts, self.places)) as ends:
-            for job, how in ends:
-                watch = watched[job.index]
-                self.note_end(watch, watch.sweep.state_of(job.index), how)
+        try:
+            with contextlib.closing(run_jobs(watched[0].sweep, self.texts, self.places)) as ends:
+                for job, how in ends:
+                    watch = watched[job.index]
+                    self.note_end(watch, watch.sweep.state_of(job.index), how)
+        except SystemExit as ending:  # of exit_on_signal; Ctrl-C says as much
+            name = signal.Signals(ending.code - 128).name
+            print(f"stopped by {name}, and so are its jobs; repeat the command to go on", file=sys.stderr, flush=True)
+            raise
 
 
 def slots(jobs: int | None, per_gpu: int, wanted: int = sys.maxsize) -> list[dict[str, str]]:

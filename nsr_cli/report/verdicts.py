@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, Scores, findings_by_column, overall, weakest
+from nsr_cli.report.claims import (
+    ALPHA,
+    FAILS,
+    HOLDS,
+    UNDECIDED,
+    Claim,
+    Finding,
+    Scores,
+    findings_by_column,
+    overall,
+    weakest,
+)
 from nsr_cli.report.experiments import Experiment
 from nsr_cli.report.values import Cell, is_scored, score_of
 from nsr_cli.words import plural
@@ -113,7 +124,7 @@ def _scores(experiment: Experiment, cells: list[Cell]) -> tuple[dict[tuple[str, 
 
 def steps_of(verdict: Verdict) -> list[Step]:
     """The deciding step of a claim in each shown column."""
-    steps = []
+    steps, tests = [], sum(map(len, verdict.findings.values()))
     for column, findings in _deciding_findings(verdict).items():
         step = weakest(findings)
         effect = "" if step.effect is None else f"{step.effect:+.3f}"
@@ -123,7 +134,8 @@ def steps_of(verdict: Verdict) -> list[Step]:
         why = [step.why] if step.why else []
         why += [f"{number} of {label} diverged" for label, number in lost.items() if number]
         end = ": ".join([step.verdict, ", ".join(why)] if why else [step.verdict])
-        steps.append(Step(column, step, effect, margin, _risk(step.p_images), _risk(step.p_seeds), end))
+        risks = (_risk(p, (ALPHA, ALPHA / tests)) for p in (step.p_images, step.p_seeds))
+        steps.append(Step(column, step, effect, margin, *risks, end))
     return steps
 
 
@@ -135,5 +147,11 @@ def _deciding_findings(verdict: Verdict) -> dict:
     return {column: [every] for column, findings in verdict.findings.items() if any(f is every for f in findings)}
 
 
-def _risk(p: float | None) -> str:
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _risk(p: float | None, thresholds: Sequence[float]) -> str:
+    """A p value with three digits, or with as many as show on which side of each threshold it is."""
+    if p is None:
+        return ""
+    if p < (least := min(0.001, *thresholds)):
+        return f"< {least:g}"
+    shown = (f"{p:.{digits}f}" for digits in range(3, 17))
+    return next((text for text in shown if all((float(text) < t) == (p < t) for t in thresholds)), str(p))

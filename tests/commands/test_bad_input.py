@@ -78,6 +78,7 @@ SPARSITIES = "gumbel, none, se, sigmoid, softmax"
         ("eval model=bicubic ckpt=/dev/null", "nsr eval: ckpt=/dev/null: model=bicubic has no weights to read"),
         ("eval model=wdsr ckpt=none.pth", "nsr eval: ckpt=none.pth: cannot be read (No such file or directory)"),
         ("eval model=wdsr", "nsr eval: no weights of this run in "),
+        ("train \"steps='100'\"", "nsr train: steps='100': expected a whole number above 0, or null"),
         ("ablate train=set5", "nsr ablate: train=set5: a benchmark; training on it voids its scores; to train on"),
         ("ablate benchmarks=[5]", "nsr ablate: benchmarks=[5]: expected a list of data sets"),
         ("ablate train=null", "nsr ablate: train=null: expected a data set, a folder, or {hr: ..., lr: ...}"),

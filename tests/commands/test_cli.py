@@ -186,3 +186,20 @@ def test_an_incomplete_benchmark_does_not_stop_the_others(nsr, tmp_path):
 def test_cells_that_are_all_equal_are_named(nsr):
     result = nsr("eval -m hydra/launcher=local dry_run=true model=bicubic scale=2,2")
     assert result.code == 0 and "model=bicubic scale=2\n" in result.out and result.out.count("scale=2") == 1
+
+
+def test_a_group_of_ones_own_is_added_as_hydra_adds_it(nsr, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    head = "# @package _global_\ndefaults: [{override /sparsity: sigmoid}]\n"
+    (tmp_path / "own" / "experiment" / "tiny.yaml").write_text(f"{head}tau: 0.3\n")
+    result = nsr("ablate --config-dir own +experiment=tiny --cfg job --resolve --package sparsity")
+    assert result.code == 0 and "gate: sigmoid" in result.out and "tau: 0.3" in result.out, result.err
+    result = nsr("ablate -m --config-dir=own +experiment=tiny seed=1,2 dry_run=true hydra/launcher=local")
+    assert result.code == 0 and result.out.count("would be submitted") == 2, result.err
+    assert nsr("ablate +experiment=tiny").err.startswith("nsr ablate: no key 'experiment'")
+
+
+def test_flags_may_stand_before_the_name_of_a_table_or_a_protocol(nsr, tmp_path):
+    (tmp_path / "own").mkdir()
+    assert nsr("table --config-dir own 1 --cfg job -p table").out == "1\n"
+    assert nsr("report --config-dir own smoke --cfg job -p protocols").out == "- smoke\n"

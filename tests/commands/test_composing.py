@@ -6,6 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 
+from nsr_cli.commands import composing
 from nsr_cli.commands.composing import Composer, checked_overrides, resolved_values
 from nsr_cli.commands.hydra_setup import register_with_hydra
 from nsr_cli.folders import package_folder
@@ -28,6 +29,8 @@ def ablate(monkeypatch):
         ["sparsity=sigmoid", "groups=8", "benchmarks=[set5,b100]"],
         ["protocol=paper", "model=edsr", "task.scale=3", "data='a folder, with = signs'"],
         ["+model.extra=1", "ckpt=null", "lr_drops=[0.5]"],
+        ["seed=${groups}", "groups=8", "batch='1'", "steps=null", "epochs=3"],
+        ["tau=1", "seed=1", "tau=2", "seed=2", "learning_rate=1e-2"],
     ],
 )
 def test_the_same_config_as_hydra_composes(ablate, overrides):
@@ -41,6 +44,17 @@ def test_plain_keys_share_one_composition(ablate):
     composer = Composer(lambda overrides: composed.append(overrides) or ablate(overrides))
     seeds = [composer(["sparsity=softmax", f"tau={tau}", f"seed={tau}"])["seed"] for tau in range(1, 20)]
     assert seeds == list(range(1, 20)) and composed == [["sparsity=softmax"]]
+
+
+def test_keys_to_which_nothing_refers_share_the_resolved_values(ablate, monkeypatch):
+    resolved, own = [], composing._to_container
+    monkeypatch.setattr(composing, "_to_container", lambda config: resolved.append(config) or own(config))
+    composer = Composer(ablate)
+    found = [composer([f"tau={tau}", f"seed={seed}", "batch=8"]) for tau in (1, 2) for seed in range(9)]
+    assert len(resolved) == 2  # `sparsity.tau` refers to tau
+    taus = [values["sparsity"]["tau"] for values in found]
+    assert taus == [1] * 9 + [2] * 9 and [values["seed"] for values in found] == [*range(9)] * 2
+    assert {values["batch"] for values in found} == {8}
 
 
 def test_an_unknown_key_is_refused_as_hydra_refuses_it(ablate):

@@ -54,6 +54,7 @@ def test_without_the_package_it_is_named(nsr, monkeypatch):
         ("'tau=interval(1,2)' hydra.sweeper.direction=up", "Please set either 'minimize' or 'maximize' to direction."),
         ("'tau=interval(1,2)' hydra.sweeper.n_trials=abc", "'>' not supported between instances of 'str' and 'int'"),
         ("tau=1,2 hydra/launcher=slurm wait=false", "wait=false: it needs the scores of its runs"),
+        ("'tau=interval(1,2)' dry_run=true", "dry_run=true: what it tries depends on scores"),
         ("tau=1,2 hydra.sweeper.n_jobs=0", "expected hydra.sweeper.n_jobs of 1 or above"),
         ("'tau=glob(*)'", "expected choice(...), range(...) or interval(...) for what is searched"),
     ],

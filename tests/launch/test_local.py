@@ -87,6 +87,7 @@ def test_stopping_the_sweep_stops_its_jobs_which_save(start, tmp_path, number, e
     command.process.send_signal(number)
     code, out = command.finish()
     assert code == expected, out
+    assert out.endswith("; repeat the command to go on\n")
     (sweep,) = sweeps(tmp_path / "results")
     assert states(sweep) == {0: "stopped"}  # the one that ran; the other has not begun
     (log,) = tmp_path.glob("results/sweeps/*/logs/0.log")

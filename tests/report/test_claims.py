@@ -2,11 +2,13 @@
 
 import math
 import random
+from collections import Counter
 
 import pytest
 from scipy import stats
 
 from nsr_cli.report.claims import FAILS, HOLDS, UNDECIDED, Claim, Finding, compare, findings_by_column, overall, weakest
+from nsr_cli.report.verdicts import Verdict, steps_of
 
 
 def scores(level: float, seeds: int = 3, images: int = 40, over_seeds: float = 0.01, over_images: float = 0.05) -> dict:
@@ -38,6 +40,25 @@ def test_p_values_are_those_of_scipys_paired_tests():
     assert found.p_images == pytest.approx(stats.ttest_rel(*means, alternative="greater").pvalue)
     by_seed = [[sum(rows[s].values()) / len(names) for s in range(3)] for rows in (high, low)]
     assert found.p_seeds == pytest.approx(stats.ttest_rel(*by_seed, alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize(
+    ("p", "tests", "shown"),
+    [
+        (0.0498, 1, "0.0498"),  # holds at 0.05, so it is not printed as 0.050
+        (0.05, 1, "0.050"),
+        (0.0502, 1, "0.050"),
+        (0.049999, 1, "0.049999"),
+        (0.0063, 8, "0.0063"),  # does not fail at 0.05 / 8
+        (0.0004, 1, "< 0.001"),
+        (0.0004, 100, "< 0.0005"),  # fails at 0.05 / 100
+        (0.0006, 100, "0.001"),
+    ],
+)
+def test_a_printed_p_value_is_on_its_side_of_the_thresholds(p, tests, shown):
+    findings = [Finding("a", "b", (0.1,), p, p, UNDECIDED)] * tests
+    (step,) = steps_of(Verdict(Claim("", order=("a", "b")), {"set5": findings}, Counter()))
+    assert step.p_images == step.p_seeds == shown
 
 
 def test_a_tie_is_undecided():

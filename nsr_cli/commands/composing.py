@@ -12,8 +12,16 @@ from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from nsr_cli.errors import UserError
+from nsr_cli.commands.config import GROUPS
+from nsr_cli.commands.knobs import NETWORK, VERB_KNOBS
+from nsr_cli.errors import UserError, did_you_mean
 from nsr_cli.folders import package_folder
+
+PROTOCOL_KEYS = (
+    "name", "blocks", "units", "wide_units", "epochs", "patches_per_image", "steps", "batch", "patch", "precision",
+    "data", "ablation",
+)  # fmt: skip
+KEYS = {"help", "table", "figure", *GROUPS, *NETWORK}.union(*VERB_KNOBS.values())  # of the primary configs
 
 
 def checked_overrides(verb: str, overrides: Iterable[str], groups: Iterable[str] = ()) -> list[str]:
@@ -69,6 +77,7 @@ class Composer:
             base = self.compose(list(chosen))
             with open_dict(base):
                 base.pop("hydra", None)
+            check_keys(base)
             self.composed[chosen] = base, _keys_without_reference(base)
         counts = Counter(override.key_or_group for override in read.values())
         free = {key for key in self.composed[chosen][1] if counts[key] == 1}
@@ -98,7 +107,24 @@ def resolved_values(config: DictConfig) -> dict:
     own = copy.copy(config)
     with open_dict(own):
         own.pop("hydra", None)
+    check_keys(own)
     return _to_container(own)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Raise UserError for a key that nothing reads: a misspelt one in a YAML of the user's, which Hydra accepts.
+
+    A key that an interpolation mentions is read.
+    """
+    raw = OmegaConf.to_container(config, resolve=False)
+    mentioned, protocol = _mentioned(raw), raw.get("protocol")
+    for prefix, held, known in (("", raw, KEYS), ("protocol.", protocol, PROTOCOL_KEYS)):
+        for key in held if isinstance(held, dict) else ():
+            if key not in known and key not in mentioned:
+                expected = f"expected a key of nsr, or one that another refers to, as ${{{prefix}{key}}}"
+                if isinstance(held[key], dict):
+                    expected += "; a YAML of such keys begins with `# @package _global_`"
+                raise UserError(f"{prefix}{key}: nothing reads it; {expected}{did_you_mean(key, known)}")
 
 
 def _to_container(config: DictConfig) -> dict:
@@ -109,7 +135,12 @@ def _keys_without_reference(config: DictConfig) -> set[str]:
     """The keys of single values that are set, and that no interpolation in a config mentions."""
     raw = OmegaConf.to_container(config, resolve=False)
     single = {key for key, value in raw.items() if not isinstance(value, (dict, list)) and value != "???"}
-    return single - {word for text in _interpolations(raw) for word in re.findall(r"\w+", text)}
+    return single - _mentioned(raw)
+
+
+def _mentioned(raw: dict) -> set[str]:
+    """The words in the interpolations of an unresolved container."""
+    return {word for text in _interpolations(raw) for word in re.findall(r"\w+", text)}
 
 
 def _interpolations(value: Any) -> Iterator[str]:

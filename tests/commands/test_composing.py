@@ -5,10 +5,12 @@ from functools import partial
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from nsr_cli.commands import composing
 from nsr_cli.commands.composing import Composer, checked_overrides, resolved_values
 from nsr_cli.commands.hydra_setup import register_with_hydra
+from nsr_cli.errors import UserError
 from nsr_cli.folders import package_folder
 
 
@@ -55,6 +57,34 @@ def test_keys_to_which_nothing_refers_share_the_resolved_values(ablate, monkeypa
     taus = [values["sparsity"]["tau"] for values in found]
     assert taus == [1] * 9 + [2] * 9 and [values["seed"] for values in found] == [*range(9)] * 2
     assert {values["batch"] for values in found} == {8}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tua": 0.3}, r"^tua: nothing reads it; expected a key of nsr, .* \$\{tua\} \(did you mean tau\?\)$"),
+        ({"protocol": {"stepz": 3}}, r"^protocol\.stepz: nothing reads it; .* \(did you mean steps\?\)$"),
+        ({"experiment": {"tau": 3}}, r"^experiment: .* \$\{experiment\}; a YAML .* `# @package _global_`"),
+    ],
+)
+def test_keys_that_nothing_reads_are_refused(ablate, values, message):
+    """Hydra accepts them in a YAML of the user's: once a misspelt knob was left out of an ablation without a word."""
+    config = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(ablate([]), resolve=False)), values)
+    for use in (resolved_values, lambda config: Composer(lambda overrides: config)([])):
+        with pytest.raises(UserError, match=message):
+            use(config)
+
+
+def test_a_key_that_another_refers_to_is_read(ablate):
+    own = {"mine": {"low": 0.3}, "tau": "${mine.low}", "protocol": {"long": 7}, "epochs": "${protocol.long}"}
+    config = OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(ablate([]), resolve=False)), own)
+    values = resolved_values(config)
+    assert values["sparsity"]["tau"] == 0.3 and values["epochs"] == 7
+
+
+def test_the_keys_of_protocols_are_those_of_the_shipped_ones(ablate):
+    for path in (package_folder("conf") / "protocol").glob("*.yaml"):
+        assert set(OmegaConf.load(path)) == set(composing.PROTOCOL_KEYS)
 
 
 def test_an_unknown_key_is_refused_as_hydra_refuses_it(ablate):

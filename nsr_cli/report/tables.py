@@ -61,8 +61,15 @@ def _latex(sheet: Sheet) -> str:
 
 def _grid_text(grid: Grid, style: str = "pipe") -> str:
     align = ["left", *["right"] * (len(grid.head) - 1)]
-    rows = [[str(place) for place in row] for row in grid.rows]
-    return tabulate(rows, grid.head, tablefmt=style, colalign=align, disable_numparse=True)
+    return _aligned(grid.rows, grid.head, align, style)
+
+
+def _aligned(rows: Sequence[Sequence], head: Sequence[str], align: list[str], style: str = "pipe") -> str:
+    if style == "pipe":  # a bar in a label is no border
+        head, *rows = ([str(place).replace("|", r"\|") for place in row] for row in (head, *rows))
+    else:
+        rows = [[str(place) for place in row] for row in rows]
+    return tabulate(rows, head, tablefmt=style, colalign=align, disable_numparse=True)
 
 
 def _caption(sheet: Sheet) -> str:
@@ -84,7 +91,7 @@ def _claims(title: str, found: Sequence[Verdict]) -> str:
         return ""
     head = [title, "on", "decided by", "effect [dB]", "above", "p images", "p seeds", "verdict"]
     align = ["left"] * 3 + ["right"] * 4 + ["left"]
-    return tabulate(lines, head, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return _aligned(lines, head, align)
 
 
 def _csv(experiment: Experiment, values: list[Value], protocol: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 from itertools import product
 
@@ -147,6 +148,17 @@ def test_latex_is_a_booktabs_table():
     grid = render(GRID, [scored("JPEG", psnr=27.8, ssim=0.7, ssim8=0.7)], "smoke", "latex")
     behind = grid.partition("\\end{tabular}")[2].strip().splitlines()
     assert behind and all(line.startswith("%") for line in behind)
+
+
+def test_a_bar_in_a_label_is_no_border():
+    claims = (Claim("|x| helps", ("N/A", "|x|")),)
+    example = replace(EXAMPLE, rows=(EXAMPLE.rows[0], Line("|x|", "nsr ablate")), claims=claims)
+    cells = [cell("N/A", 34.0), cell("|x|", 34.2)]
+    text = render(example, cells, "paper")
+    assert r"| \|x\|" in text and r"**undecided**: \|x\| helps" in text and r"| \|x\| - N/A " in text
+    borders = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
+    assert borders == [6] * 4 + [9] * 3
+    assert re.search(r"\|x\| +&", render(example, cells, "paper", "latex"))
 
 
 def test_seeds_give_mean_and_deviation():

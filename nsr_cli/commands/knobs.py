@@ -199,7 +199,8 @@ def as_typed(value: Any) -> str:
     """A value as it is typed on a command line; a text that looks like a number has quotes."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_typed, value))}]"
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false|null", value, re.IGNORECASE):
+    number_or_word = r"[-+]?(\d+\.?|\d*\.\d+)(e[-+]?\d+)?|true|false|null"
+    if isinstance(value, str) and re.fullmatch(number_or_word, value, re.IGNORECASE):
         return repr(value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -1,5 +1,6 @@
 """Data sets of the user's own: one entry of datasets.yaml is all there is to it, and a bad one is one line."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,8 +115,13 @@ def test_a_bad_entry_is_one_line_with_file_and_key(tmp_path, write, text, messag
 @pytest.mark.parametrize("deep", ["a: " + "[" * 5000, "a: {folders: a, role: " + "[" * 500 + "]" * 500 + "}"])
 def test_a_file_nested_too_deeply_is_refused(tmp_path, deep):
     (tmp_path / "datasets.yaml").write_text(deep)
-    with pytest.raises(UserError, match=rf"^{tmp_path}/datasets.yaml is no YAML file: .*recursion"):
-        read_datasets(tmp_path / "datasets.yaml")
+    limit = sys.getrecursionlimit()  # libraries raise it
+    sys.setrecursionlimit(1000)
+    try:
+        with pytest.raises(UserError, match=rf"^{tmp_path}/datasets.yaml is no YAML file: .*recursion"):
+            read_datasets(tmp_path / "datasets.yaml")
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_a_file_that_is_there_but_cannot_be_opened_is_named(tmp_path):

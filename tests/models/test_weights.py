@@ -33,7 +33,8 @@ def test_state_dicts_plain_or_contained(tmp_path, container, prefix, zipped):
     assert_same(model, own(source))
 
 
-WRAPPERS = ["module.", "_orig_mod.", "model.", "netG.", "net_g.", "params_ema.", "my_network.", "module._orig_mod.net."]
+WRAPPERS = ["module.", "_orig_mod.", "net.", "model.", "generator.", "netG.", "params_ema.", "module._orig_mod.net."]
+WRAPPERS += ["net_g.", "my_network."]
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)

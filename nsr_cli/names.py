@@ -15,8 +15,12 @@ from typing import Any
 from nsr_cli.errors import UserError
 
 
-def imported(name: str) -> Any:
+def imported(name: str, said: str = "") -> Any:
     """The class or function of a dotted name, such as ``nsr_cli.models.wdsr.WDSR``.
+
+    Args:
+        name: the dotted name.
+        said: how the user gave it, for errors; empty for ``_target_=...``.
 
     Raises:
         UserError: nothing of that name can be imported.
@@ -30,7 +34,7 @@ def imported(name: str) -> Any:
         reason = str(error)
     except (AttributeError, ValueError, TypeError) as error:
         reason = str(error)
-    raise UserError(f"_target_={name}: expected a class or function that can be imported; {reason}")
+    raise UserError(f"{said or f'_target_={name}'}: expected a class or function that can be imported; {reason}")
 
 
 def imported_if_own(name: str) -> Any:

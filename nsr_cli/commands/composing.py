@@ -77,8 +77,9 @@ class Composer:
             base = self.compose(list(chosen))
             with open_dict(base):
                 base.pop("hydra", None)
-            check_keys(base)
-            self.composed[chosen] = base, _keys_without_reference(base)
+            raw = _unresolved(base)
+            check_keys(raw)
+            self.composed[chosen] = base, _keys_without_reference(raw)
         counts = Counter(override.key_or_group for override in read.values())
         free = {key for key in self.composed[chosen][1] if counts[key] == 1}
         last = {o.key_or_group: o.value() for o in read.values() if o.key_or_group in free and _is_literal(o.value())}
@@ -107,16 +108,18 @@ def resolved_values(config: DictConfig) -> dict:
     own = copy.copy(config)
     with open_dict(own):
         own.pop("hydra", None)
-    check_keys(own)
+    check_keys(_unresolved(own))
     return _to_container(own)
 
 
-def check_keys(config: DictConfig) -> None:
+def check_keys(raw: dict) -> None:
     """Raise UserError for a key that nothing reads: a misspelt one in a YAML of the user's, which Hydra accepts.
 
     A key that an interpolation mentions is read.
+
+    Args:
+        raw: an unresolved config.
     """
-    raw = OmegaConf.to_container(config, resolve=False)
     mentioned, protocol = _mentioned(raw), raw.get("protocol")
     for prefix, held, known in (("", raw, KEYS), ("protocol.", protocol, PROTOCOL_KEYS)):
         for key in held if isinstance(held, dict) else ():
@@ -131,20 +134,23 @@ def _to_container(config: DictConfig) -> dict:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
-def _keys_without_reference(config: DictConfig) -> set[str]:
-    """The keys of single values that are set, and that no interpolation in a config mentions."""
-    raw = OmegaConf.to_container(config, resolve=False)
+def _unresolved(config: DictConfig) -> dict:
+    return OmegaConf.to_container(config, resolve=False)
+
+
+def _keys_without_reference(raw: dict) -> set[str]:
+    """The keys of single values that are set, and that no interpolation in an unresolved config mentions."""
     single = {key for key, value in raw.items() if not isinstance(value, (dict, list)) and value != "???"}
     return single - _mentioned(raw)
 
 
 def _mentioned(raw: dict) -> set[str]:
-    """The words in the interpolations of an unresolved container."""
+    """The words in the interpolations of an unresolved config."""
     return {word for text in _interpolations(raw) for word in re.findall(r"\w+", text)}
 
 
 def _interpolations(value: Any) -> Iterator[str]:
-    """Yield every text with an interpolation in an unresolved container."""
+    """Yield every text with an interpolation in an unresolved config."""
     if isinstance(value, (dict, list)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _interpolations(part)

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from itertools import pairwise
 from pathlib import Path
 
 from nsr_cli.engine.processes import world_size
@@ -32,7 +31,7 @@ def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
 def own_groups(flags: list[str]) -> list[str]:
     """The config groups that only the user has: the folders in that of --config-dir, without those of nsr."""
     words = [part for flag in flags for part in flag.split("=", 1)]
-    folders = [Path(value) for word, value in pairwise(words) if word in ("--config-dir", "-cd")]
+    folders = [Path(value) for word, value in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
     found = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
     return sorted(found - {path.name for path in package_folder("conf").iterdir()})
 

@@ -196,7 +196,7 @@ def check_knobs(values: dict, knobs: dict[str, Knob]) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """A value as it is typed on a command line; a text that looks like a number has quotes."""
+    """A value as it is typed on a command line; a text that reads as a number, true, false or null has quotes."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_typed, value))}]"
     number_or_word = r"[-+]?(\d+\.?|\d*\.\d+)(e[-+]?\d+)?|true|false|null"

@@ -8,7 +8,7 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[nn.Module]:
-    """The network in evaluation mode; afterwards each module is in its own mode again, as a frozen batch norm."""
+    """Set a network to evaluation mode; afterwards each module has its own mode again, as a frozen batch norm does."""
     modes = {module: module.training for module in network.modules()}
     try:
         yield network.eval()

@@ -97,11 +97,7 @@ def metric(name: str) -> Callable[[np.ndarray, np.ndarray], float]:
         return METRICS[name]
     if "." not in name:
         raise UserError(f"no metric '{name}'; there are: {', '.join(METRICS)}, or a function as in my_metrics.lpips")
-    try:
-        return imported(name)
-    except UserError as error:
-        reason = str(error).removeprefix(f"_target_={name}: ")
-        raise UserError(f"metrics=[{name}]: {reason}") from None
+    return imported(name, f"metrics=[{name}]")
 
 
 def _ssim_sum(x: np.ndarray, y: np.ndarray, kernel: np.ndarray, c1: float, c2: float) -> float:

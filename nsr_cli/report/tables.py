@@ -65,10 +65,8 @@ def _grid_text(grid: Grid, style: str = "pipe") -> str:
 
 
 def _aligned(rows: Sequence[Sequence], head: Sequence[str], align: list[str], style: str = "pipe") -> str:
-    if style == "pipe":  # a bar in a label is no border
-        head, *rows = ([str(place).replace("|", r"\|") for place in row] for row in (head, *rows))
-    else:
-        rows = [[str(place) for place in row] for row in rows]
+    bar = r"\|" if style == "pipe" else "|"  # in a label it is no border
+    head, *rows = ([str(place).replace("|", bar) for place in row] for row in (head, *rows))
     return tabulate(rows, head, tablefmt=style, colalign=align, disable_numparse=True)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from nsr_cli.errors import UserError
 from nsr_cli.regular import open_regular
 
-# Keys under which checkpoints keep their state dict; the first found is taken, and before all an average of weights.
+# Keys under which checkpoints keep a state dict: that of an average of weights is taken, else the first of CONTAINERS.
 AVERAGE = re.compile(r"(\w+_)?ema(_\w+)?")
 CONTAINERS = "model_state_dict params_ema params state_dict model generator netG net".split()
 FORMATS = "a MATLAB .mat file (5 or 7.3), a PyTorch checkpoint or .safetensors"
@@ -113,8 +113,8 @@ def read_pytorch(path: Path) -> Content:
 def container_of(content: Mapping[Any, Any], path: Path) -> Any:
     """The key under which a checkpoint keeps its state dict; None for a state dict.
 
-    It is that of an average (EMA), as params_ema; else one of CONTAINERS, or the only one that holds named tensors
-    alone.
+    It is the only one that names an average (EMA), as params_ema; else one of CONTAINERS; else the only one that holds
+    named tensors alone.
 
     Raises:
         UserError: there are several of unknown names.

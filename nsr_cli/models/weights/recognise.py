@@ -238,7 +238,7 @@ def recognise(content: dict[str, Any], own_keys: set[str], path: Path) -> Recogn
 
 
 def unwrap(content: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield a state dict, then those inside of it: below a part of any name, with only TRAINER_KEYS beside it."""
+    """Yield a state dict, then those inside of it: under a wrapper of any name, with only TRAINER_KEYS beside it."""
     yield content
     if is_basicsr_edsr(content):
         yield rename_modules(content, BASICSR_EDSR)
